@@ -1,0 +1,1 @@
+"""Resource providers: standalone executables that speak ``pulumirpc.ResourceProvider``."""

@@ -1,0 +1,676 @@
+"""A resource provider from declarations: the ``pulumirpc.ResourceProvider`` service over a :class:`Package`.
+
+How to write a provider
+-----------------------
+A *client* is whatever the resources need to talk to the cloud (``C`` below); ``Package.connect`` makes it of the
+provider's configuration, once. Each resource type is a subclass of :class:`ResourceType`; each function a
+:class:`Function`. Modules publish them in lists that the package joins::
+
+    class Network(ResourceType[Cloud]):
+        token = "openstack:networking/network:Network"
+        fields = (
+            Field("name", computed=True, autoname=True),
+            Field("adminStateUp", BOOLEAN, computed=True),
+            Field("allTags", List(STRING), output=True),
+        )
+
+        def create(self, client, inputs, operation): ...   # returns the id
+        def read(self, client, id_, state, operation): ... # returns the attributes found, None when it is gone
+        def update(self, client, id_, olds, news, operation): ...
+        def delete(self, client, id_, state, operation): ...
+
+    TYPES: list[ResourceType[Cloud]] = [Network(), ...]
+    FUNCTIONS: list[Function[Cloud]] = [Function("openstack:...:getNetwork", args, results, call), ...]
+
+The framework calls ``read`` after ``create`` and ``update``. Outputs are the inputs, overlaid with what ``read``
+returned, so that ``read`` need not know what the cloud never tells (a password, user data). Inputs and states given
+to these methods are plain values: secrets are unwrapped, and marked again in the outputs. A ``create`` that waits
+calls ``operation.created(id)`` as soon as the cloud has named the object: if it fails later, the engine still records
+the object (as *initialization failed*), so nothing is lost. Failures that a user can act on are :class:`ProviderError`.
+"""
+# ruff: noqa: N802, ARG002 - the service's method names and parameters are the protocol's
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
+
+import grpc
+from google.protobuf import empty_pb2
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from providers import schema
+from providers.schema import DEFAULTS, Autoname, Difference, Fault, Field
+from providers.values import (
+    UNKNOWN,
+    Properties,
+    Secret,
+    Unknown,
+    contains,
+    mark_secrets,
+    marshal,
+    plain,
+    unmarshal,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+C = TypeVar("C")
+T = TypeVar("T")
+Severity = Literal["debug", "info", "warning", "error"]
+
+MESSAGE_LIMIT = 400 * 1024 * 1024  # bytes; the engine's own limit on a gRPC message
+WORKERS = 128  # calls served at once; an update's --parallel is seldom more
+PROGRESS_SECONDS = 10.0
+ENGINE_CHECK_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class ProviderError(Exception):
+    """A failure to show as it is. ``remedy`` says what the user can do."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n  {self.remedy}" if self.remedy else message
+
+
+class CancelledError(ProviderError):
+    """The engine asked the provider to stop waiting."""
+
+
+class DeadlineError(ProviderError):
+    """The deadline of a create, update or delete passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds that each operation may take unless ``custom_timeouts`` says otherwise."""
+
+    create: float = 600
+    update: float = 600
+    delete: float = 600
+
+
+@dataclass
+class Operation:
+    """One call of the engine: which resource it is about, its deadline, and the way to tell the user something."""
+
+    urn: str
+    name: str
+    timeout: float
+    cancelled: threading.Event
+    report: Callable[[Severity, str, str, bool], None]
+    defaults: frozenset[str] = frozenset()
+    id: str | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def created(self, id_: str) -> None:
+        """Record that the object exists from now on, whatever happens later."""
+        self.id = id_
+
+    def log(self, severity: Severity, message: str) -> None:
+        """A line for the user, under this resource."""
+        self.report(severity, message, self.urn, False)
+
+    def status(self, message: str) -> None:
+        """What the operation is doing; shown beside the resource until the next one."""
+        self.report("info", message, self.urn, True)
+
+    def remaining(self) -> float:
+        """Seconds to the deadline, never negative."""
+        return max(0.0, self.started + self.timeout - time.monotonic())
+
+    def check(self, what: str) -> None:
+        """Raise when cancelled or past the deadline, naming what was waited for."""
+        if self.cancelled.is_set():
+            raise CancelledError(f"cancelled while waiting for {what}")
+        if not self.remaining():
+            raise DeadlineError(
+                f"gave up after {self.timeout:.0f} s waiting for {what}",
+                remedy="Raise it with custom_timeouts if the cloud is only slow.",
+            )
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Sleep, unless cancelled or past the deadline."""
+        self.check(what)
+        self.cancelled.wait(min(seconds, self.remaining()))
+        self.check(what)
+
+    def wait(self, what: str, poll: Callable[[], T | None], *, first: float = 0.3, most: float = 5.0) -> T:
+        """Call ``poll`` with growing pauses (``first`` to ``most`` seconds) until it returns something.
+
+        Raises DeadlineError, CancelledError, and whatever ``poll`` raises.
+        """
+        delay, told = first, time.monotonic()
+        while (result := poll()) is None:
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                self.status(f"waiting for {what} ({told - self.started:.0f} s)")
+            self.pause(delay, what)
+            delay = min(delay * 1.5, most)
+        return result
+
+
+class ResourceType(ABC, Generic[C]):
+    """One type of resource. Its instances hold no state: a single one serves all resources of the type."""
+
+    token: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]]
+    description: ClassVar[str] = ""
+    timeouts: ClassVar[Timeouts] = Timeouts()
+    delete_before_replace: ClassVar[bool] = False
+
+    @abstractmethod
+    def create(self, client: C, inputs: Properties, operation: Operation) -> str:
+        """Make it; returns the id."""
+
+    @abstractmethod
+    def read(self, client: C, id_: str, state: Properties, operation: Operation) -> Properties | None:
+        """The attributes found; ``state`` is what is known so far (empty at an import). None when it is gone.
+
+        An ``"id"`` among the attributes replaces the id (an import by another id than the resource's own).
+        """
+
+    def update(self, client: C, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
+        """Change it in place; ``olds`` are outputs, ``news`` inputs. Not needed where every field is ``force_new``."""
+        raise NotImplementedError(self.token)
+
+    @abstractmethod
+    def delete(self, client: C, id_: str, state: Properties, operation: Operation) -> None:
+        """Delete it and wait until it is gone. It is no error if it is gone already."""
+
+    def check(self, inputs: Properties) -> Iterable[Fault]:
+        """Faults that need more than one field to see. ``inputs`` are plain, and may hold unknowns."""
+        return ()
+
+    def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
+        """Where ``news`` (inputs) ask for something else than ``olds`` (outputs)."""
+        return schema.diff(self.fields, olds, news)
+
+    def pending(self, inputs: Properties) -> Properties:
+        """A preview's outputs beyond the inputs: unknown, if only the cloud can tell."""
+        return {
+            field.name: UNKNOWN
+            for field in self.fields
+            if (field.output or field.computed) and inputs.get(field.name) is None
+        }
+
+
+@dataclass(frozen=True)
+class Function(Generic[C]):
+    """A function: ``call(client, arguments, operation)`` returns the results."""
+
+    token: str
+    arguments: tuple[Field, ...]
+    results: tuple[Field, ...]
+    call: Callable[[C, Properties, Operation], Properties]
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Package(Generic[C]):
+    """A provider. ``connect(config)`` makes the client and refuses bad configuration; it calls no one yet."""
+
+    name: str
+    version: str
+    description: str
+    config: tuple[Field, ...]
+    types: Sequence[ResourceType[C]]
+    functions: Sequence[Function[C]]
+    connect: Callable[[Properties], C]
+
+    def schema(self) -> dict[str, Any]:
+        """The Pulumi package schema."""
+        types: dict[str, Any] = {}
+        config = schema.properties_schema(self.config, f"{self.name}:index/Config:Config", types)
+        resources = {}
+        for kind in self.types:
+            owner = _type_owner(kind.token)
+            inputs = [field for field in kind.fields if not field.output]
+            resources[kind.token] = {
+                "description": kind.description,
+                "inputProperties": schema.properties_schema(inputs, owner, types),
+                "requiredInputs": [field.name for field in inputs if field.required and not field.autoname],
+                "properties": schema.properties_schema(kind.fields, owner, types),
+                "required": [field.name for field in kind.fields if field.required or field.computed or field.output],
+            }
+        functions = {
+            function.token: {
+                "description": function.description,
+                "inputs": {
+                    "type": "object",
+                    "properties": schema.properties_schema(function.arguments, _type_owner(function.token), types),
+                    "required": [field.name for field in function.arguments if field.required],
+                },
+                "outputs": {
+                    "type": "object",
+                    "properties": schema.properties_schema(
+                        function.results, f"{_type_owner(function.token)}Result", types
+                    ),
+                    "required": [field.name for field in function.results],
+                },
+            }
+            for function in self.functions
+        }
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "config": {"variables": config},
+            "provider": {"inputProperties": config},
+            "types": types,
+            "resources": resources,
+            "functions": functions,
+        }
+
+
+class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
+    """The gRPC service."""
+
+    def __init__(self, package: Package[C], engine_address: str | None) -> None:
+        self.package = package
+        self.types = {kind.token: kind for kind in package.types}
+        self.functions = {function.token: function for function in package.functions}
+        self.cancelled = threading.Event()
+        self._client: C | None = None
+        self._engine: engine_pb2_grpc.EngineStub | None = None
+        if engine_address:
+            self._attach(engine_address)
+
+    def _attach(self, address: str) -> None:
+        self._engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
+
+    def report(self, severity: Severity, message: str, urn: str = "", ephemeral: bool = False) -> None:
+        """Send a line to the engine; to stderr where there is none."""
+        if self._engine is None:
+            if severity != "debug":
+                print(f"{severity}: {message}", file=sys.stderr)
+            return
+        request = engine_pb2.LogRequest(
+            severity=engine_pb2.LogSeverity.Value(severity.upper()), message=message, urn=urn, ephemeral=ephemeral
+        )
+        try:
+            self._engine.Log(request, timeout=5)
+        except grpc.RpcError:
+            log.debug("the engine did not take a log line")
+
+    def client(self) -> C:
+        """The client that Configure made."""
+        if self._client is None:
+            raise ProviderError(
+                "the provider is not configured", remedy="Its configuration depends on what is not known yet."
+            )
+        return self._client
+
+    def _operation(self, urn: str, name: str, timeout: float, inputs: Properties | None = None) -> Operation:
+        defaults = frozenset(plain((inputs or {}).get(DEFAULTS)) or ())
+        return Operation(urn, name or urn.rpartition("::")[2], timeout, self.cancelled, self.report, defaults)
+
+    def _type(self, urn: str, token: str) -> ResourceType[C]:
+        token = token or urn.split("::")[2].rpartition("$")[2]
+        found = self.types.get(token)
+        if found is None:
+            raise _RefusedError(
+                grpc.StatusCode.NOT_FOUND,
+                f"this provider has no resource type {token!r}{schema.did_you_mean(token, self.types)}",
+            )
+        return found
+
+    @contextmanager
+    def _guard(self, context: grpc.ServicerContext, urn: str = "") -> Iterator[None]:
+        """Turn failures into gRPC errors: a user's as they are, the program's own with a traceback in the debug log."""
+        try:
+            yield
+        except _RefusedError as refusal:
+            context.abort_with_status(refusal.status)
+        except ProviderError as error:
+            context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        except Exception as error:
+            self.report("debug", traceback.format_exc(), urn)
+            context.abort(grpc.StatusCode.INTERNAL, _internal(error))
+
+    # Plugin.
+
+    def Handshake(self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.ServicerContext) -> Any:
+        if request.engine_address:
+            self._attach(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, supports_autonaming_configuration=True)
+
+    def Attach(self, request: plugin_pb2.PluginAttach, context: grpc.ServicerContext) -> Any:
+        self._attach(request.address)
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:
+        return plugin_pb2.PluginInfo(version=self.package.version)
+
+    def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context):
+            if request.version != 0:
+                raise _RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"no schema of version {request.version}, only 0")
+            return provider_pb2.GetSchemaResponse(schema=json.dumps(self.package.schema()))
+
+    def GetMapping(self, request: provider_pb2.GetMappingRequest, context: grpc.ServicerContext) -> Any:
+        return provider_pb2.GetMappingResponse()
+
+    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:
+        self.cancelled.set()
+        return empty_pb2.Empty()
+
+    # Configuration.
+
+    def _checked_config(self, given: Properties) -> tuple[Properties, list[Fault]]:
+        faults: list[Fault] = []
+        decoded = {}
+        for key, value in given.items():
+            if key in {"version", "pluginDownloadURL", "__internal"}:
+                continue
+            kind = next((field.kind for field in self.package.config if field.name == key), None)
+            decoded[key] = _from_json(value) if kind not in {None, schema.STRING} else value
+        checked = schema.check(self.package.config, {}, decoded, faults=faults)
+        checked.pop(DEFAULTS)
+        return checked, faults
+
+    def CheckConfig(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            news = unmarshal(request.news)
+            _, faults = self._checked_config(news)
+            kept = schema.mark_field_secrets(self.package.config, news)
+            return provider_pb2.CheckResponse(inputs=marshal(kept), failures=_failures(faults))
+
+    def DiffConfig(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            olds, _ = self._checked_config(unmarshal(request.old_inputs if request.old_inputs.fields else request.olds))
+            news, _ = self._checked_config(unmarshal(request.news))
+            return _diff_response(list(schema.diff(self.package.config, olds, news)), inputs=True)
+
+    def Configure(self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context):
+            config, faults = self._checked_config(unmarshal(request.args))
+            if faults:
+                raise _RefusedError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "the provider's configuration has faults:\n"
+                    + "\n".join(f"  {self.package.name}:{fault.path} {fault.reason}" for fault in faults),
+                )
+            if not contains(config, Unknown):
+                self._client = self.package.connect(plain(config))
+            return provider_pb2.ConfigureResponse(
+                acceptSecrets=True, supportsPreview=True, supports_autonaming_configuration=True
+            )
+
+    # Resources.
+
+    def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            naming = Autoname(request.name or request.urn.rpartition("::")[2], request.randomSeed or os.urandom(32))
+            if request.HasField("autonaming"):
+                mode = provider_pb2.CheckRequest.AutonamingOptions.Mode.Name(request.autonaming.mode)
+                naming = Autoname(naming.logical_name, naming.seed, request.autonaming.proposed_name, mode)
+            faults: list[Fault] = []
+            inputs = schema.check(
+                kind.fields, unmarshal(request.olds), unmarshal(request.news), faults=faults, autoname=naming
+            )
+            if not faults:
+                faults += kind.check(plain(inputs))
+            return provider_pb2.CheckResponse(inputs=marshal(inputs), failures=_failures(faults))
+
+    def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            olds, news = unmarshal(request.olds), unmarshal(request.news)
+            ignored = set(request.ignoreChanges)
+            found = [
+                item for item in kind.differences(olds, news) if not {item.path, schema.top_level(item.path)} & ignored
+            ]
+            defaults = plain(news.get(DEFAULTS)) or ()
+            named = any(field.autoname and field.name in news and field.name not in defaults for field in kind.fields)
+            return _diff_response(
+                found,
+                delete_before_replace=kind.delete_before_replace or named,
+                stables=[field.name for field in kind.fields if field.force_new],
+            )
+
+    def _outputs(self, kind: ResourceType[C], known: Properties, found: Properties, inputs: Properties) -> Properties:
+        outputs = {key: value for key, value in {**plain(known), **found}.items() if key not in schema.RESERVED}
+        outputs.pop("id", None)
+        return schema.mark_field_secrets(kind.fields, mark_secrets(outputs, inputs))
+
+    def _partial(
+        self, kind: ResourceType[C], inputs: Properties, operation: Operation, error: ProviderError
+    ) -> provider_pb2.ErrorResourceInitFailed:
+        """What exists after a create that failed half-way."""
+        id_ = operation.id or ""
+        probe = self._operation(operation.urn, operation.name, 60)
+        try:
+            found = kind.read(self.client(), id_, plain(inputs), probe) or {}
+        except Exception as failure:
+            self.report("debug", f"could not read the half-made resource: {failure}", operation.urn)
+            found = {}
+        return provider_pb2.ErrorResourceInitFailed(
+            id=found.get("id", id_),
+            properties=marshal(self._outputs(kind, inputs, found, inputs)),
+            reasons=[str(error)],
+        )
+
+    def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            inputs = unmarshal(request.properties)
+            if request.preview:
+                outputs = self._outputs(kind, inputs, kind.pending(inputs), inputs)
+                return provider_pb2.CreateResponse(properties=marshal(outputs))
+            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create, inputs)
+            try:
+                id_ = kind.create(self.client(), plain(inputs), operation)
+                operation.created(id_)
+                found = kind.read(self.client(), id_, plain(inputs), operation)
+                if found is None:
+                    raise ProviderError(f"{operation.name}: was created as {id_}, and is gone already")
+            except Exception as error:
+                if operation.id is None:
+                    raise
+                failure = error if isinstance(error, ProviderError) else ProviderError(_internal(error))
+                if failure is not error:
+                    self.report("debug", traceback.format_exc(), request.urn)
+                raise _PartialError(str(failure), self._partial(kind, inputs, operation, failure)) from error
+            outputs = self._outputs(kind, inputs, found, inputs)
+            return provider_pb2.CreateResponse(id=found.get("id", id_), properties=marshal(outputs))
+
+    def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            state, given = unmarshal(request.properties), unmarshal(request.inputs)
+            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create)
+            found = kind.read(self.client(), request.id, plain(state), operation)
+            if found is None:
+                return provider_pb2.ReadResponse()
+            outputs = self._outputs(kind, state, found, {**state, **given})
+            inputs = (
+                schema.adopt_inputs(kind.fields, given, outputs)
+                if state
+                else schema.import_inputs(kind.fields, outputs)
+            )
+            return provider_pb2.ReadResponse(
+                id=found.get("id", request.id), properties=marshal(outputs), inputs=marshal(inputs)
+            )
+
+    def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            olds, news = unmarshal(request.olds), unmarshal(request.news)
+            kept = {
+                key: value
+                for key, value in olds.items()
+                if key in news or any(field.name == key and (field.output or field.computed) for field in kind.fields)
+            }
+            known = {**kept, **news}
+            if request.preview:
+                return provider_pb2.UpdateResponse(properties=marshal(self._outputs(kind, known, {}, known)))
+            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.update, news)
+            kind.update(self.client(), request.id, plain(olds), plain(news), operation)
+            found = kind.read(self.client(), request.id, plain(known), operation)
+            if found is None:
+                raise ProviderError(
+                    f"{operation.name} ({request.id}) no longer exists", remedy="Refresh the stack, then update again."
+                )
+            return provider_pb2.UpdateResponse(properties=marshal(self._outputs(kind, known, found, known)))
+
+    def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context, request.urn):
+            kind = self._type(request.urn, request.type)
+            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.delete)
+            kind.delete(self.client(), request.id, plain(unmarshal(request.properties)), operation)
+            return empty_pb2.Empty()
+
+    def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context):
+            function = self.functions.get(request.tok)
+            if function is None:
+                raise _RefusedError(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"this provider has no function {request.tok!r}{schema.did_you_mean(request.tok, self.functions)}",
+                )
+            faults: list[Fault] = []
+            given = schema.check(function.arguments, {}, unmarshal(request.args), faults=faults)
+            if faults:
+                return provider_pb2.InvokeResponse(failures=_failures(faults))
+            arguments = plain(given)
+            operation = self._operation("", function.token, Timeouts().create)
+            results = {
+                **{key: value for key, value in arguments.items() if key != DEFAULTS},
+                **function.call(self.client(), arguments, operation),
+            }
+            answer = marshal(schema.mark_field_secrets(function.results, results))
+            response = provider_pb2.InvokeResponse()
+            getattr(response, "return").CopyFrom(answer)
+            return response
+
+
+def serve(package: Package[Any], arguments: Sequence[str] | None = None) -> None:
+    """Run the provider: print the port on stdout, serve until the engine is gone or SIGTERM comes."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    address = next((argument for argument in reversed(arguments) if not argument.startswith("-")), None)
+    # Ctrl-C goes to the whole process group; the engine decides what to do with what is under way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = [("grpc.max_receive_message_length", MESSAGE_LIMIT), ("grpc.max_send_message_length", MESSAGE_LIMIT)]
+    server = grpc.server(futures.ThreadPoolExecutor(WORKERS), options=options)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(package, address), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    print(port, flush=True)
+    if address:
+        threading.Thread(target=_exit_with_engine, args=(address,), daemon=True).start()
+    server.wait_for_termination()
+
+
+def _exit_with_engine(address: str) -> NoReturn:
+    """A provider whose engine was killed has no one to answer to."""
+    host, _, port = address.rpartition(":")
+    failures = 0
+    while failures < 2:
+        time.sleep(ENGINE_CHECK_SECONDS)
+        try:
+            socket.create_connection((host, int(port)), timeout=ENGINE_CHECK_SECONDS).close()
+            failures = 0
+        except OSError:
+            failures += 1
+    os._exit(1)
+
+
+def _failures(faults: Iterable[Fault]) -> list[provider_pb2.CheckFailure]:
+    return [provider_pb2.CheckFailure(property=fault.path, reason=fault.reason) for fault in faults]
+
+
+def _diff_response(
+    found: list[Difference],
+    *,
+    inputs: bool = False,
+    delete_before_replace: bool = False,
+    stables: Iterable[str] = (),
+) -> provider_pb2.DiffResponse:
+    replaces = sorted({schema.top_level(item.path) for item in found if item.replace})
+    detailed = {
+        item.path: provider_pb2.PropertyDiff(
+            kind=provider_pb2.PropertyDiff.Kind.Value(f"{item.kind}_REPLACE" if item.replace else item.kind),
+            inputDiff=inputs,
+        )
+        for item in found
+    }
+    return provider_pb2.DiffResponse(
+        changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
+        replaces=replaces,
+        stables=sorted(set(stables) - set(replaces)),
+        deleteBeforeReplace=bool(replaces) and delete_before_replace,
+        diffs=sorted({schema.top_level(item.path) for item in found}),
+        detailedDiff=detailed,
+        hasDetailedDiff=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Status(grpc.Status):
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...] = ()
+
+
+class _RefusedError(Exception):
+    """A call that ends with a gRPC status of its own."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = _Status(code, message)
+
+
+class _PartialError(_RefusedError):
+    """The object exists, but is not what was asked for."""
+
+    def __init__(self, message: str, partial: provider_pb2.ErrorResourceInitFailed) -> None:
+        super().__init__(grpc.StatusCode.UNKNOWN, message)
+        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
+        status.details.add().Pack(partial)
+        self.status = _Status(
+            grpc.StatusCode.UNKNOWN, message, (("grpc-status-details-bin", status.SerializeToString()),)
+        )
+
+
+def _internal(error: Exception) -> str:
+    return f"the provider failed unexpectedly: {type(error).__name__}: {error}"
+
+
+def _from_json(value: Any) -> Any:
+    """Provider configuration arrives as text: booleans and objects are JSON in it."""
+    if isinstance(value, Secret):
+        return Secret(_from_json(value.value))
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _type_owner(token: str) -> str:
+    package, module, name = token.split(":")
+    return f"{package}:{module.partition('/')[0]}:{name[:1].upper()}{name[1:]}"

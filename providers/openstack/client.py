@@ -1,0 +1,426 @@
+"""The cloud: openstacksdk's connection made of the provider's configuration, and plain REST calls on its services.
+
+Calls return the parsed JSON. A failure is a :class:`CloudError` that says what was called, what the cloud answered,
+its request id, and what the user can do. Calls that may be repeated safely are repeated on 429, 502, 503, 504 and
+broken connections, honouring ``Retry-After``; a POST only where the cloud surely did nothing (429, 503).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import openstack.config
+import openstack.connection
+import openstack.exceptions
+import requests
+import tenacity
+from keystoneauth1 import exceptions as ksa
+
+from providers.framework import ProviderError
+from providers.schema import BOOLEAN, INTEGER, STRING, Field, Map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from providers.values import Properties
+
+CONFIG: Final = (
+    Field("allowReauth", BOOLEAN, "Log in again when the token expires."),
+    Field("applicationCredentialId", description="Id of the application credential to log in with."),
+    Field("applicationCredentialName", description="Name of the application credential to log in with."),
+    Field("applicationCredentialSecret", description="Secret of the application credential.", secret=True),
+    Field("authUrl", description="URL of the identity service."),
+    Field("cacertFile", description="File with the certificate authorities to trust."),
+    Field("cert", description="Client certificate file."),
+    Field("cloud", description="Entry of clouds.yaml to use."),
+    Field("defaultDomain", description="Domain id where none is given."),
+    Field("delayedAuth", BOOLEAN, "Log in at the first request (always so here)."),
+    Field("disableNoCacheHeader", BOOLEAN, "Accepted for compatibility; no such header is sent."),
+    Field("domainId", description="Id of the domain to scope to."),
+    Field("domainName", description="Name of the domain to scope to."),
+    Field("enableLogging", BOOLEAN, "Accepted for compatibility; requests are never logged, they may hold secrets."),
+    Field("endpointOverrides", Map(STRING), "URL of a service by its type, instead of the catalog's."),
+    Field("endpointType", description="Interface of the catalog to use: public, internal or admin."),
+    Field("insecure", BOOLEAN, "Accept any server certificate."),
+    Field("key", description="Client key file."),
+    Field("maxRetries", INTEGER, "How often to retry a failed connection."),
+    Field("password", description="Password of the user.", secret=True),
+    Field("projectDomainId", description="Id of the project's domain."),
+    Field("projectDomainName", description="Name of the project's domain."),
+    Field("region", description="Region to use."),
+    Field("swauth", BOOLEAN, "Swift's own authentication; not supported here."),
+    Field("systemScope", BOOLEAN, "Scope to the system."),
+    Field("tenantId", description="Id of the project."),
+    Field("tenantName", description="Name of the project."),
+    Field("token", description="Token to use instead of a password.", secret=True),
+    Field("userDomainId", description="Id of the user's domain."),
+    Field("userDomainName", description="Name of the user's domain."),
+    Field("userId", description="Id of the user."),
+    Field("userName", description="Name of the user."),
+)
+
+# Configuration key -> (keystoneauth's option, environment variables). The variables are the official plugin's.
+_AUTH: Final = {
+    "applicationCredentialId": ("application_credential_id", ("OS_APPLICATION_CREDENTIAL_ID",)),
+    "applicationCredentialName": ("application_credential_name", ("OS_APPLICATION_CREDENTIAL_NAME",)),
+    "applicationCredentialSecret": ("application_credential_secret", ("OS_APPLICATION_CREDENTIAL_SECRET",)),
+    "authUrl": ("auth_url", ("OS_AUTH_URL",)),
+    "defaultDomain": ("default_domain_id", ("OS_DEFAULT_DOMAIN",)),
+    "domainId": ("domain_id", ("OS_DOMAIN_ID",)),
+    "domainName": ("domain_name", ("OS_DOMAIN_NAME",)),
+    "password": ("password", ("OS_PASSWORD",)),
+    "projectDomainId": ("project_domain_id", ("OS_PROJECT_DOMAIN_ID",)),
+    "projectDomainName": ("project_domain_name", ("OS_PROJECT_DOMAIN_NAME",)),
+    "tenantId": ("project_id", ("OS_TENANT_ID", "OS_PROJECT_ID")),
+    "tenantName": ("project_name", ("OS_TENANT_NAME", "OS_PROJECT_NAME")),
+    "token": ("token", ("OS_TOKEN", "OS_AUTH_TOKEN")),
+    "userDomainId": ("user_domain_id", ("OS_USER_DOMAIN_ID",)),
+    "userDomainName": ("user_domain_name", ("OS_USER_DOMAIN_NAME",)),
+    "userId": ("user_id", ("OS_USER_ID",)),
+    "userName": ("username", ("OS_USERNAME",)),
+}
+_OPTIONS: Final = {
+    "cacertFile": ("cacert", ("OS_CACERT",)),
+    "cert": ("cert", ("OS_CERT",)),
+    "endpointType": ("interface", ("OS_ENDPOINT_TYPE", "OS_INTERFACE")),
+    "insecure": ("insecure", ("OS_INSECURE",)),
+    "key": ("key", ("OS_KEY",)),
+}
+
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_RETRY_STATUS: Final = frozenset({429, 502, 503, 504})
+_RETRY_POST_STATUS: Final = frozenset({429, 503})
+_ATTEMPTS: Final = 6
+_MOST_DELAY: Final = 30.0  # seconds between attempts, also the most that Retry-After is believed
+
+_REMEDIES: Final = (
+    (r"quota|exceed.*limit|limit.*exceed|OverLimit", "Free what is not used, ask for a higher quota, or plan less."),
+    (
+        r"No valid host",
+        "No host has room for this flavor, hints, zone and reservation: choose others or check the reservation.",
+    ),
+    (
+        r"(ip ?address|fixed.?ip|address).*(in use|already allocated)|IpAddressInUse|IpAddressAlreadyAllocated",
+        "Choose another address, or replace with delete_before_replace=True so that the old resource frees it first.",
+    ),
+    (r"flavor.*(not be found|not found)|FlavorNotFound", "`openstack flavor list` shows the flavors of this project."),
+    (r"image.*(not be found|not found)|ImageNotFound", "`openstack image list` shows the images of this project."),
+    (r"key_?pair.*(not be found|not found)|Invalid key_name", "`openstack keypair list` shows this user's key pairs."),
+)
+_STATUS_REMEDIES: Final = {
+    401: "Check the credential: expired, revoked, or of another cloud? Stray OS_* variables can override it.",
+    403: "The credential lacks a role or the policy forbids it; an application credential may be restricted.",
+    429: "The cloud limits the request rate; lower --parallel.",
+}
+
+
+class CloudError(ProviderError):
+    """An API call that failed. ``status`` is None where no answer came."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+        self.request_id = request_id
+
+
+class _RetryableError(Exception):
+    """Carries the failure that a later attempt may not meet, and how long the server asked to wait."""
+
+    def __init__(self, error: CloudError, after: float | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.after = after
+
+
+class Service:
+    """One API of the cloud. Paths are below the versioned endpoint and begin with a slash."""
+
+    def __init__(self, name: str, adapter: Any) -> None:
+        self.name = name
+        self._adapter = adapter
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        microversion: str | None = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        data: Any = None,
+        repeatable: bool | None = None,
+    ) -> requests.Response:
+        """One call, repeated where that is safe. ``body`` is sent as JSON, ``data`` as it is. Raises CloudError."""
+        if repeatable is None:
+            repeatable = method in _IDEMPOTENT and data is None
+
+        def attempt() -> requests.Response:
+            return self._attempt(
+                method,
+                path,
+                repeatable,
+                {"json": body, "data": data, "params": params, "headers": headers or {}, "microversion": microversion},
+            )
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_RetryableError),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=_delay,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except _RetryableError as failure:
+            raise failure.error from None
+
+    def _attempt(self, method: str, path: str, repeatable: bool, options: dict[str, Any]) -> requests.Response:
+        given = {key: value for key, value in options.items() if value is not None}
+        call = f"{method} {self.name}{path}"
+        try:
+            response: requests.Response = self._adapter.request(path, method, raise_exc=False, **given)
+        except (ksa.ConnectFailure, ksa.RetriableConnectionFailure, requests.RequestException) as failure:
+            error = CloudError(
+                f"{call} failed: {_first_line(failure)}",
+                remedy="Is the cloud reachable from here? Check the network, the VPN and the identity URL.",
+            )
+            if repeatable:
+                raise _RetryableError(error, None) from failure
+            raise error from failure
+        except ksa.HttpError as failure:
+            raise self._error(call, failure.http_status, str(failure.message), failure.request_id) from failure
+        except (ksa.ClientException, openstack.exceptions.SDKException) as failure:
+            raise CloudError(
+                f"{call} failed: {_first_line(failure)}",
+                remedy="Check the provider's configuration: identity URL, credential, region and endpoint type.",
+            ) from failure
+        if response.status_code < 400:
+            return response
+        request_id = response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id")
+        error = self._error(call, response.status_code, _message(response), request_id)
+        if response.status_code in (_RETRY_STATUS if repeatable else _RETRY_POST_STATUS):
+            raise _RetryableError(error, _retry_after(response))
+        raise error
+
+    @staticmethod
+    def _error(call: str, status: int, message: str, request_id: str | None) -> CloudError:
+        remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, message, re.IGNORECASE)), None)
+        reference = f" ({request_id})" if request_id else ""
+        return CloudError(
+            f"{call} answered {status}: {message}{reference}",
+            status=status,
+            request_id=request_id,
+            remedy=remedy or _STATUS_REMEDIES.get(status),
+        )
+
+    def get(self, path: str, **options: Any) -> Any:
+        """GET; the parsed JSON."""
+        return self.request("GET", path, **options).json()
+
+    def find(self, path: str, **options: Any) -> Any | None:
+        """GET; None where the cloud answers 404."""
+        try:
+            return self.get(path, **options)
+        except CloudError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def post(self, path: str, body: Any, **options: Any) -> Any:
+        """POST; the parsed JSON, None without a body."""
+        return _json(self.request("POST", path, body, **options))
+
+    def put(self, path: str, body: Any = None, **options: Any) -> Any:
+        """PUT; the parsed JSON, None without a body."""
+        return _json(self.request("PUT", path, body, **options))
+
+    def patch(self, path: str, body: Any, **options: Any) -> Any:
+        """PATCH; the parsed JSON, None without a body."""
+        return _json(self.request("PATCH", path, body, **options))
+
+    def delete(self, path: str, **options: Any) -> bool:
+        """DELETE; False where it was gone already."""
+        try:
+            self.request("DELETE", path, **options)
+        except CloudError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def list(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """All items of a collection, following the pages' ``<key>_links`` or ``links``."""
+        page = self.get(path, params=params)
+        while True:
+            yield from page[key]
+            links = page.get(f"{key}_links") or page.get("links") or ()
+            following = (
+                links.get("next")
+                if isinstance(links, dict)
+                else next((link["href"] for link in links if link["rel"] == "next"), None)
+            )
+            if not following:
+                return
+            page = self.get(following)
+
+
+class _ServiceOf:
+    """An attribute of :class:`Cloud`: the service of the attribute's name."""
+
+    def __set_name__(self, owner: type[Cloud], name: str) -> None:
+        self.name = name
+
+    def __get__(self, cloud: Cloud, owner: type[Cloud] | None = None) -> Service:
+        return cloud.service(self.name)
+
+
+class Cloud:
+    """The cloud in one region. Making it reads configuration only; the first call logs in.
+
+    Raises ProviderError when the configuration names no cloud, or one that clouds.yaml lacks.
+    """
+
+    def __init__(self, config: Properties) -> None:
+        self.config = config
+        self._lock = threading.RLock()
+        self._services: dict[str, Service] = {}
+        self._regions: dict[str, Cloud] = {}
+        self._region_config = _region_config(config)
+        self.region: str = self._region_config.region_name or ""
+
+    def in_region(self, region: str | None) -> Cloud:
+        """This cloud in another region; itself for the same one or None."""
+        if not region or region == self.region:
+            return self
+        with self._lock:
+            if region not in self._regions:
+                self._regions[region] = Cloud({**self.config, "region": region})
+            return self._regions[region]
+
+    @cached_property
+    def connection(self) -> openstack.connection.Connection:
+        """openstacksdk's connection, for what has no plain REST form (image upload, large objects)."""
+        return openstack.connection.Connection(config=self._region_config)
+
+    @property
+    def project_id(self) -> str:
+        """Id of the project that the credential is scoped to."""
+        return self.connection.current_project_id or ""
+
+    def service(self, name: str) -> Service:
+        """A service by openstacksdk's name of it: compute, network, block_storage, image..."""
+        with self._lock:
+            if name not in self._services:
+                try:
+                    self._services[name] = Service(name, getattr(self.connection, name))
+                except (ksa.ClientException, openstack.exceptions.SDKException) as failure:
+                    raise CloudError(
+                        f"cannot reach the {name} service: {_first_line(failure)}",
+                        remedy="Check identity URL, credential, the region, and that the cloud has this service.",
+                    ) from failure
+            return self._services[name]
+
+    compute = _ServiceOf()
+    network = _ServiceOf()
+    block_storage = _ServiceOf()
+    image = _ServiceOf()
+    identity = _ServiceOf()
+    dns = _ServiceOf()
+    load_balancer = _ServiceOf()
+    object_store = _ServiceOf()
+
+
+def _setting(config: Properties, key: str, variables: tuple[str, ...]) -> Any:
+    """The configured value; without clouds.yaml also the environment's."""
+    value = config.get(key)
+    if value is None and not _cloud_name(config):
+        value = next((os.environ[name] for name in variables if os.environ.get(name)), None)
+    return value
+
+
+def _cloud_name(config: Properties) -> str | None:
+    # An identity URL in the configuration wins over OS_CLOUD, and is never mixed with clouds.yaml.
+    return config.get("cloud") or (None if config.get("authUrl") else os.environ.get("OS_CLOUD"))
+
+
+def _region_config(config: Properties) -> Any:
+    cloud = _cloud_name(config)
+    auth = {option: value for key, (option, names) in _AUTH.items() if (value := _setting(config, key, names))}
+    options = {option: value for key, (option, names) in _OPTIONS.items() if (value := _setting(config, key, names))}
+    if str(options.pop("insecure", "")).lower() in {"true", "1", "yes", "t"}:
+        options["verify"] = False
+    if config.get("systemScope"):
+        auth["system_scope"] = "all"
+    if any(key.startswith("application_credential") for key in auth):
+        options["auth_type"] = "v3applicationcredential"
+    elif "token" in auth:
+        options["auth_type"] = "v3token"
+    for service, url in (config.get("endpointOverrides") or {}).items():
+        options[f"{service.replace('-', '_')}_endpoint_override"] = url
+    region = config.get("region") or os.environ.get("OS_REGION_NAME")
+    if region:
+        options["region_name"] = region
+    if not cloud and "auth_url" not in auth:
+        raise ProviderError(
+            "no OpenStack cloud is configured",
+            remedy="Set openstack:cloud or OS_CLOUD to an entry of clouds.yaml, or openstack:authUrl and a credential.",
+        )
+    # The environment names the clouds.yaml files; its credentials were taken above, where they apply.
+    loader = openstack.config.OpenStackConfig(load_yaml_config=bool(cloud), load_envvars=bool(cloud))
+    try:
+        return loader.get_one(cloud=cloud, auth=auth, **options)
+    except (openstack.exceptions.SDKException, ksa.ClientException) as failure:
+        raise ProviderError(
+            f"the OpenStack configuration is not usable: {_first_line(failure)}",
+            remedy="See openstack:cloud, OS_CLOUD, OS_CLIENT_CONFIG_FILE and clouds.yaml.",
+        ) from failure
+
+
+def _delay(state: tenacity.RetryCallState) -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    asked = failure.after if isinstance(failure, _RetryableError) else None
+    backoff = tenacity.wait_random_exponential(multiplier=0.5, max=_MOST_DELAY)(state)
+    return min(asked, _MOST_DELAY) if asked is not None else backoff
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _message(response: requests.Response) -> str:
+    """What the services call the reason: each has its own envelope."""
+    try:
+        body = response.json()
+    except ValueError:
+        return _first_line(response.text) or str(response.reason)
+    while isinstance(body, dict):
+        text = next((body[key] for key in ("message", "faultstring", "detail") if body.get(key)), None)
+        if text is not None:
+            body = text
+        elif body:
+            body = next(iter(body.values()))
+        else:
+            break
+    return str(body).strip() or str(response.reason)
+
+
+def _json(response: requests.Response) -> Any:
+    return response.json() if response.content else None
+
+
+def _first_line(failure: object) -> str:
+    return str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
