@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -293,6 +294,7 @@ class Cloud:
         self._lock = threading.RLock()
         self._services: dict[str, Service] = {}
         self._regions: dict[str, Cloud] = {}
+        self._locks: dict[str, threading.Lock] = {}
         self._region_config = _region_config(config)
         self.region: str = self._region_config.region_name or ""
 
@@ -304,6 +306,14 @@ class Cloud:
             if region not in self._regions:
                 self._regions[region] = Cloud({**self.config, "region": region})
             return self._regions[region]
+
+    @contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """One at a time for what the cloud cannot do concurrently, such as a router's interfaces."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            yield
 
     @cached_property
     def connection(self) -> openstack.connection.Connection:

@@ -1,0 +1,231 @@
+"""Resource types that are one REST collection: a POST makes an item, a GET reads it, a PUT changes its attributes.
+
+A subclass names the collection and lists its fields; ``snake_case`` of a field's name is the API's attribute unless
+``renamed`` says otherwise. What an API does differently goes into the hooks ``body``, ``changes``, ``attributes``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from providers import schema
+from providers.framework import DeadlineError, Operation, ProviderError, ResourceType
+from providers.openstack.client import Cloud, CloudError, Service
+from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from providers.values import Properties
+
+REGION: Final = Field(
+    "region", computed=True, force_new=True, description="Region of the resource; the provider's by default."
+)
+NAME: Final = Field("name", computed=True, autoname=True, description="Name in the cloud.")
+DESCRIPTION: Final = Field("description", description="Free text.")
+TENANT_ID: Final = Field("tenantId", computed=True, force_new=True, description="Project that owns the resource.")
+TAGS: Final = Field("tags", List(STRING, unordered=True), "Tags set by this resource; others are left alone.")
+ALL_TAGS: Final = Field("allTags", List(STRING, unordered=True), "All tags, also those set elsewhere.", output=True)
+VALUE_SPECS: Final = Field("valueSpecs", Map(STRING), "Further attributes for the create call.", force_new=True)
+
+_EMPTY: Final[Mapping[str, Any]] = {"string": "", "boolean": False, "integer": 0, "number": 0, "array": []}
+
+
+def snake(name: str) -> str:
+    """``adminStateUp`` -> ``admin_state_up``, ``fixedIpV4`` -> ``fixed_ip_v4``."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def to_api(kind: Kind, value: Any) -> Any:
+    """A property's value in the API's names, without what is null or ``__defaults``."""
+    if isinstance(kind, Object) and isinstance(value, dict):
+        by_name = {field.name: field for field in kind.fields}
+        return {
+            snake(key): to_api(by_name[key].kind, item)
+            for key, item in value.items()
+            if key in by_name and item is not None and item != ""
+        }
+    if isinstance(kind, List) and isinstance(value, list):
+        return [to_api(kind.item, item) for item in value]
+    return value
+
+
+def from_api(kind: Kind, value: Any) -> Any:
+    """The API's value in property names; null becomes the kind's empty value, as users of the official plugin know."""
+    if value is None:
+        return {} if isinstance(kind, Map) else _EMPTY.get(kind.name)
+    if isinstance(kind, Object) and isinstance(value, dict):
+        return {field.name: from_api(field.kind, value.get(snake(field.name))) for field in kind.fields}
+    if isinstance(kind, List) and isinstance(value, list):
+        return [from_api(kind.item, item) for item in value]
+    if kind is STRING and not isinstance(value, str):
+        return str(value)
+    if kind in {INTEGER, NUMBER, BOOLEAN} and value == "":
+        return _EMPTY[kind.name]
+    return value
+
+
+def given(inputs: Properties, *names: str) -> bool:
+    """Whether any of the inputs has a value that is not empty."""
+    return any(inputs.get(name) not in (None, "", [], {}) for name in names)
+
+
+def pair(id_: str, what: str) -> tuple[str, str]:
+    """The halves of an id ``first/second``; ProviderError when it is none."""
+    first, slash, second = id_.partition("/")
+    if not (first and slash and second):
+        raise ProviderError(f"{id_!r} is not the id of {what}", remedy="It has two parts: <first>/<second>.")
+    return first, second
+
+
+def delete_and_wait(service: Service, path: str, what: str, operation: Operation, **options: Any) -> None:
+    """DELETE, again while the cloud answers 409 (in use), and wait until a GET finds nothing.
+
+    At the deadline the cloud's own reason is raised.
+    """
+    reason: CloudError | None = None
+
+    def gone() -> bool | None:
+        nonlocal reason
+        try:
+            service.delete(path, **options)
+        except CloudError as error:
+            if error.status != 409:
+                raise
+            reason = error
+            operation.status(f"cannot delete {what} yet: {error}")
+            return None
+        return True if service.find(path, **options) is None else None
+
+    try:
+        operation.wait(f"{what} to be gone", gone)
+    except DeadlineError:
+        if reason:
+            raise reason from None
+        raise
+
+
+class RestType(ResourceType[Cloud]):
+    """See the module's docstring.
+
+    service: of openstacksdk's connection. path: of the collection. key: the envelope of one item. local: fields that
+    only the state keeps, the API does not tell them. ready: statuses that end the wait after a create; none, no wait.
+    failed: statuses that make it fail.
+    """
+
+    service: ClassVar[str] = "network"
+    path: ClassVar[str]
+    key: ClassVar[str]
+    renamed: ClassVar[Mapping[str, str]] = {}
+    local: ClassVar[frozenset[str]] = frozenset()
+    ready: ClassVar[frozenset[str]] = frozenset()
+    failed: ClassVar[frozenset[str]] = frozenset({"ERROR"})
+
+    def api(self, client: Cloud, state: Properties) -> Service:
+        """The service in the resource's region."""
+        return client.in_region(state.get("region")).service(self.service)
+
+    def sent(self) -> list[Field]:
+        """The fields that are plain attributes of the item."""
+        special = {"region", "tags", "allTags", "valueSpecs"} | self.local
+        return [field for field in self.fields if field.name not in special]
+
+    def api_name(self, name: str) -> str:
+        """The API's name of a field."""
+        return self.renamed.get(name) or snake(name)
+
+    def body(self, client: Cloud, inputs: Properties) -> Properties:  # noqa: ARG002
+        """The attributes to create with: what is given and not empty."""
+        attributes = {
+            self.api_name(field.name): to_api(field.kind, inputs[field.name])
+            for field in self.sent()
+            if given(inputs, field.name)
+        }
+        return {**attributes, **(inputs.get("valueSpecs") or {})}
+
+    def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:  # noqa: ARG002
+        """The attributes to change; what is no longer given becomes empty."""
+        changed = {schema.top_level(item.path) for item in schema.diff(self.fields, olds, news)}
+        return {
+            self.api_name(field.name): from_api(field.kind, None)
+            if news.get(field.name) is None
+            else to_api(field.kind, news[field.name])
+            for field in self.sent()
+            if field.name in changed and not field.force_new
+        }
+
+    def attributes(self, client: Cloud, found: Properties, state: Properties) -> Properties:  # noqa: ARG002
+        """The properties of an item that was read."""
+        return {field.name: from_api(field.kind, found.get(self.api_name(field.name))) for field in self.sent()}
+
+    def create(self, client: Cloud, inputs: Properties, operation: Operation) -> str:
+        service = self.api(client, inputs)
+        item = self.post(service, {self.key: self.body(client, inputs)}, inputs, operation)
+        id_: str = item["id"]
+        operation.created(id_)
+        self.wait_ready(service, id_, operation)
+        if given(inputs, "tags"):
+            service.put(f"{self.path}/{id_}/tags", {"tags": inputs["tags"]})
+        return id_
+
+    def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
+        """POST. When its answer is lost, an item of the same automatic (so unique) name is the one that was made."""
+        try:
+            item: Properties = service.post(self.path, body)[self.key]
+        except CloudError as error:
+            if error.status is not None or "name" not in operation.defaults:
+                raise
+            collection = self.path.rpartition("/")[2].replace("-", "_")
+            found = list(service.list(self.path, collection, name=inputs["name"]))
+            if len(found) != 1:
+                raise
+            return found[0]
+        return item
+
+    def wait_ready(self, service: Service, id_: str, operation: Operation) -> None:
+        """Wait until the item's status is one of ``ready``."""
+        if not self.ready:
+            return
+
+        def poll() -> bool | None:
+            item = service.get(f"{self.path}/{id_}")[self.key]
+            status = self.status(item)
+            if status in self.failed:
+                raise ProviderError(f"{self.key} {id_} is in status {status}")
+            return True if status in self.ready else None
+
+        operation.wait(f"{self.key} {id_} to be ready", poll)
+
+    def status(self, item: Properties) -> str:
+        """The status that ``ready`` and ``failed`` speak of."""
+        return str(item.get("status") or "ACTIVE")
+
+    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:  # noqa: ARG002
+        answer = self.api(client, state).find(f"{self.path}/{id_}")
+        if answer is None:
+            return None
+        found = answer[self.key]
+        properties = self.attributes(client, found, state)
+        properties["region"] = client.in_region(state.get("region")).region
+        if any(field.name == "allTags" for field in self.fields):
+            properties["allTags"] = found.get("tags") or []
+            if state.get("tags") is not None:
+                properties["tags"] = [tag for tag in state["tags"] if tag in properties["allTags"]]
+        return properties
+
+    def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
+        service = self.api(client, olds)
+        if body := self.changes(client, olds, news):
+            self.send_changes(service, id_, {self.key: body}, operation)
+        before, after = set(olds.get("tags") or ()), set(news.get("tags") or ())
+        if before != after:
+            present = set(service.get(f"{self.path}/{id_}")[self.key].get("tags") or ())
+            service.put(f"{self.path}/{id_}/tags", {"tags": sorted((present - before) | after)})
+
+    def send_changes(self, service: Service, id_: str, body: Properties, operation: Operation) -> None:  # noqa: ARG002
+        """The call that changes an item."""
+        service.put(f"{self.path}/{id_}", body)
+
+    def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
+        delete_and_wait(self.api(client, state), f"{self.path}/{id_}", f"{self.key} {id_}", operation)
