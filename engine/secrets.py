@@ -146,11 +146,16 @@ def require_passphrase_provider(provider: str) -> None:
 def require_passphrase(passphrase: str | None) -> str:
     """Return the passphrase, or raise PassphraseError saying how to give one. An empty one is valid, as in the CLI."""
     if passphrase is None:
-        raise PassphraseError(
-            "A passphrase is needed to open the stack's secrets, and none is set.",
-            remedy="Set PULUMI_CONFIG_PASSPHRASE to it, or PULUMI_CONFIG_PASSPHRASE_FILE to a file that holds it.",
-        )
+        raise missing_passphrase()
     return passphrase
+
+
+def missing_passphrase() -> PassphraseError:
+    """The error for a passphrase that is needed and not set."""
+    return PassphraseError(
+        "A passphrase is needed to open the stack's secrets, and none is set.",
+        remedy="Set PULUMI_CONFIG_PASSPHRASE to it, or PULUMI_CONFIG_PASSPHRASE_FILE to a file that holds it.",
+    )
 
 
 def find_passphrase() -> str | None:

@@ -1,0 +1,364 @@
+"""Pulumi's YAML files as the Pulumi CLI reads them: scalar by scalar the same values, with comments and lines kept.
+
+The CLI reads YAML with Go's yaml.v3, whose plain scalars differ from YAML 1.2 in places: ``012`` is ten, ``1_000`` is a
+thousand, ``2026-06-01`` is a time. What a program gets is text or JSON as Go writes it. Files are kept as node graphs,
+so that an edit leaves everything else as it was.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
+
+from engine.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_TAG = "tag:yaml.org,2002:"
+_WORDS = {
+    word: tag
+    for tag, words in {
+        "null": ("", "~", "null", "Null", "NULL"),
+        "bool": ("true", "True", "TRUE", "false", "False", "FALSE"),
+        "merge": ("<<",),
+    }.items()
+    for word in words
+}
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_INT = re.compile(r"([-+]?)(0[bB][01]+|0[oO]?[0-7]+|0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)")
+_TIME = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:"
+    r"[Tt](\d\d?):(\d\d?):(\d\d?)(\.\d+)?(?:Z|([-+])(\d\d):(\d\d))"
+    r"| (\d\d?):(\d\d?):(\d\d?)(\.\d+)?)?"
+)
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A secret as the file holds it: ``{secure: <ciphertext>}``."""
+
+    ciphertext: str
+
+
+Tree = None | bool | int | float | str | Secure | list["Tree"] | dict[str, "Tree"]
+PropertyPath = Sequence[str | int]
+
+
+class _Resolver(VersionedResolver):
+    """Tells the type of a plain scalar the way yaml.v3 does."""
+
+    def resolve(self, kind: type[Node], value: object, implicit: tuple[bool, bool]) -> object:
+        if kind is ScalarNode and implicit[0] and isinstance(value, str):
+            return Tag(suffix=_TAG + _plain_type(value))
+        return super().resolve(kind, value, implicit)
+
+
+class YamlFile:
+    """One YAML file whose top level is a mapping."""
+
+    def __init__(self, path: Path) -> None:
+        """Read ``path``; an absent or empty file is an empty mapping. Raises ConfigError for what is not YAML."""
+        self.path = path
+        self._yaml = YAML()
+        self._yaml.Resolver = _Resolver
+        self._yaml.width = 2**31
+        self._yaml.indent(mapping=2, sequence=4, offset=2)
+        try:
+            text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+            root = self._yaml.compose(text)
+        except OSError as error:
+            raise EngineError(f"'{path}' cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8."]) from None
+        except YAMLError as error:
+            mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+            problem = getattr(error, "problem", None) or str(error)
+            line = f":{mark.line + 1}" if mark else ""
+            raise ConfigError([f"{path}{line}: this is not valid YAML: {problem}."]) from None
+        if root is None or _type(root) == "null":
+            root = MappingNode(_TAG + "map", [], flow_style=False)
+        if not isinstance(root, MappingNode):
+            raise ConfigError([f"{path}:1: the file should be a mapping of keys to values, not a {root.id}."])
+        self.root = root
+        if faults := [self.fault(node, problem) for node, problem in _check(root, ())]:
+            raise ConfigError(faults)
+
+    def fault(self, node: Node | None, problem: str) -> str:
+        """``problem`` as a line that starts with the place of ``node``."""
+        mark = node.start_mark if node is not None else None
+        return f"{self.path}:{mark.line + 1}: {problem}" if mark else f"{self.path}: {problem}"
+
+    def save(self) -> None:
+        """Replace the file atomically; it keeps its mode. Raises EngineError."""
+        text = io.StringIO()
+        self._yaml.serialize(self.root, text)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            if self.path.exists():
+                temporary.chmod(self.path.stat().st_mode & 0o7777)
+            temporary.replace(self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise EngineError(
+                f"'{self.path}' cannot be written: {error.strerror}.",
+                remedy="The file is as it was; correct and repeat.",
+            ) from error
+
+
+def tree(node: Node) -> Tree:
+    """The value of a node, as the CLI would have it."""
+    if isinstance(node, MappingNode):
+        result = {key.value: tree(value) for key, value in entries(node)}
+        secret = result.get("secure")
+        return Secure(secret) if len(result) == 1 and isinstance(secret, str) else result
+    if isinstance(node, SequenceNode):
+        return [tree(item) for item in node.value]
+    return _scalar(_type(node), node.value)
+
+
+def entries(node: MappingNode) -> list[tuple[Node, Node]]:
+    """The key and value nodes of a mapping, with merged (``<<``) mappings first, so that own keys win."""
+    merged: list[tuple[Node, Node]] = []
+    own: list[tuple[Node, Node]] = []
+    for key, value in node.value:
+        if _type(key) != "merge":
+            own.append((key, value))
+        for source in value.value if isinstance(value, SequenceNode) else [value]:
+            if _type(key) == "merge" and isinstance(source, MappingNode):
+                merged += entries(source)
+    return merged + own
+
+
+def child(node: Node | None, part: str | int) -> Node | None:
+    """The node at ``part``, a key or an index, of ``node``; None when there is none."""
+    if isinstance(node, MappingNode):
+        return next((value for key, value in reversed(entries(node)) if key.value == part), None)
+    if isinstance(node, SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
+        found: Node = node.value[part]
+        return found
+    return None
+
+
+def make_node(value: Tree) -> Node:
+    """A new node for ``value``."""
+    match value:
+        case Secure(ciphertext):
+            return make_node({"secure": ciphertext})
+        case dict():
+            pairs = [(make_node(key), make_node(item)) for key, item in value.items()]
+            return MappingNode(_TAG + "map", pairs, flow_style=False)
+        case list():
+            return SequenceNode(_TAG + "seq", [make_node(item) for item in value], flow_style=not value)
+        case str():
+            return ScalarNode(_TAG + "str", value, style="|" if "\n" in value else None)
+    text = to_json(value)
+    return ScalarNode(_TAG + _plain_type(text), text)
+
+
+def assign(node: Node | None, path: PropertyPath, new: Node, above: PropertyPath = ()) -> Node:
+    """``node`` with ``new`` at ``path``, containers made where they lack. Raises ConfigError for a path that misfits.
+
+    As in the CLI, a list takes an index up to its length, and a plain value gives way to a container only at the top.
+    """
+    if not path:
+        if isinstance(node, ScalarNode) and isinstance(new, ScalarNode):
+            new.comment = node.comment
+        return new
+    part, name = path[0], _format_path([*above, path[0]])
+    container = _container(node, part, above)
+    if isinstance(container, SequenceNode):
+        if not isinstance(part, int):
+            raise ConfigError([f"{_format_path(above)} is a list, so {name} cannot be set; give an index, as in [0]."])
+        if not 0 <= part <= len(container.value):
+            raise ConfigError([f"{name} cannot be set: the list's next index is {len(container.value)}."])
+        container.flow_style = container.flow_style and bool(container.value)
+        container.value[part : part + 1] = [assign(child(container, part), path[1:], new, [*above, part])]
+        return container
+    if not isinstance(part, str):
+        raise ConfigError([f"{_format_path(above)} is a map, so {name} cannot be set; give a key, as in .name."])
+    if len(path) == 1 and not container.value and part == "secure" and _type(new) == "str":
+        raise ConfigError([f"{name} cannot be set: a map with the single key 'secure' means a secret; use --secret."])
+    value = assign(child(container, part), path[1:], new, [*above, part])
+    for index, (key, _) in enumerate(container.value):
+        if key.value == part:
+            container.value[index] = (key, value)
+            return container
+    container.value.append((make_node(part), value))
+    return container
+
+
+def discard(node: Node | None, path: PropertyPath) -> None:
+    """Remove what is at ``path``; nothing happens when there is nothing."""
+    for part in path[:-1]:
+        node = child(node, part)
+    last = path[-1]
+    if isinstance(node, MappingNode):
+        rest = [pair for pair in node.value if pair[0].value != last]
+        if len(rest) == 1 < len(node.value) and rest[0][0].value == "secure" and _type(rest[0][1]) == "str":
+            raise ConfigError(
+                [f"{_format_path(path)} cannot be removed: a map with the single key 'secure' means a secret."]
+            )
+        node.value = rest
+    elif isinstance(node, SequenceNode) and isinstance(last, int) and 0 <= last < len(node.value):
+        del node.value[last]
+
+
+def _container(node: Node | None, part: str | int, above: PropertyPath) -> MappingNode | SequenceNode:
+    if isinstance(node, MappingNode | SequenceNode) and not isinstance(tree(node), Secure):
+        return node
+    if node is not None and _type(node) != "null" and len(above) > 1:
+        raise ConfigError([f"{_format_path(above)} holds a plain value, so nothing can be set in it; remove it first."])
+    if isinstance(part, int):
+        return SequenceNode(_TAG + "seq", [make_node(None) for _ in range(part + 1)], flow_style=False)
+    return MappingNode(_TAG + "map", [], flow_style=False)
+
+
+def to_json(value: Tree) -> str:
+    """``value`` as Go's encoding/json writes it: keys sorted, no blanks, ``<``, ``>`` and ``&`` escaped."""
+    match value:
+        case Secure(ciphertext):
+            return to_json({"secure": ciphertext})
+        case dict():
+            return "{" + ",".join(f"{to_json(key)}:{to_json(value[key])}" for key in sorted(value)) + "}"
+        case list():
+            return "[" + ",".join(map(to_json, value)) + "]"
+        case float():
+            return _go_float(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def coerce(text: str) -> Tree:
+    """What `config set --path` makes of a value: ``true``, ``false`` and whole numbers lose their quotes."""
+    if text in {"true", "false"}:
+        return text == "true"
+    if re.fullmatch(r"[-+]?[0-9]+", text) and not (len(text) > 1 and text[0] == "0"):
+        number = int(text)
+        if -(2**63) <= number < 2**64:
+            return number
+    return text
+
+
+def _plain_type(text: str) -> str:
+    if tag := _WORDS.get(text):
+        return tag
+    if _time(text) is not None:
+        return "timestamp"
+    digits = text.replace("_", "") if text[0] in "+-0123456789" else text
+    if _int(digits) is not None:
+        return "int"
+    if _FLOAT.fullmatch(digits):
+        return "float"
+    return "not-finite" if _NOT_FINITE.fullmatch(text) else "str"
+
+
+def _scalar(kind: str, text: str) -> Tree:
+    match kind:
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return _int(text.replace("_", "")) or 0
+        case "float":
+            number = float(text.replace("_", ""))
+            return int(number) if number.is_integer() and abs(number) < 1e21 else number
+        case "timestamp":
+            return _time(text) or text
+    return text
+
+
+def _int(digits: str) -> int | None:
+    match = _INT.fullmatch(digits)
+    if match is None:
+        return None
+    sign, body = match[1], match[2].lower()
+    octal = len(body) > 1 and body[0] == "0" and body[1].isdigit()
+    number = int(body, 8 if octal else 0) * (-1 if sign == "-" else 1)
+    return number if -(2**63) <= number < 2**64 else None
+
+
+def _time(text: str) -> str | None:
+    """The text that Go's ``time.Time.String`` gives for what yaml.v3 takes for a time; None for anything else."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, *clock = match.groups()
+    hour, minute, second = (clock[0:3] if clock[0] else clock[7:10]) if clock[0] or clock[7] else ("0", "0", "0")
+    fraction = (clock[3] or clock[10] or "").rstrip("0").rstrip(".")
+    zone = (
+        timezone(timedelta(hours=int(clock[5]), minutes=int(clock[6])) * (-1 if clock[4] == "-" else 1))
+        if clock[4]
+        else UTC
+    )
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=zone)
+    except ValueError:
+        return None
+    offset = moment.strftime("%z")
+    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} {offset} {'UTC' if offset == '+0000' else offset}"
+
+
+def _go_float(number: float) -> str:
+    if number == 0 or 1e-6 <= abs(number) < 1e21:
+        text = format(Decimal(repr(number)), "f")
+        return text.removesuffix(".0")
+    mantissa, _, exponent = f"{Decimal(repr(number)):e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent):+d}"
+
+
+def _type(node: Node) -> str:
+    return str(node.tag).removeprefix(_TAG)
+
+
+def _check(node: Node, path: PropertyPath) -> Iterator[tuple[Node, str]]:
+    """Faults that yaml.v3 or the CLI finds in any file."""
+    if isinstance(node, MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = _format_path([*path, str(key.value)])
+            if not isinstance(key, ScalarNode) or _type(key) not in {"str", "merge"}:
+                yield key, f"the key {name} should be a string; put it in quotes."
+            elif key.value in seen and _type(key) != "merge":
+                yield key, f"the key {name} is there twice; remove one."
+            else:
+                seen.add(key.value)
+            yield from _check(value, [*path, str(key.value)])
+    elif isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _check(item, [*path, index])
+    elif _type(node) == "not-finite":
+        yield node, f"{_format_path(path)} = {node.value} should be a finite number; put it in quotes if it is text."
+
+
+def _format_path(path: PropertyPath) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[^.\[\]\"]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{json.dumps(part)}]"
+    return text
