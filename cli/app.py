@@ -1,0 +1,143 @@
+"""The command line: what `lab` accepts. Every verb is a few calls; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import configuration, development, stack, state, status, update
+from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
+from engine.errors import EngineError
+
+# Global options may stand before or after the verb, as with the Pulumi CLI.
+GLOBAL_FLAGS = {"--non-interactive", "--verbose", "-v"}
+GLOBAL_OPTIONS = {"--cwd", "-C", "--stack", "-s", "--engine", "--color"}
+PASS_THROUGH = {"test", "bench"}
+
+
+class EngineChoice(StrEnum):
+    """--engine."""
+
+    auto = "auto"
+    pulumi = "pulumi"
+    embedded = "embedded"
+
+
+class Color(StrEnum):
+    """--color, with the Pulumi CLI's choices."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+app = typer.Typer(
+    name="lab",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts in half the time
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deploys and looks after the ML cluster: OpenStack, Kubernetes and the MLOps stack.",
+    epilog="Global options may stand before or after the verb.",
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app(hoist_globals(sys.argv[1:]), prog_name="lab", standalone_mode=True)
+    except EngineError as error:
+        report(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.ERROR)
+    except Exception as error:
+        report_unexpected(error)
+        sys.exit(255)
+
+
+def hoist_globals(arguments: list[str]) -> list[str]:
+    """`arguments` with the global options moved before the verb."""
+    hoisted: list[str] = []
+    rest: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, _ = argument.partition("=")
+        if argument == "--" or (argument in PASS_THROUGH and not rest):
+            rest += [argument, *remaining]
+        elif argument in GLOBAL_FLAGS or (equals and name in GLOBAL_OPTIONS):
+            hoisted.append(argument)
+        elif argument in GLOBAL_OPTIONS:
+            hoisted += [argument, *([value] if (value := next(remaining, None)) is not None else [])]
+        else:
+            rest.append(argument)
+    return hoisted + rest
+
+
+@app.callback()
+def configure(
+    context: typer.Context,
+    cwd: Annotated[
+        Path | None,
+        typer.Option(
+            "--cwd", "-C", help="Run as if started in DIR, a Pulumi project. Default: this repository.", metavar="DIR"
+        ),
+    ] = None,
+    stack_name: Annotated[
+        str | None,
+        typer.Option("--stack", "-s", metavar="STACK", help="The stack to work on. Default: the selected one."),
+    ] = None,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="What deploys: the Pulumi CLI, the embedded engine, or the CLI where it is on PATH."),
+    ] = EngineChoice.auto,
+    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Ask nothing.")] = False,
+    color: Annotated[Color, typer.Option(help="Colour the output.")] = Color.auto,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log HTTP requests and engine messages.")] = False,
+) -> None:
+    """Read the global options into the session that every verb gets."""
+    import shutil
+
+    from cli.session import ROOT, Session
+
+    if cwd is not None and not cwd.is_dir():
+        raise LabError(f"--cwd: there is no folder {cwd}", code=ExitCode.CONFIGURATION)
+    if engine is EngineChoice.pulumi and not shutil.which("pulumi"):
+        raise LabError("--engine pulumi: there is no pulumi on PATH", remedy="install it, or use --engine embedded")
+    use_pulumi = engine is not EngineChoice.embedded and shutil.which("pulumi") is not None
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    context.obj = Session(
+        cwd=(cwd or ROOT).resolve(),
+        stack_option=stack_name,
+        engine="pulumi" if use_pulumi else "embedded",
+        interactive=not non_interactive and sys.stdin.isatty() and sys.stdout.isatty() and not os.environ.get("CI"),
+        color=color.value,
+        verbose=verbose,
+    )
+
+
+app.command("up")(update.up)
+app.command("preview")(update.preview)
+app.command("destroy")(update.destroy)
+app.command("refresh")(update.refresh)
+app.command("status")(status.status)
+app.command("history")(status.history)
+app.command("cancel", hidden=True)(state.unlock)
+app.command("test", context_settings=development.PASS_THROUGH)(development.test)
+app.command("bench", context_settings=development.PASS_THROUGH)(development.bench)
+app.add_typer(stack.app, name="stack")
+app.add_typer(configuration.app, name="config")
+app.add_typer(state.app, name="state")

@@ -1,0 +1,247 @@
+"""up, preview, refresh and destroy: preview, ask, perform, as the Pulumi CLI does, on either engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from rich.prompt import Prompt
+
+from cli.errors import ExitCode, LabError
+from cli.session import ROOT, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from engine.operations import UpdateOptions, UpdateResult
+
+Kind = Literal["preview", "update", "refresh", "destroy"]
+Event = dict[str, Any]
+
+PLUGIN_DIRS = (ROOT / "providers" / "bin",)
+UNCHANGED = {"same", "read", "read-discard", "read-replacement"}
+LISTS = {"targets", "exclude", "replace", "target_replace", "config"}
+NOUNS: dict[Kind, str] = {"preview": "update", "update": "update", "refresh": "refresh", "destroy": "destroy"}
+
+
+class Cancellable(Protocol):
+    """What Ctrl-C acts on: the first call finishes what is under way, the second stops it."""
+
+    def cancel(self) -> None:
+        """Ask to stop."""
+
+
+class Runner(Protocol):
+    """Performs one update or its dry run on an engine, passing on its events."""
+
+    def __call__(self, *, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
+        """Run; blocks until it ends."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One invocation of a verb that runs the engine."""
+
+    kind: Kind
+    options: UpdateOptions
+    yes: bool = False
+    skip_preview: bool = False
+    preview_only: bool = False
+    remove: bool = False
+    message: str = ""
+    config: tuple[str, ...] = ()
+    config_path: bool = False
+    json: bool = False
+    diff: bool = False
+    show_sames: bool = False
+
+    @classmethod
+    def parse(cls, kind: Kind, given: dict[str, Any]) -> Operation:
+        """An operation from the flags that were given.
+
+        Raises:
+            LabError: flags that cannot be used together.
+        """
+        from engine.operations import UpdateOptions
+
+        given = {name: tuple(value or ()) if name in LISTS else value for name, value in given.items()}
+        both = given.pop("target_replace", ())
+        for name in ("targets", "replace"):
+            if name in given:
+                given[name] += both
+        for one, other in (("targets", "exclude"), ("yes", "preview_only"), ("skip_preview", "preview_only")):
+            if given.get(one) and given.get(other):
+                flags = [
+                    f"--{name.removesuffix('s') if name == 'targets' else name.replace('_', '-')}"
+                    for name in (one, other)
+                ]
+                raise LabError(f"{flags[0]} and {flags[1]} cannot be used together", code=ExitCode.CONFIGURATION)
+        own = {f.name for f in fields(cls)}
+        options = UpdateOptions(**{name: value for name, value in given.items() if name not in own})
+        return cls(kind, options, **{name: value for name, value in given.items() if name in own})
+
+
+@contextmanager
+def interruptible(cancellation: Cancellable) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `cancellation.cancel()`; a third signal kills the process."""
+    received = 0
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 2:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        # A handler runs between two instructions of the main thread, which may hold any lock.
+        threading.Thread(target=cancellation.cancel).start()
+        os.write(
+            sys.stderr.fileno(),
+            b"\nFinishing what is under way; press ^C again to cancel it (resources may be left half-made).\n"
+            if received == 1
+            else b"\nCancelling what is under way.\n",
+        )
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def embedded_runner(session: Session, stack: str, operation: Operation) -> Runner:
+    """A runner on the project's own engine.
+
+    Raises:
+        EngineError: the configuration is not valid, or its secrets cannot be decrypted.
+    """
+    from engine.operations import Cancellation, UpdateRequest, run_update
+
+    config = session.config(stack)
+    manager = session.secrets(stack, config)
+    values, secret_keys = config.decrypt_all(manager)
+
+    def run(*, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
+        cancellation = Cancellation()
+        request = UpdateRequest(
+            kind=operation.kind,
+            dry_run=dry_run,
+            project=session.project,
+            stack=stack,
+            config=values,
+            config_secret_keys=secret_keys,
+            backend=session.backend,
+            secrets=manager,
+            options=operation.options,
+            plugin_dirs=PLUGIN_DIRS,
+        )
+        with interruptible(cancellation):
+            return run_update(request, emit, cancellation)
+
+    return run
+
+
+def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
+    """Perform a verb, with the flags `given`, on the selected stack.
+
+    Raises:
+        EngineError: it was refused, declined, failed or cancelled; the exit codes are the CLI's.
+    """
+    operation = Operation.parse(kind, given)
+    assume_yes = operation.yes or operation.skip_preview or os.environ.get("PULUMI_SKIP_CONFIRMATIONS") == "true"
+    dry_only = kind == "preview" or operation.preview_only
+    if not (session.interactive or assume_yes or dry_only):
+        raise LabError(
+            "--yes or --skip-preview or --preview-only must be passed in to proceed in non-interactive mode",
+            code=ExitCode.CONFIGURATION,
+        )
+    stack = session.stack(offer_new=kind != "destroy")
+    if operation.config:
+        from cli.configuration import save_arguments
+
+        save_arguments(session, stack, operation.config, path=operation.config_path)
+    run = embedded_runner(session, stack, operation)
+    if dry_only or not operation.skip_preview:
+        events: list[Event] = []
+        result = _perform(session, stack, operation, run, dry_run=True, events=events)
+        if dry_only:
+            _check_unchanged(operation, result)
+            return
+        if not assume_yes:
+            _confirm(session, stack, operation, events)
+    result = _perform(session, stack, operation, run, dry_run=False)
+    _check_unchanged(operation, result)
+
+
+def _display(session: Session, stack: str, operation: Operation, *, dry_run: bool, diff: bool) -> Any:
+    from cli.display import make_display
+
+    return make_display(
+        operation.kind,
+        json=operation.json,
+        interactive=None if session.interactive else False,
+        diff=diff,
+        color=session.color,
+        show_sames=operation.show_sames,
+        stack=stack,
+        project=session.project.name,
+        dry_run=dry_run,
+    )
+
+
+def _perform(
+    session: Session,
+    stack: str,
+    operation: Operation,
+    run: Runner,
+    *,
+    dry_run: bool,
+    events: list[Event] | None = None,
+) -> UpdateResult:
+    display = _display(session, stack, operation, dry_run=dry_run, diff=operation.diff)
+
+    def emit(event: Event) -> None:
+        if events is not None:
+            events.append(event)
+        display(event)
+
+    result: UpdateResult | None = None
+    try:
+        result = run(dry_run=dry_run, emit=emit)
+    finally:
+        display.close(result)
+    noun = NOUNS[operation.kind]
+    if result.outcome == "cancelled":
+        raise LabError(f"{noun} cancelled", code=ExitCode.CANCELLED)
+    if result.outcome == "failed":
+        raise LabError(f"{'preview' if dry_run else noun} failed")
+    return result
+
+
+def _check_unchanged(operation: Operation, result: UpdateResult) -> None:
+    if operation.options.expect_no_changes and any(n for op, n in result.changes.items() if op not in UNCHANGED):
+        noun = NOUNS[operation.kind]
+        raise LabError(f"no changes were expected for {noun} but changes were proposed", code=ExitCode.NO_CHANGES)
+
+
+def _confirm(session: Session, stack: str, operation: Operation, events: list[Event]) -> None:
+    noun = NOUNS[operation.kind]
+    question = f"Do you want to perform this {noun}?"
+    if operation.kind == "refresh":
+        question += "\nNo resources will be modified as part of this refresh; just your stack's state will be.\n"
+    while True:
+        answer = Prompt.ask(question, choices=["yes", "no", "details"], default="no", console=session.out)
+        if answer == "yes":
+            return
+        if answer == "no":
+            raise LabError(f"confirmation declined, not proceeding with the {operation.kind}")
+        details = _display(session, stack, operation, dry_run=True, diff=True)
+        for event in events:
+            details(event)
+        details.close(None)

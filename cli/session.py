@@ -1,0 +1,257 @@
+"""What a verb works on: the project, its backend, the selected stack, its configuration and its secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.prompt import Prompt
+
+from cli.errors import ExitCode, LabError
+from cli.workspace import select_stack, selected_stack, settings_path
+
+if TYPE_CHECKING:
+    from engine.backend import Backend
+    from engine.project import Project, StackConfig
+    from engine.secrets import SecretsManager
+
+ROOT = Path(__file__).resolve().parent.parent
+CREATE_CHOICE = "<create a new stack>"
+STACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+Engine = Literal["embedded", "pulumi"]
+
+
+def passphrase_file() -> Path:
+    """Where the generated passphrase is kept."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "ml-cluster" / "passphrase"
+
+
+def _resolve(url: str, base: Path) -> str:
+    """`url` with the path of a `file://` URL made absolute; `~` is the home directory."""
+    if not url.startswith("file://"):
+        return url
+    path, _, query = url.removeprefix("file://").partition("?")
+    return f"file://{(base / Path(path).expanduser()).resolve()}{'?' + query if query else ''}"
+
+
+@dataclass
+class Session:
+    """The global options, and what follows from them; each part is opened when it is first used."""
+
+    cwd: Path
+    stack_option: str | None
+    engine: Engine
+    interactive: bool
+    color: str
+    verbose: bool
+
+    @cached_property
+    def out(self) -> Console:
+        """Standard output, honouring --color."""
+        return Console(
+            highlight=False,
+            soft_wrap=True,
+            no_color=self.color == "never" or None,
+            force_terminal=True if self.color == "always" else None,
+        )
+
+    @cached_property
+    def project(self) -> Project:
+        """The project around `cwd`."""
+        from engine.project import Project
+
+        return Project.find(self.cwd)
+
+    @cached_property
+    def backend_url(self) -> str:
+        """The backend's URL as configured; with it the CLI keys the selected stack."""
+        from engine.backend import default_backend_url
+
+        return default_backend_url(self.project)
+
+    @cached_property
+    def resolved_backend_url(self) -> str:
+        """`backend_url` with a relative path resolved: against the project where it is the project's, else `cwd`."""
+        from_environment = "PULUMI_BACKEND_URL" in os.environ
+        return _resolve(self.backend_url, self.cwd if from_environment else self.project.root)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The state backend."""
+        from engine.backend import open_backend
+
+        return open_backend(self.resolved_backend_url)
+
+    # Stacks
+
+    @cached_property
+    def _settings_path(self) -> Path:
+        return settings_path(self.project.name, self.project.file)
+
+    def parse_stack(self, reference: str) -> str:
+        """The name in a stack reference: `<stack>`, `<project>/<stack>` or `organization/<project>/<stack>`.
+
+        Raises:
+            LabError: the name is not one that a backend accepts, or the stack is of another project.
+        """
+        *owner, name = reference.split("/")
+        if owner not in ([], [self.project.name], ["organization"], ["organization", self.project.name]):
+            raise LabError(
+                f"stack '{reference}' is not one of project '{self.project.name}'", code=ExitCode.CONFIGURATION
+            )
+        if not STACK_NAME.fullmatch(name):
+            raise LabError(
+                f"'{name}' is not a valid stack name",
+                remedy="use up to 100 letters, digits, hyphens, underscores and periods",
+                code=ExitCode.CONFIGURATION,
+            )
+        return name
+
+    def stack_names(self) -> list[str]:
+        """The project's stacks in the backend, sorted."""
+        return sorted(summary.name for summary in self.backend.list_stacks(self.project.name))
+
+    def current_stack(self) -> str | None:
+        """The name of the stack that PULUMI_STACK or `stack select` names; it may not exist."""
+        reference = os.environ.get("PULUMI_STACK") or selected_stack(self._settings_path, self.backend_url)
+        return self.parse_stack(reference) if reference else None
+
+    def select(self, stack: str | None) -> None:
+        """Make `stack` the current one; None unselects."""
+        name = f"organization/{self.project.name}/{stack}" if stack else None
+        select_stack(self._settings_path, self.backend_url, name)
+
+    def stack(self, argument: str | None = None, *, offer_new: bool = False) -> str:
+        """The name of the stack to work on: `argument`, --stack, or the current one.
+
+        On a terminal the user is asked to choose one, or, with `offer_new`, to create it.
+
+        Raises:
+            LabError: there is none, or it does not exist.
+        """
+        if argument and self.stack_option:
+            raise LabError(
+                "only one of --stack or argument stack name may be specified, not both", code=ExitCode.CONFIGURATION
+            )
+        existing = self.stack_names()
+        if reference := argument or self.stack_option:
+            name = self.parse_stack(reference)
+            if name in existing:
+                return name
+            if not (offer_new and self.interactive):
+                raise LabError(
+                    f"no stack named '{name}' found",
+                    remedy=f"create it with `lab stack init {name}`; `lab stack ls` lists those that exist",
+                    code=ExitCode.STACK_NOT_FOUND,
+                )
+            self.out.print(f"The stack '{name}' does not exist.\n")
+            Prompt.ask(
+                "If you would like to create this stack now, please press <ENTER>, otherwise press ^C", console=self.out
+            )
+            return self.create_stack(name)
+        current = self.current_stack()
+        if current in existing:
+            return current
+        if not self.interactive:
+            raise LabError(
+                "no stack selected; please use `lab stack select` or `lab stack init` to choose one"
+                if offer_new
+                else "no stack selected; please use `lab stack select` to choose one",
+                remedy="or name one with --stack",
+            )
+        return self.choose_stack(existing, offer_new=offer_new)
+
+    def choose_stack(self, existing: list[str], *, offer_new: bool) -> str:
+        """Ask which stack to use.
+
+        Raises:
+            LabError: there is none to choose from.
+        """
+        choices = [*existing, CREATE_CHOICE] if offer_new else existing
+        if not choices:
+            raise LabError("this command requires a stack, but there are none", code=ExitCode.STACK_NOT_FOUND)
+        self.out.print("Please choose a stack" + (", or create a new one:" if offer_new else ":"))
+        for number, choice in enumerate(choices, 1):
+            self.out.print(f"  {number}. {choice}", markup=False)
+        numbers = [str(number) for number in range(1, len(choices) + 1)]
+        answer = choices[int(Prompt.ask("Stack", choices=numbers, default="1", console=self.out)) - 1]
+        if answer != CREATE_CHOICE:
+            return answer
+        return self.create_stack(self.parse_stack(Prompt.ask("Please enter your desired stack name", console=self.out)))
+
+    def create_stack(self, name: str) -> str:
+        """Create the stack, with the secrets provider that its configuration names or a new passphrase one."""
+        config = self.config(name)
+        self.backend.create_stack(self.project.name, name)
+        print(f"Created stack '{name}'", file=sys.stderr)
+        self.secrets(name, config)
+        return name
+
+    # Configuration and secrets
+
+    def config(self, stack: str) -> StackConfig:
+        """The configuration file of `stack`, empty where there is none."""
+        from engine.project import StackConfig
+
+        return StackConfig.load(self.project, stack)
+
+    def secrets(self, stack: str, config: StackConfig) -> SecretsManager:
+        """The secrets manager of `stack`: by its configuration, else its state, else a new one that is saved.
+
+        Raises:
+            PassphraseError: the stack uses another secrets provider, or the passphrase is missing or wrong.
+        """
+        from engine.secrets import PassphraseSecretsManager, require_passphrase_provider
+
+        require_passphrase_provider(config.secrets_provider or "")
+        if config.encryption_salt:
+            return PassphraseSecretsManager.from_state({"salt": config.encryption_salt}, self._passphrase())
+        if manager := self._state_secrets(stack):
+            return manager
+        created = PassphraseSecretsManager.create(self._passphrase(create=True))
+        config.encryption_salt = created.state()["salt"]
+        config.save()
+        return created
+
+    def state_secrets(self, stack: str) -> SecretsManager:
+        """The secrets manager that the state of `stack` is encrypted with."""
+        return self._state_secrets(stack) or self.secrets(stack, self.config(stack))
+
+    def _state_secrets(self, stack: str) -> SecretsManager | None:
+        from engine.secrets import open_secrets_manager
+
+        deployment = self.backend.load(self.project.name, stack).get("deployment") or {}
+        provider = deployment.get("secrets_providers") or {}
+        return open_secrets_manager(provider, self._passphrase()) if provider.get("type") else None
+
+    def _passphrase(self, *, create: bool = False) -> str:
+        from engine.secrets import find_passphrase, require_passphrase
+
+        if (passphrase := find_passphrase()) is not None:
+            return passphrase
+        path = passphrase_file()
+        if create and not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+            print(
+                f"Made a passphrase for secrets and keep it in {path}. Back it up: without it they are lost.\n"
+                f"The Pulumi CLI takes it too: export PULUMI_CONFIG_PASSPHRASE_FILE={path}",
+                file=sys.stderr,
+            )
+        # In the environment it also reaches a Pulumi CLI that runs on our behalf.
+        if path.exists():
+            os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
+        elif self.interactive:
+            prompt = "Enter your passphrase to unlock config/secrets\n    (set PULUMI_CONFIG_PASSPHRASE to remember)"
+            os.environ["PULUMI_CONFIG_PASSPHRASE"] = Prompt.ask(prompt, password=True, console=self.out)
+        return require_passphrase(find_passphrase())

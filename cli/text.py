@@ -1,0 +1,46 @@
+"""Plain tables and times, as the Pulumi CLI prints them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], prefix: str = "") -> str:
+    """Columns padded to their widest cell and two spaces apart."""
+    lines = [headers, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        prefix + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago `moment` (with a time zone) was, in its largest unit: `3 minutes ago`."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    for unit, size in UNITS:
+        if count := int(seconds // size):
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "now"
+
+
+def timestamp(moment: datetime) -> str:
+    """`moment` as the CLI's JSON has it: UTC, with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_json(value: Any) -> str:
+    """`value` as the CLI's --json prints it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def cell(value: Any) -> str:
+    """A value in a table: a string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
