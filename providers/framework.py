@@ -249,7 +249,7 @@ class Package(Generic[C]):
             resources[kind.token] = {
                 "description": kind.description,
                 "inputProperties": schema.properties_schema(inputs, owner, types),
-                "requiredInputs": [field.name for field in inputs if field.required and not field.autoname],
+                "requiredInputs": [field.name for field in inputs if field.required and field.default is None],
                 "properties": schema.properties_schema(kind.fields, owner, types),
                 "required": [field.name for field in kind.fields if field.required or field.computed or field.output],
             }

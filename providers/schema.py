@@ -403,7 +403,7 @@ def diff(fields: Iterable[Field], olds: Properties, news: Properties, *, path: s
         old, new = plain(olds.get(field.name)), plain(news.get(field.name))
         if field.output or (new is None and field.computed):
             continue
-        if field.same and None not in (old, new) and not contains(new, Unknown) and field.same(old, new):
+        if field.same and not contains(new, Unknown) and field.same(old, new):
             continue
         for difference in differences(field.kind, path + field.name, old, new):
             yield Difference(difference.path, difference.kind, difference.replace or field.force_new)

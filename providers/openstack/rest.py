@@ -135,7 +135,7 @@ class RestType(ResourceType[Cloud]):
         """The API's name of a field."""
         return self.renamed.get(name) or snake(name)
 
-    def body(self, client: Cloud, inputs: Properties) -> Properties:  # noqa: ARG002
+    def body(self, client: Cloud, inputs: Properties) -> Properties:
         """The attributes to create with: what is given and not empty."""
         attributes = {
             self.api_name(field.name): to_api(field.kind, inputs[field.name])
@@ -144,7 +144,7 @@ class RestType(ResourceType[Cloud]):
         }
         return {**attributes, **(inputs.get("valueSpecs") or {})}
 
-    def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:  # noqa: ARG002
+    def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:
         """The attributes to change; what is no longer given becomes empty."""
         changed = {schema.top_level(item.path) for item in schema.diff(self.fields, olds, news)}
         return {
@@ -155,7 +155,7 @@ class RestType(ResourceType[Cloud]):
             if field.name in changed and not field.force_new
         }
 
-    def attributes(self, client: Cloud, found: Properties, state: Properties) -> Properties:  # noqa: ARG002
+    def attributes(self, client: Cloud, found: Properties, state: Properties) -> Properties:
         """The properties of an item that was read."""
         return {field.name: from_api(field.kind, found.get(self.api_name(field.name))) for field in self.sent()}
 
@@ -201,7 +201,7 @@ class RestType(ResourceType[Cloud]):
         """The status that ``ready`` and ``failed`` speak of."""
         return str(item.get("status") or "ACTIVE")
 
-    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:  # noqa: ARG002
+    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         answer = self.api(client, state).find(f"{self.path}/{id_}")
         if answer is None:
             return None
@@ -223,7 +223,7 @@ class RestType(ResourceType[Cloud]):
             present = set(service.get(f"{self.path}/{id_}")[self.key].get("tags") or ())
             service.put(f"{self.path}/{id_}/tags", {"tags": sorted((present - before) | after)})
 
-    def send_changes(self, service: Service, id_: str, body: Properties, operation: Operation) -> None:  # noqa: ARG002
+    def send_changes(self, service: Service, id_: str, body: Properties, operation: Operation) -> None:
         """The call that changes an item."""
         service.put(f"{self.path}/{id_}", body)
 
