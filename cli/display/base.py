@@ -1,0 +1,73 @@
+"""What all displays share: a lock, a console, and the promise never to disturb the deployment."""
+
+from __future__ import annotations
+
+import abc
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Result(Protocol):
+    """What a display reads of an update's result."""
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """How many resources each operation changed."""
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long the update took."""
+
+
+class Display(abc.ABC):
+    """Shows an update's engine events to people or programs. May be called from any thread.
+
+    When the output is gone (a closed pipe, a full disk) the display goes quiet and the update carries on.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._closed = False
+        self._broken = False
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one engine event (`apitype.EngineEvent` as JSON)."""
+        with self.lock:
+            if not self._closed and not self._broken:
+                self.guarded(lambda: self.handle(event))
+
+    def close(self, result: Result | None = None) -> None:
+        """Show what is left and give the terminal back. Later calls do nothing."""
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.guarded(lambda: self.end(result))
+
+    def details(self) -> str:
+        """The full property diffs of what has been shown so far; nothing where the display has shown them already."""
+        return ""
+
+    def guarded(self, show: Callable[[], None]) -> None:
+        """Call `show`; go quiet where it can't write."""
+        try:
+            show()
+        except OSError:
+            self._broken = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def handle(self, event: dict[str, Any]) -> None:
+        """Show one event; the lock is held."""
+
+    @abc.abstractmethod
+    def end(self, result: Result | None) -> None:
+        """Show what is left; called once."""
