@@ -43,7 +43,7 @@ class StackNotEmptyError(EngineError):
     """The stack still has resources."""
 
 
-class StackLockedError(EngineError):
+class StateLockedError(EngineError):
     """Another process holds the stack's lock; ``holders`` says who."""
 
     def __init__(self, message: str, holders: list[LockHolder], *, remedy: str | None = None) -> None:

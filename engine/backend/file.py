@@ -1,0 +1,189 @@
+"""State in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import parse_qsl, unquote
+
+from engine.backend.base import Entry, StorageError
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Options of the CLI's file backend; the last two change nothing here.
+_OPTIONS = {"create_dir", "no_tmp_dir", "metadata"}
+
+
+class FileBucket:
+    """Keys are paths below ``root``. Files are 0600, the folders it makes 0700."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open ``file://<folder>``, where ``~`` is the home folder and a relative one is below the current."""
+        path, _, query = url.removeprefix("file://").partition("?")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        if unknown := options.keys() - _OPTIONS:
+            raise EngineError(
+                f"The backend '{url}' has an unknown option: {', '.join(sorted(unknown))}.",
+                remedy=f"Options are {', '.join(sorted(_OPTIONS))}.",
+            )
+        path = unquote(path)
+        root = (Path.home() / path[2:] if path.startswith("~") else Path(path)).absolute()
+        if not root.is_dir() and options.get("create_dir", "").lower() != "true":
+            raise EngineError(
+                f"The state directory '{root}' does not exist.",
+                remedy=f"Create it: mkdir -p -m 700 '{root}'. Or put ?create_dir=true after the URL.",
+            )
+        return cls(root)
+
+    def locate(self, key: str) -> str:
+        """The path of ``key``."""
+        return str(self._root / key)
+
+    def read(self, key: str) -> bytes | None:
+        """The contents of ``key``; None when there is no such file."""
+        with self._errors("read", key):
+            try:
+                return (self._root / key).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write ``key`` atomically and durably: it has its old or its new contents, whatever happens."""
+        path = self._root / key
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with self._errors("written", key):
+            self._make_folder(path.parent)
+            try:
+                with _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                    _write_all(descriptor, data)
+                    os.fsync(descriptor)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(path.parent)
+
+    def delete(self, key: str) -> None:
+        """Delete ``key``, durably; nothing happens when there is no such file."""
+        path = self._root / key
+        with self._errors("deleted", key):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _sync_folder(path.parent)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """The files whose key starts with ``prefix``, at any depth, in no order."""
+        with self._errors("listed", prefix):
+            for folder, _, names in os.walk(self._root / prefix.rpartition("/")[0], onerror=_unless_absent):
+                for name in names:
+                    path = Path(folder, name)
+                    key = path.relative_to(self._root).as_posix()
+                    # Dot files are writes under way.
+                    if key.startswith(prefix) and not name.startswith("."):
+                        with contextlib.suppress(FileNotFoundError):
+                            yield Entry(key, path.stat().st_mtime)
+
+    def read_journal(self, key: str) -> bytes | None:
+        """The journal at ``key`` as far as it was written; None when there is none."""
+        return self.read(key)
+
+    def create_journal(self, key: str, data: bytes) -> FileJournal:
+        """Start a journal that holds ``data``, in place of any that is there."""
+        self.write(key, data)
+        with self._errors("written", key):
+            return FileJournal(self._root / key, len(data))
+
+    def resume_journal(self, key: str) -> FileJournal:
+        """Open the journal at ``key`` to append after its last whole record."""
+        whole = (self.read(key) or b"").rfind(b"\n") + 1
+        with self._errors("written", key):
+            return FileJournal(self._root / key, whole)
+
+    def delete_journal(self, key: str) -> None:
+        """Delete the journal."""
+        self.delete(key)
+
+    def _make_folder(self, folder: Path) -> None:
+        for parent in reversed([folder, *folder.parents]):
+            if not parent.is_dir():
+                parent.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(parent.parent)
+
+    @contextlib.contextmanager
+    def _errors(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self._root / key, verb, error) from error
+
+
+class FileJournal:
+    """A journal open for appending."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._path = path
+        self._length = length
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        os.ftruncate(self._descriptor, length)
+
+    def append(self, data: bytes) -> None:
+        """Add ``data``, durably. After a StorageError the journal is as it was."""
+        try:
+            os.lseek(self._descriptor, self._length, os.SEEK_SET)
+            _write_all(self._descriptor, data)
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            # A part of a record in the middle would hide the records after it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._length)
+            raise storage_error(self._path, "written", error) from error
+        self._length += len(data)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
+
+
+def storage_error(path: Path, verb: str, error: OSError) -> StorageError:
+    """What the user is told of a failed system call."""
+    return StorageError(
+        f"'{path}' cannot be {verb}: {error.strerror or error}.",
+        remedy="Free space on its file system, or check its permissions and its disk, then run the command again: "
+        "what was recorded so far is kept.",
+    )
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+@contextlib.contextmanager
+def _open(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    with _open(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
