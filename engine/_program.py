@@ -1,0 +1,81 @@
+"""Runs a Pulumi program in a process of its own: ``python _program.py``, with the settings as JSON on standard input.
+
+Settings come through a pipe because they hold decrypted secrets, which neither arguments nor the environment should.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import runpy
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+EXIT_ERROR_SHOWN = 32
+"""The error is with the engine already; the CLI's language host uses the same status."""
+
+
+def main() -> int:
+    settings = json.load(sys.stdin)
+    sys.path[0] = settings["pwd"]
+    try:
+        import pulumi
+        import pulumi.runtime
+    except ImportError as error:
+        print(f"the Pulumi SDK is not installed in {sys.prefix}: {error}", file=sys.stderr)
+        return 1
+    pulumi.runtime.set_all_config(settings["config"], settings["config_secret_keys"])
+    pulumi.runtime.configure(
+        pulumi.runtime.Settings(
+            monitor=settings["address"],
+            engine=settings["address"],
+            project=settings["project"],
+            stack=settings["stack"],
+            organization="organization",
+            parallel=settings["parallel"],
+            dry_run=settings["dry_run"],
+            root_directory=settings["root"],
+        )
+    )
+    program = settings["program"]
+    sys.argv = [program]
+    os.chdir(settings["pwd"])
+    # A failed resource leaves futures that nobody awaits; asyncio would complain about each of them.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    # The SDK blocks one thread for each call to the engine: as many as there can be registrations under way.
+    executor = ThreadPoolExecutor(max_workers=max(settings["parallel"], 1) * 4)
+    loop.set_default_executor(executor)
+    try:
+        loop.run_until_complete(pulumi.runtime.run_in_stack(lambda: _run(program)))
+    except pulumi.RunError as error:
+        pulumi.log.error(str(error))
+        return EXIT_ERROR_SHOWN
+    except Exception:
+        pulumi.log.error(f"Program failed with an unhandled exception:\n{_user_trace(program)}")
+        return EXIT_ERROR_SHOWN
+    finally:
+        executor.shutdown(wait=True)
+        loop.close()
+    return 0
+
+
+def _run(program: str) -> None:
+    runpy.run_path(program, run_name="__main__")
+
+
+def _user_trace(program: str) -> str:
+    """The traceback from the program's own first frame on."""
+    _, error, trace = sys.exc_info()
+    frames = traceback.extract_tb(trace)
+    inside = {str(Path(program)), str(Path(program) / "__main__.py")}
+    first = next((index for index, frame in enumerate(frames) if frame.filename in inside), 0)
+    shown = traceback.format_list(frames[first:])
+    return "".join(["Traceback (most recent call last):\n", *shown, *traceback.format_exception_only(error)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

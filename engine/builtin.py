@@ -1,0 +1,100 @@
+"""The engine's own package, ``pulumi``: references to other stacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import EngineError
+from .plugins import Diff, ReadResult
+from .values import Properties, contains_secret, is_secret, reveal, secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PACKAGE = "pulumi"
+STACK_REFERENCE = "pulumi:pulumi:StackReference"
+READ_OUTPUTS = "pulumi:pulumi:readStackOutputs"
+
+
+class BuiltinProvider:
+    """Serves ``pulumi:pulumi:StackReference`` from the backend of this stack."""
+
+    recovers = False
+    configured = True
+
+    def __init__(self, outputs_of: Callable[[str], Properties]) -> None:
+        self._outputs_of = outputs_of
+
+    async def check(
+        self, urn: str, olds: Properties | None, news: Properties, seed: bytes
+    ) -> tuple[Properties, list[tuple[str, str]]]:
+        """Only stack references are known; they need a name."""
+        del olds, seed
+        if f"{STACK_REFERENCE}::" not in urn:
+            raise EngineError(f"this engine does not provide {urn.split('::', 3)[2]}", remedy="use the Pulumi CLI")
+        return news, [] if isinstance(reveal(news.get("name")), str) else [("name", "missing required property")]
+
+    async def diff(
+        self,
+        urn: str,
+        id_: str,
+        *,
+        old_inputs: Properties,
+        old_outputs: Properties,
+        news: Properties,
+        ignore_changes: Sequence[str],
+    ) -> Diff:
+        """Another name is another reference."""
+        del urn, id_, old_outputs, ignore_changes
+        changed = old_inputs.get("name") != news.get("name")
+        return Diff(changed=changed, replace_keys=["name"] if changed else [])
+
+    async def create(self, urn: str, inputs: Properties, timeout: float, *, preview: bool) -> tuple[str, Properties]:
+        """Look the other stack's outputs up."""
+        del urn, timeout, preview
+        name = str(reveal(inputs["name"]))
+        return name, self._read(name)
+
+    async def update(
+        self,
+        urn: str,
+        id_: str,
+        *,
+        old_inputs: Properties,
+        old_outputs: Properties,
+        news: Properties,
+        timeout: float,
+        ignore_changes: Sequence[str],
+        preview: bool,
+    ) -> Properties:
+        """Nothing can be changed in place."""
+        del urn, old_inputs, old_outputs, news, timeout, ignore_changes, preview
+        return self._read(id_)
+
+    async def delete(self, urn: str, id_: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
+        """Forgetting a reference asks nothing of the other stack."""
+
+    async def read(
+        self, urn: str, id_: str, inputs: Properties | None, outputs: Properties | None, timeout: float = 0
+    ) -> ReadResult:
+        """Look the other stack's outputs up."""
+        del urn, outputs, timeout
+        name = str(reveal((inputs or {}).get("name") or id_))
+        return ReadResult(name, {"name": name}, self._read(name))
+
+    async def invoke(
+        self, token: str, args: Properties, *, preview: bool
+    ) -> tuple[Properties, list[tuple[str, str]]]:
+        """``readStackOutputs``, as an invoke."""
+        del preview
+        if token != READ_OUTPUTS:
+            raise EngineError(f"this engine has no function {token}", remedy="use the Pulumi CLI")
+        return self._read(str(reveal(args["name"]))), []
+
+    def _read(self, name: str) -> Properties:
+        outputs = self._outputs_of(name)
+        return {
+            "name": name,
+            "outputs": {key: secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()},
+            "secretOutputNames": sorted(key for key, value in outputs.items() if is_secret(value) or contains_secret(value)),
+        }

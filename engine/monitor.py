@@ -1,0 +1,574 @@
+"""The services the program speaks to: ``pulumirpc.ResourceMonitor``, ``pulumirpc.Engine``, and back to its callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import (
+    alias_pb2,
+    callback_pb2,
+    callback_pb2_grpc,
+    engine_pb2,
+    engine_pb2_grpc,
+    provider_pb2,
+    resource_pb2,
+    resource_pb2_grpc,
+)
+
+from .deployment import Alias, CancelledUpdateError, Goal, Registered
+from .errors import EngineError
+from .plugins import CHANNEL_OPTIONS
+from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of
+from .values import (
+    UNKNOWN,
+    Properties,
+    from_wire,
+    hash_assets,
+    lower_outputs,
+    raise_outputs,
+    reveal_properties,
+    secret,
+    to_wire,
+    transform_properties,
+    value_from_wire,
+    without_references,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from .deployment import Deployment
+    from .events import Emitter
+
+FEATURES = frozenset(
+    {
+        "secrets",
+        "resourceReferences",
+        "outputValues",
+        "aliasSpecs",
+        "replacementTrigger",
+        "deletedWith",
+        "replaceWith",
+        "transforms",
+        "invokeTransforms",
+    }
+)
+"""What this engine can do of all that an SDK may ask for; the SDK refuses the rest by name."""
+
+_Context = grpc.aio.ServicerContext
+_Options = resource_pb2.TransformResourceOptions
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SEVERITIES = {
+    engine_pb2.DEBUG: "debug",
+    engine_pb2.INFO: "info",
+    engine_pb2.WARNING: "warning",
+    engine_pb2.ERROR: "error",
+}
+
+
+@dataclass
+class _Parent:
+    """What children inherit and where the chain of transforms goes on."""
+
+    parent: str
+    custom: bool
+    protect: bool
+    retain_on_delete: bool
+    providers: dict[str, str] = field(default_factory=dict)
+    transforms: list[callback_pb2.Callback] = field(default_factory=list)
+
+
+class EngineService(engine_pb2_grpc.EngineServicer):
+    """Logs and the root resource; the program and the providers both speak to it."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self._emit = emitter
+        self.root_urn = ""
+        self.reported_error = False
+
+    async def Log(self, request: engine_pb2.LogRequest, context: _Context) -> empty_pb2.Empty:  # noqa: N802
+        """Show a message of the program or of a provider."""
+        del context
+        severity = _SEVERITIES[request.severity]
+        if severity == "error":
+            self.reported_error = True
+        urn = request.urn or self.root_urn
+        self._emit.diagnostic(severity, request.message.rstrip("\n"), urn, stream=request.streamId, ephemeral=request.ephemeral)
+        return empty_pb2.Empty()
+
+    async def GetRootResource(  # noqa: N802
+        self, request: engine_pb2.GetRootResourceRequest, context: _Context
+    ) -> engine_pb2.GetRootResourceResponse:
+        """The URN of the stack."""
+        del request, context
+        return engine_pb2.GetRootResourceResponse(urn=self.root_urn)
+
+    async def SetRootResource(  # noqa: N802
+        self, request: engine_pb2.SetRootResourceRequest, context: _Context
+    ) -> engine_pb2.SetRootResourceResponse:
+        """Remember the URN of the stack."""
+        del context
+        self.root_urn = request.urn
+        return engine_pb2.SetRootResourceResponse()
+
+    async def RequirePulumiVersion(  # noqa: N802
+        self, request: engine_pb2.RequirePulumiVersionRequest, context: _Context
+    ) -> engine_pb2.RequirePulumiVersionResponse:
+        """This engine follows the SDK it is installed with, so every requirement the SDK can state is met."""
+        del request, context
+        return engine_pb2.RequirePulumiVersionResponse()
+
+
+class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
+    """Turns the program's registrations into goals, and the engine's answers into outputs."""
+
+    def __init__(self, deployment: Deployment, service: EngineService, program_dir: Path) -> None:
+        self._deployment = deployment
+        self._service = service
+        self._program_dir = program_dir
+        self._parents: dict[str, _Parent] = {}
+        self._stack_transforms: list[callback_pb2.Callback] = []
+        self._invoke_transforms: list[callback_pb2.Callback] = []
+        self._callbacks: dict[str, callback_pb2_grpc.CallbacksStub] = {}
+        self._channels: list[grpc.aio.Channel] = []
+        self.stack_outputs: tuple[str, Properties] | None = None
+
+    async def close(self) -> None:
+        """Close the connections to the program's callbacks."""
+        await asyncio.gather(*(channel.close() for channel in self._channels))
+
+    async def SupportsFeature(  # noqa: N802
+        self, request: resource_pb2.SupportsFeatureRequest, context: _Context
+    ) -> resource_pb2.SupportsFeatureResponse:
+        """Say whether a feature is there."""
+        del context
+        return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in FEATURES)
+
+    async def SignalAndWaitForShutdown(  # noqa: N802
+        self, request: empty_pb2.Empty, context: _Context
+    ) -> empty_pb2.Empty:
+        """The program has said all it has to say; without hooks there is nothing to keep it for."""
+        del request, context
+        return empty_pb2.Empty()
+
+    # --- resources -----------------------------------------------------------------------------------------------
+
+    async def RegisterResource(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceRequest, context: _Context
+    ) -> resource_pb2.RegisterResourceResponse:
+        """Bring a resource to what the program wants of it."""
+        try:
+            return await self._register(request)
+        except CancelledUpdateError:
+            return await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+        except EngineError as error:
+            self._deployment.errored = True
+            self._deployment.report(error, self._service.root_urn)
+            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def _register(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
+        _refuse_unsupported(request)
+        parent = self._parents.get(request.parent)
+        protect = request.protect if request.HasField("protect") else parent is not None and parent.protect
+        retain = (
+            request.retainOnDelete
+            if request.HasField("retainOnDelete")
+            else parent is not None and parent.retain_on_delete
+        )
+        aliases = [alias_pb2.Alias(urn=urn) for urn in request.aliasURNs] + list(request.aliases)
+        options = _Options(
+            depends_on=request.dependencies,
+            protect=protect,
+            ignore_changes=request.ignoreChanges,
+            replace_on_changes=request.replaceOnChanges,
+            version=request.version,
+            aliases=aliases,
+            provider=self._resolve_provider(request),
+            plugin_download_url=request.pluginDownloadURL,
+            retain_on_delete=retain,
+            deleted_with=request.deletedWith,
+            additional_secret_outputs=request.additionalSecretOutputs,
+            providers=dict(request.providers),
+            replace_with=request.replace_with,
+        )
+        setattr(options, "import", request.importId)
+        if request.HasField("customTimeouts"):
+            options.custom_timeouts.CopyFrom(request.customTimeouts)
+        if request.deleteBeforeReplace or request.deleteBeforeReplaceDefined:
+            options.delete_before_replace = request.deleteBeforeReplace
+        if request.HasField("replacement_trigger"):
+            options.replacement_trigger.CopyFrom(request.replacement_trigger)
+
+        properties = hash_assets(from_wire(request.object), self._program_dir)
+        dependencies = set(request.dependencies)
+        property_dependencies = {key: set(value.urns) for key, value in request.propertyDependencies.items()}
+        if not property_dependencies:
+            property_dependencies = {key: set(dependencies) for key in properties}
+        transforms = [*request.transforms, *self._inherited_transforms(request.parent), *self._stack_transforms]
+        if transforms:
+            properties = {
+                key: raise_outputs(value, property_dependencies.get(key, ())) for key, value in properties.items()
+            }
+            for callback in transforms:
+                properties, options = await self._transform(callback, request, properties, options)
+            dependencies = set(options.depends_on)
+            property_dependencies = {}
+
+        plain: Properties = {}
+        for key, value in properties.items():
+            found: set[str] = set()
+            plain[key] = lower_outputs(value, found)
+            property_dependencies.setdefault(key, set()).update(found)
+            if transforms:
+                dependencies |= found
+        if not request.custom and not is_provider_type(request.type) and parent is not None and not parent.custom:
+            for package, reference in parent.providers.items():
+                if package not in options.providers:
+                    options.providers[package] = reference
+
+        provider = ""
+        if request.custom and not is_provider_type(request.type):
+            provider = options.provider or await self._deployment.default_provider(
+                package_of(request.type), options.version, options.plugin_download_url
+            )
+        if is_provider_type(request.type) and options.version:
+            plain["version"] = options.version
+        goal = Goal(
+            type=request.type,
+            name=request.name,
+            custom=request.custom,
+            properties=plain,
+            parent=request.parent,
+            protect=options.protect,
+            dependencies=sorted(dependencies),
+            provider=provider,
+            property_dependencies={key: sorted(urns) for key, urns in property_dependencies.items()},
+            delete_before_replace=options.delete_before_replace if options.HasField("delete_before_replace") else None,
+            ignore_changes=list(options.ignore_changes),
+            additional_secret_outputs=list(options.additional_secret_outputs),
+            aliases=[_alias(alias) for alias in options.aliases],
+            import_id=getattr(options, "import"),
+            custom_timeouts=_timeouts(options),
+            replace_on_changes=list(options.replace_on_changes),
+            retain_on_delete=options.retain_on_delete,
+            deleted_with=options.deleted_with,
+            replace_with=list(options.replace_with),
+            replacement_trigger=(
+                value_from_wire(options.replacement_trigger) if options.HasField("replacement_trigger") else None
+            ),
+            source_position=_position(request.sourcePosition, self._program_dir),
+        )
+        registered = await self._deployment.register(goal)
+        self._parents[registered.state.urn] = _Parent(
+            request.parent,
+            request.custom,
+            options.protect,
+            options.retain_on_delete,
+            dict(options.providers),
+            list(request.transforms) if not request.custom else [],
+        )
+        if request.type == ROOT_STACK_TYPE:
+            self._service.root_urn = registered.state.urn
+        return self._answer(request, registered)
+
+    def _answer(
+        self, request: resource_pb2.RegisterResourceRequest, registered: Registered
+    ) -> resource_pb2.RegisterResourceResponse:
+        state = registered.state
+        outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
+        if not request.acceptResources:
+            outputs = transform_properties(outputs, without_references)
+        result = {
+            "success": resource_pb2.Result.SUCCESS,
+            "fail": resource_pb2.Result.FAIL,
+            "skip": resource_pb2.Result.SKIP,
+        }[registered.result]
+        if registered.result != "success" and not request.supportsResultReporting:
+            raise CancelledUpdateError
+        return resource_pb2.RegisterResourceResponse(
+            urn=state.urn, id=state.id, object=to_wire(outputs), result=result, unknown=registered.unknown
+        )
+
+    def _inherited_transforms(self, urn: str) -> list[callback_pb2.Callback]:
+        found: list[callback_pb2.Callback] = []
+        while urn in self._parents:
+            found += self._parents[urn].transforms
+            urn = self._parents[urn].parent
+        return found
+
+    def _resolve_provider(self, request: resource_pb2.RegisterResourceRequest) -> str:
+        """The provider a resource names, or its own map has, or its component's."""
+        if not request.custom or is_provider_type(request.type):
+            return request.provider
+        package = package_of(request.type)
+        if request.provider:
+            return request.provider
+        if package in request.providers:
+            return request.providers[package]
+        parent = self._parents.get(request.parent)
+        return parent.providers.get(package, "") if parent is not None else ""
+
+    async def RegisterResourceOutputs(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceOutputsRequest, context: _Context
+    ) -> empty_pb2.Empty:
+        """Attach outputs to a component. The stack's own wait for the end: failures may still change them."""
+        outputs = {key: lower_outputs(value) for key, value in from_wire(request.outputs).items()}
+        if request.urn == self._service.root_urn:
+            self.stack_outputs = (request.urn, outputs)
+            return empty_pb2.Empty()
+        try:
+            await self._deployment.register_outputs(request.urn, outputs)
+        except EngineError as error:
+            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return empty_pb2.Empty()
+
+    async def ReadResource(  # noqa: N802
+        self, request: resource_pb2.ReadResourceRequest, context: _Context
+    ) -> resource_pb2.ReadResourceResponse:
+        """Look up a resource that the stack does not manage."""
+        try:
+            provider = request.provider or await self._deployment.default_provider(
+                package_of(request.type), request.version, request.pluginDownloadURL
+            )
+            goal = Goal(
+                type=request.type,
+                name=request.name,
+                custom=True,
+                properties=transform_properties(from_wire(request.properties), lower_outputs),
+                parent=request.parent,
+                dependencies=list(request.dependencies),
+                provider=provider,
+                additional_secret_outputs=list(request.additionalSecretOutputs),
+                source_position=_position(request.sourcePosition, self._program_dir),
+            )
+            read = await self._deployment.read(goal, UNKNOWN if request.id == UNKNOWN else request.id)
+        except CancelledUpdateError:
+            return await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+        except EngineError as error:
+            self._deployment.errored = True
+            self._deployment.report(error, self._service.root_urn)
+            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        outputs = read.state.outputs if request.acceptSecrets else reveal_properties(read.state.outputs)
+        if not request.acceptResources:
+            outputs = transform_properties(outputs, without_references)
+        response = resource_pb2.ReadResourceResponse(urn=read.state.urn, properties=to_wire(outputs))
+        fields = response.DESCRIPTOR.fields_by_name
+        if "id" in fields and read.state.id != UNKNOWN:
+            response.id = read.state.id
+        if "result" in fields and read.result != "success":
+            response.result = resource_pb2.Result.FAIL if read.result == "fail" else resource_pb2.Result.SKIP
+        return response
+
+    # --- functions -----------------------------------------------------------------------------------------------
+
+    async def Invoke(  # noqa: N802
+        self, request: resource_pb2.ResourceInvokeRequest, context: _Context
+    ) -> resource_pb2.ResourceInvokeResponse:
+        """Call a provider's function."""
+        try:
+            return await self._invoke(request)
+        except EngineError as error:
+            return await _abort(context, grpc.StatusCode.UNKNOWN, f"invocation of {request.tok} returned an error: {error}")
+
+    async def _invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
+        if request.packageRef:
+            raise EngineError("parameterized packages are not supported by this engine", remedy="use the Pulumi CLI")
+        args = from_wire(request.args)
+        options = resource_pb2.TransformInvokeOptions(
+            provider=request.provider, version=request.version, plugin_download_url=request.pluginDownloadURL
+        )
+        for callback in self._invoke_transforms:
+            transformed = await self._call_back(
+                callback,
+                resource_pb2.TransformInvokeRequest(token=request.tok, args=to_wire(args), options=options),
+                resource_pb2.TransformInvokeResponse,
+            )
+            if transformed.HasField("args"):
+                args = from_wire(transformed.args)
+            if transformed.HasField("options"):
+                options = transformed.options
+        reference = options.provider or await self._deployment.default_provider(
+            package_of(request.tok), options.version, options.plugin_download_url
+        )
+        provider = self._deployment.registry.get(reference)
+        if any(self._is_unresolved(urn) for urn in request.dependsOn):
+            return resource_pb2.ResourceInvokeResponse(unknown=True)
+        if not provider.configured:
+            return resource_pb2.ResourceInvokeResponse(unknown=True)
+        result, failures = await provider.invoke(request.tok, args, preview=self._deployment.dry_run)
+        if not request.acceptResources:
+            result = transform_properties(result, without_references)
+        return resource_pb2.ResourceInvokeResponse(
+            **{"return": to_wire(result)},
+            failures=[provider_pb2.CheckFailure(property=name, reason=reason) for name, reason in failures],
+        )
+
+    def _is_unresolved(self, urn: str) -> bool:
+        state = self._deployment.news.get(urn)
+        return state is not None and state.custom and not state.id
+
+    async def Call(  # noqa: N802
+        self, request: resource_pb2.ResourceCallRequest, context: _Context
+    ) -> provider_pb2.CallResponse:
+        """Methods of resources exist for remote components only, which this engine does not run."""
+        return await self._refuse(context, f"calling the method {request.tok}")
+
+    # --- callbacks -----------------------------------------------------------------------------------------------
+
+    async def RegisterStackTransform(  # noqa: N802
+        self, request: callback_pb2.Callback, context: _Context
+    ) -> empty_pb2.Empty:
+        """Apply a transform to every resource from here on."""
+        del context
+        self._stack_transforms.append(request)
+        return empty_pb2.Empty()
+
+    async def RegisterStackInvokeTransform(  # noqa: N802
+        self, request: callback_pb2.Callback, context: _Context
+    ) -> empty_pb2.Empty:
+        """Apply a transform to every invoke from here on."""
+        del context
+        self._invoke_transforms.append(request)
+        return empty_pb2.Empty()
+
+    async def RegisterResourceHook(  # noqa: N802
+        self, request: resource_pb2.RegisterResourceHookRequest, context: _Context
+    ) -> empty_pb2.Empty:
+        """Hooks are not there."""
+        return await self._refuse(context, f"the resource hook {request.name!r}")
+
+    async def RegisterErrorHook(  # noqa: N802
+        self, request: resource_pb2.RegisterErrorHookRequest, context: _Context
+    ) -> empty_pb2.Empty:
+        """Hooks are not there."""
+        return await self._refuse(context, f"the error hook {request.name!r}")
+
+    async def RegisterPackage(  # noqa: N802
+        self, request: resource_pb2.RegisterPackageRequest, context: _Context
+    ) -> resource_pb2.RegisterPackageResponse:
+        """Parameterized packages are not there."""
+        return await self._refuse(context, f"the parameterized package {request.name!r}")
+
+    async def _refuse(self, context: _Context, what: str) -> Any:
+        error = EngineError(f"{what} is not supported by this engine", remedy="use the Pulumi CLI for it")
+        self._deployment.errored = True
+        self._deployment.report(error, self._service.root_urn)
+        return await _abort(context, grpc.StatusCode.UNIMPLEMENTED, str(error))
+
+    async def _transform(
+        self,
+        callback: callback_pb2.Callback,
+        request: resource_pb2.RegisterResourceRequest,
+        properties: Properties,
+        options: _Options,
+    ) -> tuple[Properties, _Options]:
+        response = await self._call_back(
+            callback,
+            resource_pb2.TransformRequest(
+                type=request.type,
+                name=request.name,
+                custom=request.custom,
+                parent=request.parent,
+                properties=to_wire(properties),
+                options=options,
+            ),
+            resource_pb2.TransformResponse,
+        )
+        if response.HasField("properties"):
+            properties = hash_assets(from_wire(response.properties), self._program_dir)
+        return properties, response.options if response.HasField("options") else options
+
+    async def _call_back(self, callback: callback_pb2.Callback, request: Any, response_type: Any) -> Any:
+        stub = self._callbacks.get(callback.target)
+        if stub is None:
+            channel = grpc.aio.insecure_channel(callback.target, options=CHANNEL_OPTIONS)
+            self._channels.append(channel)
+            stub = self._callbacks[callback.target] = callback_pb2_grpc.CallbacksStub(channel)
+        try:
+            response = await stub.Invoke(
+                callback_pb2.CallbackInvokeRequest(token=callback.token, request=request.SerializeToString())
+            )
+        except grpc.aio.AioRpcError as error:
+            raise EngineError(f"a transform of the program failed: {error.details()}") from None
+        return response_type.FromString(response.response)
+
+
+async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> Any:
+    await context.abort(code, message)
+
+
+def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:
+    """Name what this engine does not have rather than do something else."""
+    what = ""
+    if request.remote:
+        what = f"the remote component {request.type} (its package would have to construct it)"
+    elif request.packageRef:
+        what = f"the parameterized package of {request.type}"
+    elif request.HasField("hooks"):
+        what = "resource hooks"
+    elif request.state_migrations:
+        what = "state migrations"
+    if what:
+        raise EngineError(
+            f"resource '{request.name}': {what} is not supported by this engine", remedy="use the Pulumi CLI for it"
+        )
+    if request.parent and not is_valid(request.parent):
+        raise EngineError(f"resource '{request.name}': invalid parent URN: {request.parent}")
+
+
+def _alias(alias: alias_pb2.Alias) -> Alias:
+    if alias.WhichOneof("alias") == "urn":
+        return Alias(urn=alias.urn)
+    spec = alias.spec
+    return Alias(
+        name=spec.name,
+        type=spec.type,
+        stack=spec.stack,
+        project=spec.project,
+        parent=spec.parentUrn if spec.WhichOneof("parent") == "parentUrn" else "",
+        no_parent=spec.WhichOneof("parent") == "noParent" and spec.noParent,
+    )
+
+
+def _timeouts(options: _Options) -> dict[str, float]:
+    if not options.HasField("custom_timeouts"):
+        return {}
+    texts = {name: getattr(options.custom_timeouts, name) for name in ("create", "update", "delete", "read")}
+    return {name: parse_duration(text) for name, text in texts.items() if text}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a duration as Go writes it, such as ``1h30m``; raises :class:`EngineError` for anything else."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise EngineError(f"unable to parse customTimeout value {text!r}", remedy="write it like 90s, 10m or 1h30m")
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+
+
+def _position(position: Any, program_dir: Path) -> str:
+    uri = position.uri
+    if not uri:
+        return ""
+    prefix = program_dir.resolve().as_uri()
+    if not uri.startswith(prefix):
+        return ""
+    suffix = f"#{position.line}" + (f",{position.column}" if position.column else "")
+    return f"project://{uri.removeprefix(prefix)}{suffix}"
+
+
+def package_config(config: Mapping[str, str], secret_keys: Sequence[str], package: str) -> Properties:
+    """The stack's settings for one provider package, without the package's name in their keys."""
+    prefix = f"{package}:"
+    return {
+        key.removeprefix(prefix): secret(value) if key in secret_keys else value
+        for key, value in config.items()
+        if key.startswith(prefix)
+    }

@@ -1,0 +1,349 @@
+"""The engine's operations: preview, update, refresh and destroy of a stack, from its settings to its new state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import grpc.aio
+from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2_grpc
+
+from . import snapshot as snapshots
+from .builtin import BuiltinProvider
+from .deployment import Deployment, UpdateOptions
+from .errors import EngineError
+from .events import Emitter, mask
+from .language import EXIT_ERROR_SHOWN, Program
+from .monitor import EngineService, ResourceMonitor, package_config
+from .plugins import CHANNEL_OPTIONS, PluginHost
+from .registry import ProviderRegistry
+from .secrets import find_passphrase, open_secrets_manager
+from .snapshot import Snapshot
+from .state import Codec
+from .urn import ROOT_STACK_TYPE, make_urn
+from .values import Properties, Secret, contains_secret, reveal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .backend.base import Backend, Update
+    from .events import Event
+    from .project import Project
+    from .secrets import SecretsManager
+
+Kind = Literal["preview", "update", "refresh", "destroy"]
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """One operation on one stack; ``dry_run`` makes a preview of it."""
+
+    kind: Kind
+    dry_run: bool
+    project: Project
+    stack: str
+    config: dict[str, str]
+    config_secret_keys: list[str]
+    backend: Backend
+    secrets: SecretsManager
+    options: UpdateOptions = field(default_factory=UpdateOptions)
+    plugin_dirs: tuple[Path, ...] = ()
+    """Folders searched for ``pulumi-resource-<name>`` after Pulumi's plugin folder and ``PATH``."""
+    message: str = ""
+    config_record: dict[str, Any] = field(default_factory=dict)
+    """The stack's configuration as history keeps it: secrets encrypted."""
+
+
+@dataclass
+class UpdateResult:
+    """How an operation ended."""
+
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    changes: dict[str, int]
+    outputs: dict[str, Any]
+    duration_seconds: float
+    errors: list[str]
+
+
+class Cancellation:
+    """How the user stops an operation, from any thread.
+
+    The first :meth:`cancel` lets the steps under way end and begins no new ones; the second asks the providers to give
+    up as well; a third stops the programs without waiting.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._listener: Callable[[int], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask the operation to end, more urgently each time."""
+        with self._lock:
+            self._requests += 1
+            requests, listener = self._requests, self._listener
+        if listener is not None:
+            listener(requests)
+
+    def listen(self, listener: Callable[[int], None] | None) -> None:
+        """Call ``listener`` with the number of requests, now and at each further one."""
+        with self._lock:
+            self._listener = listener
+            requests = self._requests
+        if listener is not None and requests:
+            listener(requests)
+
+
+def run_update(request: UpdateRequest, emit: Callable[[Event], None], cancellation: Cancellation) -> UpdateResult:
+    """Carry out an operation; blocks until it has ended and its state is written.
+
+    Raises :class:`EngineError` for what keeps it from beginning: a locked stack, a wrong passphrase, a missing program.
+    Failures of resources are told as events and in the result.
+    """
+    if request.dry_run:
+        return asyncio.run(_Run(request, emit, cancellation).preview())
+    with request.backend.lock(request.project.name, request.stack, request.kind):
+        return asyncio.run(_Run(request, emit, cancellation).update())
+
+
+class _Run:
+    def __init__(self, request: UpdateRequest, emit: Callable[[Event], None], cancellation: Cancellation) -> None:
+        self._request = request
+        self._emitter = Emitter(emit)
+        self._cancellation = cancellation
+        self._started = time.monotonic()
+        self._codec = Codec(request.secrets)
+        self._secret_texts = {request.config[key] for key in request.config_secret_keys if request.config[key]}
+        self._hard_stop: asyncio.Event | None = None
+
+    async def preview(self) -> UpdateResult:
+        checkpoint = self._request.backend.load(self._request.project.name, self._request.stack)
+        return await self._run(Snapshot(*snapshots.load(checkpoint, self._codec), self._codec, None), None)
+
+    async def update(self) -> UpdateResult:
+        request = self._request
+        checkpoint = request.backend.load(request.project.name, request.stack)
+        update = request.backend.begin_update(
+            request.project.name,
+            request.stack,
+            request.kind,
+            message=request.message,
+            environment={},
+            config=request.config_record,
+        )
+        await asyncio.wrap_future(update.append(snapshots.header(request.secrets)))
+        snapshot = Snapshot(*snapshots.load(checkpoint, self._codec), self._codec, update)
+        return await self._run(snapshot, update)
+
+    async def _run(self, snapshot: Snapshot, update: Update | None) -> UpdateResult:
+        request = self._request
+        program = Program(request.project)
+        environment = {**os.environ, "PULUMI_PROJECT": request.project.name}
+        host = PluginHost(
+            root=request.project.root,
+            program=program.folder,
+            python=program.python,
+            plugin_paths=request.project.provider_paths,
+            plugin_dirs=request.plugin_dirs,
+            environment=environment,
+            log=self._log_plugin,
+        )
+        registry = ProviderRegistry(host, BuiltinProvider(self._outputs_of), dry_run=request.dry_run)
+        deployment = Deployment(
+            project=request.project.name,
+            stack=request.stack,
+            snapshot=snapshot,
+            registry=registry,
+            emitter=self._emitter,
+            options=request.options,
+            dry_run=request.dry_run,
+            package_config=lambda package: package_config(request.config, request.config_secret_keys, package),
+            known_secrets=self._secret_texts,
+        )
+        shown = {
+            key: "[secret]" if key in request.config_secret_keys else value for key, value in request.config.items()
+        }
+        self._emitter.emit("preludeEvent", {"config": shown})
+        loop = asyncio.get_running_loop()
+        self._hard_stop = asyncio.Event()
+
+        def on_cancel(requests: int) -> None:
+            loop.call_soon_threadsafe(self._cancel, requests, deployment, host)
+
+        self._cancellation.listen(on_cancel)
+        service = EngineService(self._emitter)
+        server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        engine_pb2_grpc.add_EngineServicer_to_server(service, server)
+        monitor = ResourceMonitor(deployment, service, program.folder)
+        resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        address = host.engine_address = f"127.0.0.1:{port}"
+        try:
+            work = asyncio.create_task(self._work(deployment, program, monitor, service, address, environment))
+            stop = asyncio.create_task(self._hard_stop.wait())
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not work.done():
+                work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        finally:
+            self._cancellation.listen(None)
+            await program.stop()
+            await monitor.close()
+            await server.stop(None)
+            records = host.records()
+            await host.close()
+            result = self._finish(deployment, snapshot, update, records)
+        return result
+
+    async def _work(
+        self,
+        deployment: Deployment,
+        program: Program,
+        monitor: ResourceMonitor,
+        service: EngineService,
+        address: str,
+        environment: dict[str, str],
+    ) -> None:
+        kind = self._request.kind
+        try:
+            await deployment.settle_interrupted()
+            if kind == "refresh":
+                deployment.check_targets()
+                await deployment.refresh()
+                await deployment.forget_interrupted()
+                return
+            if self._request.options.refresh:
+                await deployment.refresh()
+                if deployment.errored:
+                    return
+            deployment.check_replace_targets()
+            if kind != "destroy":
+                await self._run_program(program, deployment, service, address, environment)
+                if deployment.cancelled:
+                    return
+            deployment.check_targets()
+            if not deployment.errored or kind == "destroy":
+                await deployment.delete_unregistered()
+            if monitor.stack_outputs is not None:
+                await deployment.register_outputs(*monitor.stack_outputs)
+        except EngineError as error:
+            deployment.errored = True
+            deployment.report(error)
+
+    async def _run_program(
+        self,
+        program: Program,
+        deployment: Deployment,
+        service: EngineService,
+        address: str,
+        environment: dict[str, str],
+    ) -> None:
+        request = self._request
+        stack_urn = make_urn(request.stack, request.project.name, "", ROOT_STACK_TYPE, self._root_name)
+        settings = {
+            "address": address,
+            "project": request.project.name,
+            "stack": request.stack,
+            "root": str(request.project.root),
+            "parallel": request.options.parallel,
+            "dry_run": request.dry_run,
+            "config": request.config,
+            "config_secret_keys": request.config_secret_keys,
+        }
+
+        def show(severity: str, line: str) -> None:
+            if not deployment.cancelled:
+                self._emitter.diagnostic(severity, mask(line, self._secret_texts), service.root_urn or stack_urn)
+
+        status = await program.run(settings, environment, show)
+        if status and not deployment.cancelled:
+            deployment.errored = True
+            if status != EXIT_ERROR_SHOWN:
+                message = f"an unhandled error occurred: Program exited with non-zero exit code: {status}"
+                self._emitter.diagnostic("error", message, service.root_urn or stack_urn)
+
+    @property
+    def _root_name(self) -> str:
+        return f"{self._request.project.name}-{self._request.stack}"
+
+    def _cancel(self, requests: int, deployment: Deployment, host: PluginHost) -> None:
+        deployment.cancelled = True
+        if requests == 1:
+            self._emitter.emit("cancelEvent", {})
+        elif requests == 2:
+            self._cancel_task = asyncio.ensure_future(host.cancel())
+        elif self._hard_stop is not None:
+            self._hard_stop.set()
+
+    def _log_plugin(self, package: str, line: str) -> None:
+        self._emitter.diagnostic("info#err", f"{package}: {mask(line, self._secret_texts)}")
+
+    def _outputs_of(self, name: str) -> Properties:
+        """The outputs of another stack, named as a reference names it: ``stack`` or ``organization/project/stack``."""
+        parts = name.split("/")
+        stack = parts[-1]
+        project = parts[-2] if len(parts) > 1 else self._request.project.name
+        if project == "organization":
+            project = self._request.project.name
+        checkpoint = self._request.backend.load(project, stack)
+        resources, _ = snapshots.load(checkpoint, Codec(self._secrets_of(checkpoint)))
+        return next((state.outputs for state in resources if state.type == ROOT_STACK_TYPE), {})
+
+    def _secrets_of(self, checkpoint: dict[str, Any]) -> SecretsManager:
+        recorded = checkpoint["deployment"].get("secrets_providers") or {}
+        if not recorded or recorded.get("state") == self._request.secrets.state():
+            return self._request.secrets
+        return open_secrets_manager(recorded, find_passphrase())
+
+    def _finish(
+        self, deployment: Deployment, snapshot: Snapshot, update: Update | None, plugins: list[dict[str, Any]]
+    ) -> UpdateResult:
+        verb = "preview" if self._request.dry_run else "update"
+        outcome: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+        if deployment.errored:
+            outcome = "failed"
+            self._emitter.diagnostic("error", f"{verb} failed")
+        elif deployment.cancelled:
+            outcome = "cancelled"
+            self._emitter.diagnostic("error", f"{verb} canceled")
+        unexpected = {op: count for op, count in deployment.changes.items() if op not in {"same", "read"}}
+        if self._request.options.expect_no_changes and outcome == "succeeded" and unexpected:
+            outcome = "failed"
+            self._emitter.diagnostic("error", "no changes were expected but changes were " + (
+                "proposed" if self._request.dry_run else "made"
+            ))
+        duration = time.monotonic() - self._started
+        if update is not None:
+            update.finish(
+                snapshot.checkpoint(self._request.secrets, plugins),
+                result="succeeded" if outcome == "succeeded" else "failed",
+                changes=deployment.changes,
+            )
+        self._emitter.emit(
+            "summaryEvent",
+            {
+                "maybeCorrupt": False,
+                "durationSeconds": round(duration),
+                "resourceChanges": deployment.changes,
+                "PolicyPacks": {},
+                "isPreview": self._request.dry_run,
+                "result": outcome if outcome == "succeeded" else "failed",
+            },
+        )
+        outputs = next((state.outputs for state in snapshot.resources if state.type == ROOT_STACK_TYPE), {})
+        return UpdateResult(
+            outcome=outcome,
+            changes=deployment.changes,
+            outputs={key: Secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()},
+            duration_seconds=duration,
+            errors=self._emitter.errors,
+        )

@@ -1,0 +1,65 @@
+"""Child processes that cannot outlive the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _bind_to_parent() -> None:
+    """Ask the kernel to end this process with its parent, and keep it out of the terminal's Ctrl-C."""
+    os.setsid()
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+async def spawn(
+    command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: bytes | None = None
+) -> asyncio.subprocess.Process:
+    """Start a child whose output is piped to the caller; it dies with the engine, however the engine ends.
+
+    The kernel ties the child to the *thread* that forks it: call this from the engine's own thread only.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_bind_to_parent,
+        limit=2**24,
+    )
+    if stdin is not None and process.stdin is not None:
+        process.stdin.write(stdin)
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        process.stdin.close()
+    return process
+
+
+async def stop(process: asyncio.subprocess.Process, grace_seconds: float = 5.0) -> None:
+    """End a child: politely first, by force after ``grace_seconds``."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), grace_seconds)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,0 +1,125 @@
+"""Providers as resources: which process serves which reference, and what happens when a provider itself changes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from .builtin import PACKAGE as BUILTIN_PACKAGE
+from .builtin import BuiltinProvider
+from .errors import EngineError
+from .plugins import Diff, PluginHost, Provider
+from .urn import name_of, package_of, split_reference
+from .values import UNKNOWN, Properties, contains_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .state import State
+
+INTERNAL = "__internal"
+_OWN_KEYS = frozenset({"version", "pluginDownloadURL", "pluginChecksums", INTERNAL})
+
+
+def default_name(version: str) -> str:
+    """The logical name of a package's default provider."""
+    return "default" if not version else "default_" + re.sub(r"[^0-9A-Za-z]", "_", version)
+
+
+class ProviderRegistry:
+    """The providers that this update has started, by reference (``<urn>::<id>``)."""
+
+    def __init__(self, host: PluginHost, builtin: BuiltinProvider, *, dry_run: bool) -> None:
+        self._host = host
+        self._builtin = builtin
+        self._dry_run = dry_run
+        self._started: dict[str, Provider] = {}
+        self._ready: dict[str, Provider | BuiltinProvider] = {}
+        self._loading: dict[str, asyncio.Task[Provider | BuiltinProvider]] = {}
+
+    def get(self, reference: str) -> Provider | BuiltinProvider:
+        """The provider behind a reference; raises :class:`EngineError` for one that was not registered."""
+        provider = self._ready.get(reference)
+        if provider is None:
+            raise EngineError(f"unknown provider {reference!r}: it is not registered in this update")
+        return provider
+
+    async def check(
+        self, urn: str, olds: Properties, news: Properties
+    ) -> tuple[Properties, list[tuple[str, str]]]:
+        """Validate a provider's configuration by the provider's own ``CheckConfig``."""
+        if package_of(_type(urn)) == BUILTIN_PACKAGE:
+            return news, []
+        provider = await self._start(urn, news)
+        inputs, failures = await provider.check_config(urn, _config(olds), _config(news))
+        return {**inputs, **{key: value for key, value in news.items() if key in _OWN_KEYS}}, failures
+
+    async def diff(self, urn: str, old: State, news: Properties) -> Diff:
+        """Compare two configurations; a change of version alone updates the provider."""
+        if package_of(_type(urn)) == BUILTIN_PACKAGE:
+            return Diff(changed=False)
+        provider = await self._start(urn, news)
+        diff = await provider.diff_config(urn, _config(old.inputs), _config(old.outputs), _config(news))
+        if not diff.known:
+            return Diff(changed=old.inputs != news)
+        if not diff.changed and {k: old.inputs.get(k) for k in _OWN_KEYS} != {k: news.get(k) for k in _OWN_KEYS}:
+            diff.changed = True
+        return diff
+
+    async def create(self, urn: str, inputs: Properties) -> str:
+        """Configure a new provider and give it an ID, which a preview does not know yet."""
+        id_ = UNKNOWN if self._dry_run else str(uuid.uuid4())
+        await self.serve(urn, id_, inputs)
+        return id_
+
+    async def serve(self, urn: str, id_: str, inputs: Properties) -> None:
+        """Make a provider with this configuration answer to ``<urn>::<id>``."""
+        if package_of(_type(urn)) == BUILTIN_PACKAGE:
+            self._ready[f"{urn}::{id_}"] = self._builtin
+            return
+        provider = await self._start(urn, inputs)
+        if provider.configured:
+            # Serves another reference already: an old and a new configuration can be needed side by side.
+            self._started.pop(urn)
+            provider = await self._start(urn, inputs)
+        config = _config(inputs)
+        if not contains_unknown(config):
+            await provider.configure(urn, id_, config)
+        self._ready[f"{urn}::{id_}"] = provider
+
+    async def ensure(self, reference: str, find: Callable[[str], State | None]) -> Provider | BuiltinProvider:
+        """The provider behind a reference, started from its recorded state where this update has not registered it."""
+        if reference in self._ready:
+            return self._ready[reference]
+        if reference not in self._loading:
+            self._loading[reference] = asyncio.create_task(self._load(reference, find))
+        return await asyncio.shield(self._loading[reference])
+
+    async def _load(self, reference: str, find: Callable[[str], State | None]) -> Provider | BuiltinProvider:
+        urn, id_ = split_reference(reference)
+        state = find(reference)
+        if state is None:
+            raise EngineError(
+                f"the state has no provider {name_of(urn)!r} ({reference}), which resources of the stack refer to",
+                remedy="restore a backup of the state with `lab state import`",
+            )
+        await self.serve(urn, id_, state.inputs)
+        return self._ready[reference]
+
+    async def _start(self, urn: str, inputs: Mapping[str, Any]) -> Provider:
+        provider = self._started.get(urn)
+        if provider is None:
+            version = inputs.get("version")
+            provider = await self._host.start(package_of(_type(urn)), version if isinstance(version, str) else "")
+            self._started[urn] = provider
+        return provider
+
+
+def _type(urn: str) -> str:
+    return urn.split("::", 3)[2].rsplit("$", 1)[-1]
+
+
+def _config(inputs: Mapping[str, Any]) -> Properties:
+    return {key: value for key, value in inputs.items() if key not in _OWN_KEYS}
