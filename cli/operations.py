@@ -14,6 +14,7 @@ from rich.prompt import Prompt
 
 from cli.errors import ExitCode, LabError
 from cli.session import ROOT, Session
+from cli.stack import remove_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ Event = dict[str, Any]
 
 PLUGIN_DIRS = (ROOT / "providers" / "bin",)
 UNCHANGED = {"same", "read", "read-discard", "read-replacement"}
-LISTS = {"targets", "exclude", "replace", "target_replace", "config"}
+LISTS = {"targets", "replace", "target_replace", "config"}
 NOUNS: dict[Kind, str] = {"preview": "update", "update": "update", "refresh": "refresh", "destroy": "destroy"}
 
 
@@ -60,9 +61,10 @@ class Operation:
     json: bool = False
     diff: bool = False
     show_sames: bool = False
+    expect_no_changes: bool = False
 
     @classmethod
-    def parse(cls, kind: Kind, given: dict[str, Any]) -> Operation:
+    def parse(cls, session: Session, kind: Kind, given: dict[str, Any]) -> Operation:
         """An operation from the flags that were given.
 
         Raises:
@@ -75,14 +77,13 @@ class Operation:
         for name in ("targets", "replace"):
             if name in given:
                 given[name] += both
-        for one, other in (("targets", "exclude"), ("yes", "preview_only"), ("skip_preview", "preview_only")):
+        for one, other in (("yes", "preview_only"), ("skip_preview", "preview_only")):
             if given.get(one) and given.get(other):
-                flags = [
-                    f"--{name.removesuffix('s') if name == 'targets' else name.replace('_', '-')}"
-                    for name in (one, other)
-                ]
+                flags = [f"--{name.replace('_', '-')}" for name in (one, other)]
                 raise LabError(f"{flags[0]} and {flags[1]} cannot be used together", code=ExitCode.CONFIGURATION)
         own = {f.name for f in fields(cls)}
+        if session.project.refresh_always and kind != "refresh":
+            given["refresh"] = True
         options = UpdateOptions(**{name: value for name, value in given.items() if name not in own})
         return cls(kind, options, **{name: value for name, value in given.items() if name in own})
 
@@ -122,15 +123,17 @@ def embedded_runner(session: Session, stack: str, operation: Operation) -> Runne
         EngineError: the configuration is not valid, or its secrets cannot be decrypted.
     """
     from engine.operations import Cancellation, UpdateRequest, run_update
+    from engine.project import config_for_history
 
     config = session.config(stack)
     manager = session.secrets(stack, config)
     values, secret_keys = config.decrypt_all(manager)
+    record = config_for_history(values, secret_keys, manager)
 
     def run(*, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
         cancellation = Cancellation()
         request = UpdateRequest(
-            kind=operation.kind,
+            kind="update" if operation.kind == "preview" else operation.kind,
             dry_run=dry_run,
             project=session.project,
             stack=stack,
@@ -140,6 +143,8 @@ def embedded_runner(session: Session, stack: str, operation: Operation) -> Runne
             secrets=manager,
             options=operation.options,
             plugin_dirs=PLUGIN_DIRS,
+            message=operation.message,
+            config_record=record,
         )
         with interruptible(cancellation):
             return run_update(request, emit, cancellation)
@@ -153,7 +158,7 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
     Raises:
         EngineError: it was refused, declined, failed or cancelled; the exit codes are the CLI's.
     """
-    operation = Operation.parse(kind, given)
+    operation = Operation.parse(session, kind, given)
     assume_yes = operation.yes or operation.skip_preview or os.environ.get("PULUMI_SKIP_CONFIRMATIONS") == "true"
     dry_only = kind == "preview" or operation.preview_only
     if not (session.interactive or assume_yes or dry_only):
@@ -166,7 +171,12 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         from cli.configuration import save_arguments
 
         save_arguments(session, stack, operation.config, path=operation.config_path)
-    run = embedded_runner(session, stack, operation)
+    if session.engine == "pulumi":
+        from cli.pulumi_cli import pulumi_runner
+
+        run = pulumi_runner(session, stack, operation)
+    else:
+        run = embedded_runner(session, stack, operation)
     if dry_only or not operation.skip_preview:
         events: list[Event] = []
         result = _perform(session, stack, operation, run, dry_run=True, events=events)
@@ -177,6 +187,21 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             _confirm(session, stack, operation, events)
     result = _perform(session, stack, operation, run, dry_run=False)
     _check_unchanged(operation, result)
+    if kind == "destroy" and not operation.options.targets:
+        _finish_destroy(session, stack, operation)
+
+
+def _finish_destroy(session: Session, stack: str, operation: Operation) -> None:
+    if operation.remove:
+        remove_stack(session, stack)
+        message = "The resources in the stack have been deleted, and the history and configuration removed."
+    else:
+        message = (
+            "The resources in the stack have been deleted, but the history and configuration associated with the stack "
+            f"are still maintained.\nIf you want to remove the stack completely, run `lab stack rm {stack}`."
+        )
+    if not operation.json:
+        print(message)
 
 
 def _display(session: Session, stack: str, operation: Operation, *, dry_run: bool, diff: bool) -> Any:
@@ -220,12 +245,12 @@ def _perform(
     if result.outcome == "cancelled":
         raise LabError(f"{noun} cancelled", code=ExitCode.CANCELLED)
     if result.outcome == "failed":
-        raise LabError(f"{'preview' if dry_run else noun} failed")
+        raise SystemExit(ExitCode.ERROR)  # the display has said why
     return result
 
 
 def _check_unchanged(operation: Operation, result: UpdateResult) -> None:
-    if operation.options.expect_no_changes and any(n for op, n in result.changes.items() if op not in UNCHANGED):
+    if operation.expect_no_changes and any(n for op, n in result.changes.items() if op not in UNCHANGED):
         noun = NOUNS[operation.kind]
         raise LabError(f"no changes were expected for {noun} but changes were proposed", code=ExitCode.NO_CHANGES)
 
@@ -240,7 +265,8 @@ def _confirm(session: Session, stack: str, operation: Operation, events: list[Ev
         if answer == "yes":
             return
         if answer == "no":
-            raise LabError(f"confirmation declined, not proceeding with the {operation.kind}")
+            print(f"confirmation declined, not proceeding with the {operation.kind}")
+            raise SystemExit(ExitCode.ERROR)
         details = _display(session, stack, operation, dry_run=True, diff=True)
         for event in events:
             details(event)

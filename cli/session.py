@@ -116,10 +116,6 @@ class Session:
             )
         return name
 
-    def stack_names(self) -> list[str]:
-        """The project's stacks in the backend, sorted."""
-        return sorted(summary.name for summary in self.backend.list_stacks(self.project.name))
-
     def current_stack(self) -> str | None:
         """The name of the stack that PULUMI_STACK or `stack select` names; it may not exist."""
         reference = os.environ.get("PULUMI_STACK") or selected_stack(self._settings_path, self.backend_url)
@@ -142,10 +138,9 @@ class Session:
             raise LabError(
                 "only one of --stack or argument stack name may be specified, not both", code=ExitCode.CONFIGURATION
             )
-        existing = self.stack_names()
         if reference := argument or self.stack_option:
             name = self.parse_stack(reference)
-            if name in existing:
+            if self.backend.exists(self.project.name, name):
                 return name
             if not (offer_new and self.interactive):
                 raise LabError(
@@ -159,7 +154,7 @@ class Session:
             )
             return self.create_stack(name)
         current = self.current_stack()
-        if current in existing:
+        if current and self.backend.exists(self.project.name, current):
             return current
         if not self.interactive:
             raise LabError(
@@ -168,14 +163,15 @@ class Session:
                 else "no stack selected; please use `lab stack select` to choose one",
                 remedy="or name one with --stack",
             )
-        return self.choose_stack(existing, offer_new=offer_new)
+        return self.choose_stack(offer_new=offer_new)
 
-    def choose_stack(self, existing: list[str], *, offer_new: bool) -> str:
+    def choose_stack(self, *, offer_new: bool) -> str:
         """Ask which stack to use.
 
         Raises:
             LabError: there is none to choose from.
         """
+        existing = sorted(summary.name for summary in self.backend.list_stacks(self.project.name))
         choices = [*existing, CREATE_CHOICE] if offer_new else existing
         if not choices:
             raise LabError("this command requires a stack, but there are none", code=ExitCode.STACK_NOT_FOUND)
@@ -233,6 +229,13 @@ class Session:
         provider = deployment.get("secrets_providers") or {}
         return open_secrets_manager(provider, self._passphrase()) if provider.get("type") else None
 
+    @staticmethod
+    def offer_passphrase_file() -> None:
+        """Put the generated passphrase in the environment where none is: there the Pulumi CLI finds it too."""
+        path = passphrase_file()
+        if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys() and path.exists():
+            os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
+
     def _passphrase(self, *, create: bool = False) -> str:
         from engine.secrets import find_passphrase, require_passphrase
 
@@ -248,10 +251,8 @@ class Session:
                 f"The Pulumi CLI takes it too: export PULUMI_CONFIG_PASSPHRASE_FILE={path}",
                 file=sys.stderr,
             )
-        # In the environment it also reaches a Pulumi CLI that runs on our behalf.
-        if path.exists():
-            os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
-        elif self.interactive:
+        self.offer_passphrase_file()
+        if not path.exists() and self.interactive:
             prompt = "Enter your passphrase to unlock config/secrets\n    (set PULUMI_CONFIG_PASSPHRASE to remember)"
             os.environ["PULUMI_CONFIG_PASSPHRASE"] = Prompt.ask(prompt, password=True, console=self.out)
         return require_passphrase(find_passphrase())

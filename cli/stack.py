@@ -96,10 +96,10 @@ def select(
     if not reference:
         if not session.interactive:
             raise LabError("no stack selected; specify a stack name with --stack", code=ExitCode.STACK_NOT_FOUND)
-        session.select(session.choose_stack(session.stack_names(), offer_new=True))
+        session.select(session.choose_stack(offer_new=True))
         return
     stack = session.parse_stack(reference)
-    if create and stack not in session.stack_names():
+    if create and not session.backend.exists(session.project.name, stack):
         session.create_stack(stack)
     session.select(session.stack(name))
 
@@ -118,12 +118,21 @@ def rm(
     session: Session = context.obj
     stack = session.stack(name)
     confirm(session, yes, f"This will permanently remove the '{stack}' stack!", stack)
+    remove_stack(session, stack, force=force, preserve_config=preserve_config)
+    print(f"Stack '{stack}' has been removed!")
+
+
+def remove_stack(session: Session, stack: str, *, force: bool = False, preserve_config: bool = False) -> None:
+    """Remove `stack`, its configuration file and its selection.
+
+    Raises:
+        StackNotEmptyError: it has resources, and `force` is not given.
+    """
     session.backend.remove_stack(session.project.name, stack, force=force)
     if not preserve_config:
         session.project.stack_config_path(stack).unlink(missing_ok=True)
     if session.current_stack() == stack:
         session.select(None)
-    print(f"Stack '{stack}' has been removed!")
 
 
 @app.command()

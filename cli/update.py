@@ -36,14 +36,13 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "remove": (_flag("--remove", description="Remove the stack and its configuration file afterwards."), False),
     "targets": (_urns("--target", "-t", description="Work on this resource only; repeatable; * and ** match."), None),
     "target_dependents": (_flag("--target-dependents", description="Also work on what depends on the targets."), False),
-    "exclude": (_urns("--exclude", description="Leave this resource out; repeatable; * and ** match."), None),
     "replace": (_urns("--replace", description="Replace this resource; repeatable; * and ** match."), None),
     "target_replace": (_urns("--target-replace", description="Shorthand for --target URN --replace URN."), None),
     "parallel": (
         Annotated[
             int, typer.Option("--parallel", "-p", min=1, metavar="N", help="Resource operations to run at once.")
         ],
-        int(os.environ.get("PULUMI_PARALLEL") or 4 * (os.cpu_count() or 1)),
+        int(os.environ.get("PULUMI_PARALLEL") or 16),
     ),
     "refresh": (_flag("--refresh", "-r", description="Refresh the state before this operation."), False),
     "expect_no_changes": (
@@ -67,7 +66,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "diff": (_flag("--diff", description="Show each change as a rich diff."), False),
     "show_sames": (_flag("--show-sames", description="Show unchanged resources too."), False),
 }
-TARGETS = ("targets", "target_dependents", "exclude")
+TARGETS = ("targets", "target_dependents")
 SHARED = ("parallel", "message", "json", "diff", "show_sames")
 CONFIRMATION = ("yes", "skip_preview")
 

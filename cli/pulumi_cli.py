@@ -1,0 +1,134 @@
+"""Runs an update on the Pulumi CLI and passes on its engine events, as the SDK's Automation API does.
+
+The Automation API's own classes drop the parts of an event that they do not model, and cannot pass on a signal; so the
+CLI is started with the same flags (`--event-log tcp://`, of CLI 3.206 and later) and its events are taken as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from pulumi.runtime.proto.events_pb2_grpc import EventsServicer, add_EventsServicer_to_server
+
+from cli.errors import ExitCode, LabError
+from cli.operations import PLUGIN_DIRS, Event, Operation, Runner, interruptible
+from cli.session import ROOT, Session
+from engine.operations import UpdateResult
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterator
+
+    from pulumi.runtime.proto.events_pb2 import EventRequest
+
+VERBS = {"preview": "preview", "update": "up", "refresh": "refresh", "destroy": "destroy"}
+
+
+class _Events(EventsServicer):
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self.summary: dict[str, Any] = {}
+        self.errors: list[str] = []
+
+    def StreamEvents(self, request_iterator: Iterator[EventRequest], context: grpc.ServicerContext) -> Empty:  # noqa: N802
+        """Receive the events of one run."""
+        del context
+        for request in request_iterator:
+            event = json.loads(request.event)
+            self.summary = event.get("summaryEvent") or self.summary
+            diagnostic = event.get("diagnosticEvent") or {}
+            if diagnostic.get("severity") == "error":
+                self.errors.append(diagnostic["message"])
+            self._emit(event)
+        return Empty()
+
+
+class _Process:
+    """Ctrl-C reaches the CLI through its signals: the first finishes what is under way, the second stops it."""
+
+    def __init__(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
+        self._process, self._number = process, number
+
+    def cancel(self) -> None:
+        self._process.send_signal(self._number)
+
+
+def environment(session: Session) -> dict[str, str]:
+    """The variables that the CLI runs with: our backend, passphrase, providers, and uv for the program's packages."""
+    session.offer_passphrase_file()
+    own = [str(folder) for folder in PLUGIN_DIRS]
+    return os.environ | {
+        "PULUMI_BACKEND_URL": session.resolved_backend_url,
+        "PULUMI_DEBUG_COMMANDS": "true",  # enables --event-log
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PATH": os.pathsep.join([*own, os.environ["PATH"], str(ROOT / ".venv" / "bin")]),
+    }
+
+
+def pulumi_runner(session: Session, stack: str, operation: Operation) -> Runner:
+    """A runner on the Pulumi CLI."""
+
+    def run(*, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
+        from signal import SIGINT
+
+        events = _Events(emit)
+        server = grpc.server(ThreadPoolExecutor(max_workers=1), options=[("grpc.max_receive_message_length", -1)])
+        add_EventsServicer_to_server(events, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        command = _command(operation, stack, dry_run=dry_run, address=f"tcp://127.0.0.1:{port}")
+        process = subprocess.Popen(
+            command,
+            cwd=session.project.root,
+            env=environment(session),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with interruptible(_Process(process, SIGINT)):
+            _, stderr = process.communicate()
+        server.stop(grace=5).wait()
+        status = process.returncode
+        if status != 0 and not events.summary and not events.errors:
+            code = ExitCode(status) if status in set(ExitCode) else ExitCode.ERROR
+            raise LabError(stderr.strip().removeprefix("error: ") or f"pulumi ended with status {status}", code=code)
+        return UpdateResult(
+            outcome="succeeded" if status == 0 else "cancelled" if status == ExitCode.CANCELLED else "failed",
+            changes=events.summary.get("resourceChanges") or {},
+            outputs={},
+            duration_seconds=float(events.summary.get("durationSeconds", 0)),
+            errors=events.errors,
+        )
+
+    return run
+
+
+def _command(operation: Operation, stack: str, *, dry_run: bool, address: str) -> list[str]:
+    kind, options = operation.kind, operation.options
+    # `up` has no --preview-only: its dry run is `preview`.
+    verb = "preview" if dry_run and kind == "update" else VERBS[kind]
+    command = ["pulumi", verb, "--stack", stack, "--event-log", address, "--non-interactive", "--color", "never"]
+    command += ["--parallel", str(options.parallel)]
+    if verb != "preview":
+        command.append("--preview-only" if dry_run else "--skip-preview")
+        command += ["--continue-on-error"] if options.continue_on_error and verb != "refresh" else []
+    if operation.message:
+        command += ["--message", operation.message]
+    for flag, urns in (("--target", options.targets), ("--replace", options.replace)):
+        for urn in urns:
+            command += [flag, urn]
+    for flag, wanted in (
+        ("--target-dependents", options.target_dependents),
+        ("--refresh", options.refresh and kind != "refresh"),
+        ("--show-sames", operation.show_sames),
+    ):
+        command += [flag] if wanted else []
+    return command
