@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.serializer import Serializer
 from ruamel.yaml.tag import Tag
 
 from engine.errors import ConfigError, EngineError
@@ -69,6 +70,13 @@ class _Resolver(VersionedResolver):
         return super().resolve(kind, value, implicit)
 
 
+class _Serializer(Serializer):
+    """Keeps the names of anchors."""
+
+    def generate_anchor(self, node: Node) -> object:
+        return node.anchor or super().generate_anchor(node)
+
+
 class YamlFile:
     """One YAML file whose top level is a mapping."""
 
@@ -77,7 +85,9 @@ class YamlFile:
         self.path = path
         self._yaml = YAML()
         self._yaml.Resolver = _Resolver
+        self._yaml.Serializer = _Serializer
         self._yaml.width = 2**31
+        self._yaml.brace_single_entry_mapping_in_flow_sequence = True
         self._yaml.indent(mapping=2, sequence=4, offset=2)
         try:
             text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
@@ -134,7 +144,8 @@ def tree(node: Node) -> Tree:
         return Secure(secret) if len(result) == 1 and isinstance(secret, str) else result
     if isinstance(node, SequenceNode):
         return [tree(item) for item in node.value]
-    return _scalar(_type(node), node.value)
+    # ruamel marks where a folded text was folded with the bell character.
+    return _scalar(_type(node), node.value.replace("\a", "") if node.style == ">" else node.value)
 
 
 def entries(node: MappingNode) -> list[tuple[Node, Node]]:
@@ -282,8 +293,7 @@ def _scalar(kind: str, text: str) -> Tree:
         case "int":
             return _int(text.replace("_", "")) or 0
         case "float":
-            number = float(text.replace("_", ""))
-            return int(number) if number.is_integer() and abs(number) < 1e21 else number
+            return float(text.replace("_", ""))
         case "timestamp":
             return _time(text) or text
     return text
@@ -321,7 +331,9 @@ def _time(text: str) -> str | None:
 
 
 def _go_float(number: float) -> str:
-    if number == 0 or 1e-6 <= abs(number) < 1e21:
+    if number == 0:
+        return "0"
+    if 1e-6 <= abs(number) < 1e21:
         text = format(Decimal(repr(number)), "f")
         return text.removesuffix(".0")
     mantissa, _, exponent = f"{Decimal(repr(number)):e}".partition("e")

@@ -459,9 +459,9 @@ def _fits(declared: ConfigType | ItemsType, value: Tree) -> bool:
         case "string":
             return isinstance(value, str)
         case "integer":
-            return (isinstance(value, int) and not isinstance(value, bool)) or (
-                isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value) is not None
-            )
+            if isinstance(value, str):
+                return re.fullmatch(r"[-+]?[0-9]+", value) is not None
+            return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
         case "boolean":
             return isinstance(value, bool) or value in ("true", "false")
         case "object":
