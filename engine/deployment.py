@@ -13,7 +13,7 @@ import json
 import re
 import secrets as random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .errors import EngineError
 from .events import Emitter, Step, mask
@@ -109,7 +109,7 @@ class Registered:
     """The engine's answer to a registration."""
 
     state: State
-    result: Literal["success", "fail", "skip"] = "success"
+    succeeded: bool = True
     unknown: bool = False
 
 
@@ -186,7 +186,7 @@ class Deployment:
     async def register(self, goal: Goal) -> Registered:
         """Bring one resource to what the program wants.
 
-        A failure is reported here and answered with a result other than success; it never raises for it.
+        A failure is reported here and answered with a a result that says so; it never raises for it.
         Raises :class:`CancelledUpdateError` once the update was cancelled.
         """
         urn = make_urn(self.stack, self.project, goal.parent, goal.type, goal.name)
@@ -207,7 +207,7 @@ class Deployment:
         self._failed.add(urn)
         if not self.options.continue_on_error:
             self.cancelled = True
-        return Registered(State(goal.type, urn, custom=goal.custom, parent=goal.parent), "fail")
+        return Registered(State(goal.type, urn, custom=goal.custom, parent=goal.parent), succeeded=False)
 
     def _claim(self, urn: str, goal: Goal) -> None:
         if self.cancelled:
@@ -229,7 +229,7 @@ class Deployment:
         new = self._new_state(urn, goal, old, former)
         if self._depends_on_failure(new):
             self._failed.add(urn)
-            return Registered(new, "skip")
+            return Registered(new, succeeded=False)
         steps = await self._generate(urn, goal, old, new)
         self._check_skipped_creates(steps)
         for step in steps:
@@ -964,7 +964,7 @@ class Deployment:
             new.id, new.external = id_, True
             if self._depends_on_failure(new):
                 self._failed.add(urn)
-                return Registered(new, "skip")
+                return Registered(new, succeeded=False)
             self._operated.add(urn)
             async with self._slots:
                 if old is not None and not old.external and old.id != id_:
@@ -1027,7 +1027,7 @@ class Deployment:
             inputs["__internal"] = {"pluginDownloadURL": url}
         goal = Goal(PROVIDER_PREFIX + package, default_name(version), custom=True, properties=inputs)
         registered = await self.register(goal)
-        if registered.result != "success":
+        if not registered.succeeded:
             raise EngineError(f"the default provider for package {package!r} could not be set up")
         return f"{registered.state.urn}::{registered.state.id}"
 

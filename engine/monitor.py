@@ -47,19 +47,19 @@ if TYPE_CHECKING:
     from .deployment import Deployment
     from .events import Emitter
 
-FEATURES = frozenset(
-    {
-        "secrets",
-        "resourceReferences",
-        "outputValues",
-        "aliasSpecs",
-        "replacementTrigger",
-        "deletedWith",
-        "replaceWith",
-        "transforms",
-        "invokeTransforms",
-    }
-)
+FEATURES = {
+    "secrets": resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
+    "resourceReferences": resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_REFERENCES,
+    "outputValues": resource_pb2.RESOURCE_MONITOR_FEATURE_OUTPUT_VALUES,
+    "aliasSpecs": resource_pb2.RESOURCE_MONITOR_FEATURE_ALIAS_SPECS,
+    "replacementTrigger": resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACEMENT_TRIGGER,
+    "deletedWith": resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
+    "replaceWith": resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACE_WITH,
+    "transforms": resource_pb2.RESOURCE_MONITOR_FEATURE_TRANSFORMS,
+    "invokeTransforms": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_TRANSFORMS,
+    "invokeDependsOn": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_DEPENDS_ON,
+    "invokeParent": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_PARENT,
+}
 """What this engine can do of all that an SDK may ask for; the SDK refuses the rest by name."""
 
 _Context = grpc.aio.ServicerContext
@@ -144,6 +144,20 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def close(self) -> None:
         """Close the connections to the program's callbacks."""
         await asyncio.gather(*(channel.close() for channel in self._channels))
+
+    async def GetDeploymentInfo(  # noqa: N802
+        self, request: empty_pb2.Empty, context: _Context
+    ) -> resource_pb2.DeploymentInfo:
+        """What this operation is about, and what the engine can do."""
+        del request, context
+        return resource_pb2.DeploymentInfo(
+            project=self._deployment.project,
+            stack=self._deployment.stack,
+            organization="organization",
+            dryRun=self._deployment.dry_run,
+            parallel=self._deployment.options.parallel,
+            supportedFeatures=FEATURES.values(),
+        )
 
     async def SupportsFeature(  # noqa: N802
         self, request: resource_pb2.SupportsFeatureRequest, context: _Context
@@ -286,12 +300,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
         if not request.acceptResources:
             outputs = transform_properties(outputs, without_references)
-        result = {
-            "success": resource_pb2.Result.SUCCESS,
-            "fail": resource_pb2.Result.FAIL,
-            "skip": resource_pb2.Result.SKIP,
-        }[registered.result]
-        if registered.result != "success" and not request.supportsResultReporting:
+        result = resource_pb2.SUCCESS if registered.succeeded else resource_pb2.FAIL
+        if not registered.succeeded and not request.supportsResultReporting:
             raise CancelledUpdateError
         return resource_pb2.RegisterResourceResponse(
             urn=state.urn, id=state.id, object=to_wire(outputs), result=result, unknown=registered.unknown
@@ -305,16 +315,16 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return found
 
     def _resolve_provider(self, request: resource_pb2.RegisterResourceRequest) -> str:
-        """The provider a resource names, or its own map has, or its component's."""
         if not request.custom or is_provider_type(request.type):
             return request.provider
-        package = package_of(request.type)
-        if request.provider:
-            return request.provider
-        if package in request.providers:
-            return request.providers[package]
-        parent = self._parents.get(request.parent)
-        return parent.providers.get(package, "") if parent is not None else ""
+        return self._provider_for(request.provider, request.providers, request.parent, package_of(request.type))
+
+    def _provider_for(self, named: str, providers: Mapping[str, str], parent: str, package: str) -> str:
+        """The provider that is named, or that the map has, or the parent component's; empty for the default one."""
+        if named or package in providers:
+            return named or providers[package]
+        component = self._parents.get(parent)
+        return component.providers.get(package, "") if component is not None else ""
 
     async def RegisterResourceOutputs(  # noqa: N802
         self, request: resource_pb2.RegisterResourceOutputsRequest, context: _Context
@@ -349,7 +359,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
                 additional_secret_outputs=list(request.additionalSecretOutputs),
                 source_position=_position(request.sourcePosition, self._program_dir),
             )
-            read = await self._deployment.read(goal, UNKNOWN if request.id == UNKNOWN else request.id)
+            read = await self._deployment.read(goal, request.id)
         except CancelledUpdateError:
             return await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except EngineError as error:
@@ -359,13 +369,16 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         outputs = read.state.outputs if request.acceptSecrets else reveal_properties(read.state.outputs)
         if not request.acceptResources:
             outputs = transform_properties(outputs, without_references)
-        response = resource_pb2.ReadResourceResponse(urn=read.state.urn, properties=to_wire(outputs))
-        fields = response.DESCRIPTOR.fields_by_name
-        if "id" in fields and read.state.id != UNKNOWN:
-            response.id = read.state.id
-        if "result" in fields and read.result != "success":
-            response.result = resource_pb2.Result.FAIL if read.result == "fail" else resource_pb2.Result.SKIP
-        return response
+        return resource_pb2.ReadResourceResponse(
+            urn=read.state.urn,
+            properties=to_wire(outputs),
+            id="" if read.state.id == UNKNOWN else read.state.id,
+            result=resource_pb2.SUCCESS if read.succeeded else resource_pb2.FAIL,
+        )
+
+    async def ExistsResource(self, request: Any, context: _Context) -> Any:  # noqa: N802
+        """Asking whether a resource exists is not there."""
+        return await self._refuse(context, f"asking whether a {request.type} exists")
 
     # --- functions -----------------------------------------------------------------------------------------------
 
@@ -383,7 +396,9 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             raise EngineError("parameterized packages are not supported by this engine", remedy="use the Pulumi CLI")
         args = from_wire(request.args)
         options = resource_pb2.TransformInvokeOptions(
-            provider=request.provider, version=request.version, plugin_download_url=request.pluginDownloadURL
+            provider=self._provider_for(request.provider, {}, request.parent, package_of(request.tok)),
+            version=request.version,
+            plugin_download_url=request.pluginDownloadURL,
         )
         for callback in self._invoke_transforms:
             transformed = await self._call_back(
@@ -512,7 +527,7 @@ def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:
         what = f"the remote component {request.type} (its package would have to construct it)"
     elif request.packageRef:
         what = f"the parameterized package of {request.type}"
-    elif request.HasField("hooks"):
+    elif any(names for _, names in request.hooks.ListFields()):
         what = "resource hooks"
     elif request.state_migrations:
         what = "state migrations"
