@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterable
+from typing import Any, TextIO
 
-from cli.display.base import Display, Result
-from cli.display.diff import DiffDisplay
+from rich.text import Text
+
+from cli.display.base import Display, Result, is_internal
+from cli.display.diff import DiffDisplay, DiffRenderer
 from cli.display.events import JsonStream, PreviewDigest
 from cli.display.model import Model, Options
 from cli.display.plain import PlainDisplay
 from cli.display.text import is_interactive, is_terminal, open_console
 from cli.display.tree import TreeDisplay
 
-__all__ = ["Display", "Result", "make_display"]
+__all__ = ["Display", "Result", "make_display", "print_details"]
 
 
 def make_display(
@@ -74,3 +77,13 @@ def make_display(
     live = is_interactive(out) if interactive is None else interactive and is_terminal(out)
     console = open_console(out, color=color, interactive=live)
     return TreeDisplay(Model(options), console) if live else PlainDisplay(Model(options), console)
+
+
+def print_details(events: Iterable[dict[str, Any]], *, color: str = "auto", out: TextIO | None = None) -> None:
+    """Print the full property diffs of a preview's events, as `details` at the Pulumi CLI's prompt does."""
+    out = out or sys.stdout
+    console = open_console(out, color=color, interactive=False)
+    renderer = DiffRenderer(Options(stack="", project="", dry_run=True, show_full_output=True), unchanged=False)
+    for event in events:
+        if not is_internal(event) and (lines := renderer.render(event)):
+            console.print(Text("\n").join(lines))

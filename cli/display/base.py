@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import abc
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+
+STEP_EVENTS = ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent")
+DEFAULT_PROVIDER = re.compile(r"[:$]pulumi:providers:[^:]+::default[^:]*$")
 
 
 class Result(Protocol):
@@ -20,6 +25,15 @@ class Result(Protocol):
     @property
     def duration_seconds(self) -> float:
         """How long the update took."""
+
+
+def is_internal(event: Mapping[str, Any]) -> bool:
+    """Whether the engine does a step for its own ends: default providers, the bookkeeping of a replacement."""
+    for name in STEP_EVENTS:
+        if (payload := event.get(name)) is not None:
+            metadata = payload["metadata"]
+            return metadata["op"] == "remove-pending-replace" or DEFAULT_PROVIDER.search(metadata["urn"]) is not None
+    return False
 
 
 class Display(abc.ABC):
@@ -36,7 +50,7 @@ class Display(abc.ABC):
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one engine event (`apitype.EngineEvent` as JSON)."""
         with self.lock:
-            if not self._closed and not self._broken:
+            if not (self._closed or self._broken or is_internal(event)):
                 self.guarded(lambda: self.handle(event))
 
     def close(self, result: Result | None = None) -> None:
@@ -46,10 +60,6 @@ class Display(abc.ABC):
                 return
             self._closed = True
         self.guarded(lambda: self.end(result))
-
-    def details(self) -> str:
-        """The full property diffs of what has been shown so far; nothing where the display has shown them already."""
-        return ""
 
     def guarded(self, show: Callable[[], None]) -> None:
         """Call `show`; go quiet where it can't write."""

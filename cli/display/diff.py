@@ -30,13 +30,15 @@ class DiffRenderer:
         self._seen: dict[str, Step] = {}
 
     def render(self, event: Event) -> list[Text]:
-        """The lines for one `resourcePreEvent` or `resOutputsEvent`."""
+        """The lines for one event; none unless it is a `resourcePreEvent` or `resOutputsEvent`."""
         if (payload := event.get("resourcePreEvent")) is not None:
             step = Step(payload["metadata"])
             self._seen[step.urn.text] = step
             hidden = step.op in ("refresh", "import") or not is_listed(step, self._options)
             return [] if hidden else self._step(step, refreshed=False)
-        step = Step(event["resOutputsEvent"]["metadata"])
+        if (payload := event.get("resOutputsEvent")) is None:
+            return []
+        step = Step(payload["metadata"])
         return self._outputs(step) if is_listed(step, self._options) else []
 
     def _outputs(self, step: Step) -> list[Text]:
@@ -151,9 +153,8 @@ class DiffDisplay(Display):
 
     def handle(self, event: dict[str, Any]) -> None:
         """Print one event."""
-        if "resourcePreEvent" in event or "resOutputsEvent" in event:
-            self._print(*self._renderer.render(event))
-        elif "resOpFailedEvent" in event:
+        self._print(*self._renderer.render(event))
+        if "resOpFailedEvent" in event:
             self._failed += 1
         elif (payload := event.get("diagnosticEvent")) is not None:
             if payload.get("severity") != "debug":

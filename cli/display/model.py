@@ -264,14 +264,15 @@ class Model:
     def apply(self, event: Event) -> Row | None:
         """Take in one event; return the row to show again where rows are shown one by one."""
         self.revision += 1
-        for name, handle in (
+        for name, record in (
             ("resourcePreEvent", self._begin),
             ("resOutputsEvent", self._complete),
             ("resOpFailedEvent", self._fail),
-            ("diagnosticEvent", self._diagnose),
         ):
             if (payload := event.get(name)) is not None:
-                return handle(payload)
+                return self._step(payload, record)
+        if (payload := event.get("diagnosticEvent")) is not None:
+            return self._diagnose(payload)
         if (payload := event.get("preludeEvent")) is not None:
             self.config = payload.get("config") or {}
         elif (payload := event.get("summaryEvent")) is not None:
@@ -312,38 +313,31 @@ class Model:
         """Whether a step is worth a row of its own."""
         return step.op != "same" or self.options.show_sames or step.changes_protection or step.urn.is_stack
 
-    def _step(self, payload: Mapping[str, Any]) -> tuple[Row, Step] | None:
+    def _step(self, payload: Mapping[str, Any], record: Callable[[Row, Step], Row | None]) -> Row | None:
+        """Give a step to its row and `record` it. Unless asked for, reads are but a passing word about the stack."""
         step = Step(payload["metadata"])
         if not self.options.show_reads:
             if step.op in ("discard", "read-replacement"):
                 return None
             if step.op == "read":
                 message = f"read {step.urn.display_type} {step.urn.name}"
-                self._record(self._stack_row(), Diagnostic("info", message, ephemeral=True))
-                return None
+                return self._record(self._stack_row(), Diagnostic("info", message, ephemeral=True))
         row = self._row(step.urn)
         if row.parent is None or (step.parent and row.parent.urn.text != step.parent):
             self._link(row, step.parent)
-        row.step = step
+        before, row.step = row.op, step
         if self.is_wanted(step):
             self._want(row)
-        return row, step
+        shown = record(row, step)
+        return row if before == "refresh" else shown
 
-    def _begin(self, payload: Mapping[str, Any]) -> Row | None:
-        if (found := self._step(payload)) is None:
-            return None
-        row, _ = found
+    def _begin(self, row: Row, _: Step) -> Row:
         row.started, row.ended = self.clock(), None
         if row.wanted and not row.urn.is_stack:
             self.active[row.urn.text] = row
         return row
 
-    def _complete(self, payload: Mapping[str, Any]) -> Row | None:
-        known = self.rows.get(payload["metadata"]["urn"])
-        refreshed = known is not None and known.op == "refresh"
-        if (found := self._step(payload)) is None:
-            return None
-        row, step = found
+    def _complete(self, row: Row, step: Step) -> Row | None:
         row.ended = self.clock()
         row.finished[step.op] = step
         self.active.pop(row.urn.text, None)
@@ -354,12 +348,9 @@ class Model:
             self.recent.append(row)
         # Elsewhere the row would only repeat the line printed when the step began.
         repeats = self.options.dry_run or not step.custom or step.op == "same"
-        return row if refreshed or not repeats else None
+        return None if repeats else row
 
-    def _fail(self, payload: Mapping[str, Any]) -> Row | None:
-        if (found := self._step(payload)) is None:
-            return None
-        row, _ = found
+    def _fail(self, row: Row, _: Step) -> Row:
         row.failed, row.ended = True, self.clock()
         self.active.pop(row.urn.text, None)
         self.failed[row.urn.text] = row
@@ -367,25 +358,26 @@ class Model:
 
     def _diagnose(self, payload: Mapping[str, Any]) -> Row | None:
         text = (payload.get("prefix", "") + payload.get("message", "")).rstrip()
-        severity = payload.get("severity", "info")
+        severity = payload.get("severity", "info").removesuffix("#err")
         if not text or severity == "debug":
             return None
         row = self._row(Urn.parse(payload["urn"])) if payload.get("urn") else self._stack_row()
         if row.parent is None:
             self._link(row, "")
         self._want(row)
-        self._record(row, Diagnostic(severity, text, payload.get("streamID", 0), bool(payload.get("ephemeral"))))
-        return row
+        diagnostic = Diagnostic(severity, text, payload.get("streamID", 0), bool(payload.get("ephemeral")))
+        return self._record(row, diagnostic)
 
-    def _record(self, row: Row, diagnostic: Diagnostic) -> None:
+    def _record(self, row: Row, diagnostic: Diagnostic) -> Row:
         row.diagnostics.append(diagnostic)
         if diagnostic.ephemeral:
-            return
+            return row
         row.counts[diagnostic.severity] += 1
         if diagnostic.severity == "error":
             row.last_error = diagnostic
         if diagnostic.severity in ("error", "warning"):
             self.notices.append((row, diagnostic))
+        return row
 
     def _stack_row(self) -> Row:
         if self.stack is None:

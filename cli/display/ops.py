@@ -13,39 +13,46 @@ class Op(NamedTuple):
     doing: str
     done: str
     failed: str
+    plan: str
+    """What a preview says while it looks at the step."""
     planned: str
+    """What it says when it has: a replacement's steps are one thing then."""
     counted: str
     """Past tense, in the summary of an update."""
 
 
 OPS = {
-    "same": Op("  ", "", "", "", "failed", "", "sames"),
-    "create": Op("+ ", "green", "creating", "created", "creating failed", "create", "created"),
-    "update": Op("~ ", "yellow", "updating", "updated", "updating failed", "update", "updated"),
-    "delete": Op("- ", "red", "deleting", "deleted", "deleting failed", "delete", "deleted"),
-    "replace": Op("+-", "bright_magenta", "replacing", "replaced", "replacing failed", "replace", "replaced"),
+    "same": Op("  ", "", "", "", "failed", "", "", "sames"),
+    "create": Op("+ ", "green", "creating", "created", "creating failed", "create", "create", "created"),
+    "update": Op("~ ", "yellow", "updating", "updated", "updating failed", "update", "update", "updated"),
+    "delete": Op("- ", "red", "deleting", "deleted", "deleting failed", "delete", "delete", "deleted"),
+    "replace": Op(
+        "+-", "bright_magenta", "replacing", "replaced", "replacing failed", "replace", "replace", "replaced"
+    ),
     "create-replacement": Op(
-        "++", "bright_green", "creating replacement", "created replacement", "creating failed", "replace",
-        "create-replacementd",
+        "++", "bright_green", "creating replacement", "created replacement", "creating failed", "create replacement",
+        "replace", "create-replacementd",
     ),
     "delete-replaced": Op(
-        "--", "bright_red", "deleting original", "deleted original", "deleting failed", "replace", "deleted"
+        "--", "bright_red", "deleting original", "deleted original", "deleting failed", "delete original", "replace",
+        "deleted",
     ),
-    "read": Op("> ", "bright_cyan", "reading", "read", "reading failed", "read", "read"),
+    "read": Op("> ", "bright_cyan", "reading", "read", "reading failed", "read", "read", "read"),
     "read-replacement": Op(
-        ">>", "bright_magenta", "reading for replacement", "read for replacement", "reading failed", "replace",
-        "read-replacementd",
+        ">>", "bright_magenta", "reading for replacement", "read for replacement", "reading failed",
+        "read for replacement", "replace", "read-replacementd",
     ),
-    "refresh": Op("~ ", "yellow", "refreshing", "refresh", "refreshing failed", "refresh", "refreshed"),
-    "discard": Op("< ", "red", "discarding", "discarded", "discarding failed", "discard", "discarded"),
+    "refresh": Op("~ ", "yellow", "refreshing", "refresh", "refreshing failed", "refreshing", "refresh", "refreshed"),
+    "discard": Op("< ", "red", "discarding", "discarded", "discarding failed", "discard", "discard", "discarded"),
     "discard-replaced": Op(
-        "<<", "red", "discarding original", "discarded original", "discarding failed", "replace", "discarded"
+        "<<", "red", "discarding original", "discarded original", "discarding failed", "discard original", "replace",
+        "discarded",
     ),
-    "remove-pending-replace": Op("~ ", "", "", "", "", "", "removed"),
-    "import": Op("= ", "green", "importing", "imported", "importing failed", "import", "imported"),
+    "remove-pending-replace": Op("~ ", "", "", "", "", "", "", "removed"),
+    "import": Op("= ", "green", "importing", "imported", "importing failed", "import", "import", "imported"),
     "import-replacement": Op(
-        "=>", "bright_magenta", "importing replacement", "imported replacement", "importing failed", "import",
-        "imported",
+        "=>", "bright_magenta", "importing replacement", "imported replacement", "importing failed",
+        "import replacement", "import", "imported",
     ),
 }  # fmt: skip
 REPLACEMENT_STEPS = frozenset(
@@ -59,4 +66,4 @@ UNCOUNTED = frozenset({"same", "read", "discard", "read-replacement"})
 
 def describe(op: str) -> Op:
     """How to show `op`; an operation of a newer engine is shown by its name."""
-    return OPS.get(op) or Op("  ", "", op, op, f"{op} failed", op, op)
+    return OPS.get(op) or Op("  ", "", op, op, f"{op} failed", op, op, op)

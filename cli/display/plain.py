@@ -29,7 +29,7 @@ class PlainDisplay(ProgressDisplay):
         self._downloads: set[str] = set()
         self._ticker = Ticker(1.0, lambda: self.guarded(self._beat))
 
-    def show(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Print what `event` changed."""
         row = self.model.apply(event)
         if "preludeEvent" in event:

@@ -66,7 +66,7 @@ def message_lines(diagnostics: list[Diagnostic]) -> list[Text]:
 def outputs(model: Model) -> list[Text]:
     """The stack's outputs: all of them after an update, those that change in a preview."""
     step = model.stack.step if model.stack else None
-    if step is None or model.options.suppress_outputs:
+    if step is None or step.op == "delete" or model.options.suppress_outputs:
         return []
     lines = output_lines(step, 1, model.options)
     return [Text("Outputs:", HEADLINE), *lines, Text()] if lines else []
@@ -112,22 +112,33 @@ def output_lines(step: Step, indent: int, options: Options, *, refreshed: bool =
 
 def _without_unknown_parts(items: dict[Any, Diff]) -> dict[Any, Diff]:
     """`items` without what a preview can't know of resources among the stack's outputs."""
-    resource = items.get("@isPulumiResource")
-    is_resource = resource is not None and resource.kind == "add"
+    marker = items.get("@isPulumiResource")
+    is_resource = marker is not None and marker.kind == "add"
     kept: dict[Any, Diff] = {}
     for key, item in items.items():
-        if item.kind == "add":
-            if not (is_resource and (key == "@isPulumiResource" or item.new is Special.UNKNOWN)):
-                kept[key] = Diff("add", None, _without_marker(item.new), replaces=item.replaces)
-        elif item.kind != "update":
-            kept[key] = item
-        elif item.items is not None:
-            parts = _without_unknown_parts(item.items)
-            if item.is_list or any(part.kind != "same" for part in parts.values()):
-                kept[key] = Diff("update", item.old, item.new, parts, item.replaces)
-        elif item.new is not Special.UNKNOWN:
+        if item.kind == "add" and not (is_resource and (item is marker or item.new is Special.UNKNOWN)):
+            kept[key] = Diff("add", None, _without_marker(item.new))
+        elif item.kind == "update" and item.new is not Special.UNKNOWN:
+            kept[key] = _without_unknown_elements(item)
+        elif item.kind in ("delete", "same"):
             kept[key] = item
     return kept
+
+
+def _without_unknown_elements(item: Diff) -> Diff:
+    if item.items is None:
+        return item
+    if not item.is_list:
+        return Diff("update", item.old, item.new, _without_unknown_parts(item.items))
+    elements = {
+        index: Diff("add", None, _without_marker(element.new))
+        if element.kind == "add"
+        else _without_unknown_elements(element)
+        if element.kind == "update"
+        else element
+        for index, element in item.items.items()
+    }
+    return Diff("update", item.old, item.new, elements)
 
 
 def _without_marker(value: Value) -> Value:

@@ -51,7 +51,7 @@ def status(model: Model, row: Row, op: str) -> Text:
     if not model.is_done(row):
         if row.urn.is_stack and op == "same":
             return Text("running")
-        doing = words.planned if dry_run else words.doing
+        doing = words.plan if dry_run else words.doing
         return Text(doing + _time(model, row, op) + retain, f"bold {words.style}")
     if dry_run:
         return Text(words.planned + retain, words.style)

@@ -46,7 +46,7 @@ class TreeDisplay(ProgressDisplay):
         self._live.start()
         self._ticker = Ticker(1 / FRAMES_PER_SECOND, lambda: self.guarded(self._tick))
 
-    def show(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Fold an event; the next frame shows it."""
         self.model.apply(event)
         if "preludeEvent" in event and self.model.options.show_config and self.model.config:

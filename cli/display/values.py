@@ -93,7 +93,8 @@ def _decode_signed(wire: Mapping[str, Any]) -> Value:
     if signature in (ASSET_SIGNATURE, ARCHIVE_SIGNATURE):
         return _decode_asset(wire, "asset" if signature == ASSET_SIGNATURE else "archive")
     if signature == REFERENCE_SIGNATURE:
-        return Reference(wire.get("urn", ""), decode(wire.get("id")), wire.get("packageVersion", ""))
+        identity = Special.UNKNOWN if wire.get("id") == "" else decode(wire.get("id"))
+        return Reference(wire.get("urn", ""), identity, wire.get("packageVersion", ""))
     if signature == BYTES_SIGNATURE:
         return Bytes(wire["value"])
     if signature == OUTPUT_SIGNATURE and not wire.get("secret"):
