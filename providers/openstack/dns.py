@@ -1,12 +1,185 @@
-"""Types of this service."""
+"""DNS zones and record sets (Designate)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from providers import schema
+from providers.framework import Operation, ProviderError, ResourceType
+from providers.openstack.client import Cloud, Service
+from providers.openstack.rest import DESCRIPTION, REGION, VALUE_SPECS, delete_and_wait, from_api, given, pair, snake
+from providers.schema import BOOLEAN, INTEGER, STRING, Field, List, Map
 
 if TYPE_CHECKING:
-    from providers.framework import Function, ResourceType
-    from providers.openstack.client import Cloud
+    from providers.framework import Function
+    from providers.values import Properties
 
-TYPES: list[ResourceType[Cloud]] = []
+_PROJECT = Field("projectId", description="Project that owns it, if not one's own.", computed=True, force_new=True)
+_TTL = Field("ttl", INTEGER, "Seconds that answers may be cached.", computed=True)
+_NO_WAIT = Field("disableStatusCheck", BOOLEAN, "Do not wait for the name servers.", default=False)
+
+
+class _DnsType(ResourceType[Cloud]):
+    """What zones and record sets have in common. ``sent`` are the fields that go to the API, ``changeable`` those of
+    them that an update may change."""
+
+    what: ClassVar[str]
+    method: ClassVar[str]
+    sent: ClassVar[tuple[str, ...]]
+    changeable: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def collection(self, state: Properties) -> str:
+        """Path to create in."""
+
+    @abstractmethod
+    def item(self, id_: str) -> str:
+        """Path of one."""
+
+    @staticmethod
+    def api(client: Cloud, state: Properties) -> tuple[Service, dict[str, Any]]:
+        """The service, and the options that make it act for another project."""
+        cloud = client.in_region(state.get("region"))
+        project = state.get("projectId")
+        foreign = project and project != cloud.project_id
+        return cloud.dns, {"headers": {"X-Auth-Sudo-Tenant-ID": project}} if foreign else {}
+
+    def _wait(self, service: Service, id_: str, inputs: Properties, operation: Operation, options: Any) -> None:
+        if inputs.get("disableStatusCheck"):
+            return
+
+        def active() -> bool | None:
+            status = service.get(self.item(id_), **options)["status"]
+            if status == "ERROR":
+                raise ProviderError(
+                    f"{self.what} {id_} is in status ERROR",
+                    remedy=f"Try again; if it stays so, replace it: --replace '{operation.urn}'.",
+                )
+            return True if status == "ACTIVE" else None
+
+        operation.wait(f"{self.what} {id_} to be ACTIVE", active)
+
+    def _body(self, inputs: Properties, names: tuple[str, ...]) -> Properties:
+        kinds = {field.name: field.kind for field in self.fields}
+        return {snake(name): from_api(kinds[name], inputs.get(name)) for name in names}
+
+    def create(self, client: Cloud, inputs: Properties, operation: Operation) -> str:
+        service, options = self.api(client, inputs)
+        names = tuple(name for name in self.sent if given(inputs, name))
+        body = {**self._body(inputs, names), **(inputs.get("valueSpecs") or {})}
+        made = service.post(self.collection(inputs), body, **options)
+        id_ = self.made_id(inputs, made)
+        operation.created(id_)
+        self._wait(service, id_, inputs, operation, options)
+        return id_
+
+    def made_id(self, inputs: Properties, made: Properties) -> str:
+        """The resource's id."""
+        return str(made["id"])
+
+    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
+        service, options = self.api(client, state)
+        found = service.find(self.item(id_), **options)
+        if found is None or found["status"] == "DELETED":
+            return None
+        kinds = {field.name: field.kind for field in self.fields}
+        return {
+            **{name: from_api(kinds[name], found.get(snake(name))) for name in self.sent},
+            "projectId": found["project_id"],
+            "region": client.in_region(state.get("region")).region,
+        }
+
+    def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
+        service, options = self.api(client, olds)
+        changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
+        names = tuple(name for name in self.changeable if name in changed)
+        if names:
+            service.request(self.method, self.item(id_), self._body(news, names), **options)
+        self._wait(service, id_, news, operation, options)
+
+    def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
+        service, options = self.api(client, state)
+        if state.get("disableStatusCheck"):
+            service.delete(self.item(id_), **options)
+        else:
+            delete_and_wait(service, self.item(id_), f"{self.what} {id_}", operation, **options)
+
+
+class Zone(_DnsType):
+    """A zone. Imported as ``<zone id>`` or ``<zone id>:<project id>``."""
+
+    token = "openstack:dns/zone:Zone"
+    description = "A DNS zone."
+    what = "zone"
+    method = "PATCH"
+    sent = ("name", "email", "type", "attributes", "ttl", "description", "masters")
+    changeable = ("email", "ttl", "description", "masters")
+    fields = (
+        REGION,
+        _PROJECT,
+        Field("name", description="Ends with a dot.", required=True, autoname=True, force_new=True),
+        Field("email", description="Whom to write to about the zone."),
+        Field("type", computed=True, force_new=True, choices=("PRIMARY", "SECONDARY")),
+        Field("attributes", Map(STRING), "Hints for the choice of a pool.", force_new=True),
+        _TTL,
+        DESCRIPTION,
+        Field("masters", List(STRING, unordered=True), "Primary servers of a SECONDARY zone."),
+        VALUE_SPECS,
+        _NO_WAIT,
+    )
+
+    def collection(self, state: Properties) -> str:
+        return "/zones"
+
+    def item(self, id_: str) -> str:
+        return f"/zones/{id_}"
+
+    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
+        zone, _, project = id_.partition(":")
+        found = super().read(client, zone, {**state, "projectId": project} if project else state, operation)
+        return found and {**found, "id": zone}
+
+
+class RecordSet(_DnsType):
+    """A record set; its id is ``<zone id>/<record set id>``. Imported by it, or as ``<project id>/<its id>``."""
+
+    token = "openstack:dns/recordSet:RecordSet"
+    description = "A DNS record set."
+    what = "record set"
+    method = "PUT"
+    sent = ("name", "description", "records", "ttl", "type")
+    changeable = ("description", "records", "ttl")
+    fields = (
+        REGION,
+        _PROJECT,
+        Field("zoneId", required=True, force_new=True),
+        Field("name", description="Ends with a dot.", required=True, autoname=True, force_new=True),
+        DESCRIPTION,
+        Field("records", List(STRING, unordered=True), "The records' data.", required=True),
+        _TTL,
+        Field("type", description="A, AAAA, CNAME...", computed=True, force_new=True),
+        VALUE_SPECS,
+        _NO_WAIT,
+    )
+
+    def collection(self, state: Properties) -> str:
+        return f"/zones/{state['zoneId']}/recordsets"
+
+    def item(self, id_: str) -> str:
+        zone, record_set = pair(id_, "a record set")
+        return f"/zones/{zone}/recordsets/{record_set}"
+
+    def made_id(self, inputs: Properties, made: Properties) -> str:
+        return f"{inputs['zoneId']}/{made['id']}"
+
+    def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
+        if id_.count("/") == 2:
+            project, _, id_ = id_.partition("/")
+            state = {**state, "projectId": project}
+        found = super().read(client, id_, state, operation)
+        return found and {**found, "id": id_, "zoneId": pair(id_, "a record set")[0]}
+
+
+TYPES: list[ResourceType[Cloud]] = [Zone(), RecordSet()]
 FUNCTIONS: list[Function[Cloud]] = []
