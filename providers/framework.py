@@ -101,6 +101,14 @@ class DeadlineError(ProviderError):
     """The deadline of a create, update or delete passed."""
 
 
+class NotYetError(Exception):
+    """What a poll raises when the cloud refuses for now, and a later attempt may succeed."""
+
+    def __init__(self, reason: ProviderError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds that each operation may take unless ``custom_timeouts`` says otherwise."""
@@ -121,11 +129,20 @@ class Operation:
     report: Callable[[Severity, str, str, bool], None]
     defaults: frozenset[str] = frozenset()
     id: str | None = None
+    known: Properties = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
-    def created(self, id_: str) -> None:
-        """Record that the object exists from now on, whatever happens later."""
+    def created(self, id_: str, **known: Any) -> None:
+        """Record that the object exists from now on, whatever happens later.
+
+        ``known`` are properties that no later read can tell, such as a generated private key.
+        """
         self.id = id_
+        self.known |= known
+
+    def forget(self) -> None:
+        """The object that ``created`` recorded is gone: the failed create left nothing behind."""
+        self.id = None
 
     def log(self, severity: Severity, message: str) -> None:
         """A line for the user, under this resource."""
@@ -158,16 +175,27 @@ class Operation:
     def wait(self, what: str, poll: Callable[[], T | None], *, first: float = 0.3, most: float = 5.0) -> T:
         """Call ``poll`` with growing pauses (``first`` to ``most`` seconds) until it returns something.
 
-        Raises DeadlineError, CancelledError, and whatever ``poll`` raises.
+        Raises DeadlineError, CancelledError, and whatever ``poll`` raises, except NotYetError: that goes on waiting,
+        and at the deadline its reason is raised.
         """
-        delay, told = first, time.monotonic()
-        while (result := poll()) is None:
+        delay, told, reason = first, time.monotonic(), None
+        while True:
+            try:
+                if (result := poll()) is not None:
+                    return result
+            except NotYetError as hold:
+                reason = hold.reason
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                self.status(f"waiting for {what} ({told - self.started:.0f} s)")
-            self.pause(delay, what)
+                because = f": {reason}" if reason else ""
+                self.status(f"waiting for {what} ({told - self.started:.0f} s){because}")
+            try:
+                self.pause(delay, what)
+            except DeadlineError:
+                if reason:
+                    raise reason from None
+                raise
             delay = min(delay * 1.5, most)
-        return result
 
 
 class ResourceType(ABC, Generic[C]):
@@ -459,16 +487,16 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         self, kind: ResourceType[C], inputs: Properties, operation: Operation, error: ProviderError
     ) -> provider_pb2.ErrorResourceInitFailed:
         """What exists after a create that failed half-way."""
-        id_ = operation.id or ""
+        id_, known = operation.id or "", {**inputs, **operation.known}
         probe = self._operation(operation.urn, operation.name, 60)
         try:
-            found = kind.read(self.client(), id_, plain(inputs), probe) or {}
+            found = kind.read(self.client(), id_, plain(known), probe) or {}
         except Exception as failure:
             self.report("debug", f"could not read the half-made resource: {failure}", operation.urn)
             found = {}
         return provider_pb2.ErrorResourceInitFailed(
             id=found.get("id", id_),
-            properties=marshal(self._outputs(kind, inputs, found, inputs)),
+            properties=marshal(self._outputs(kind, known, found, inputs)),
             reasons=[str(error)],
         )
 
@@ -483,7 +511,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             try:
                 id_ = kind.create(self.client(), plain(inputs), operation)
                 operation.created(id_)
-                found = kind.read(self.client(), id_, plain(inputs), operation)
+                found = kind.read(self.client(), id_, {**plain(inputs), **operation.known}, operation)
                 if found is None:
                     raise ProviderError(f"{operation.name}: was created as {id_}, and is gone already")
             except Exception as error:
@@ -493,7 +521,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
                 if failure is not error:
                     self.report("debug", traceback.format_exc(), request.urn)
                 raise _PartialError(str(failure), self._partial(kind, inputs, operation, failure)) from error
-            outputs = self._outputs(kind, inputs, found, inputs)
+            outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
             return provider_pb2.CreateResponse(id=found.get("id", id_), properties=marshal(outputs))
 
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:

@@ -163,14 +163,14 @@ class List(Kind):
 
     def differences(self, path: str, old: Any, new: Any) -> Iterator[Difference]:
         if contains(new, Unknown) and (self.unordered or len(old) != len(new)):
-            yield Difference(path, "UPDATE")
+            yield Difference(path, "UPDATE", _forces(self.item))
             return
         found: dict[str, Difference] = {}
         for before, after in self._pairs(old, new):
             if before is None or after is None:
                 place = f"{path}[{before if after is None else after}]"
                 kind = "DELETE" if after is None else "ADD"
-                found[place] = Difference(place, "UPDATE" if place in found else kind)
+                found[place] = Difference(place, "UPDATE" if place in found else kind, _forces(self.item))
             elif not self.unordered:
                 yield from differences(self.item, f"{path}[{after}]", old[before], new[after])
         yield from found.values()
@@ -390,7 +390,7 @@ def differences(kind: Kind, path: str, old: Any, new: Any) -> Iterator[Differenc
     elif _empty(old) and _empty(new):
         return
     elif old is None or new is None:
-        yield Difference(path, "ADD" if old is None else "DELETE")
+        yield Difference(path, "ADD" if old is None else "DELETE", _forces(_innermost(kind)))
     elif any(isinstance(old, shape) != isinstance(new, shape) for shape in (list, dict)):
         yield Difference(path, "UPDATE")
     else:
@@ -405,8 +405,10 @@ def diff(fields: Iterable[Field], olds: Properties, news: Properties, *, path: s
             continue
         if field.same and not contains(new, Unknown) and field.same(old, new):
             continue
-        for difference in differences(field.kind, path + field.name, old, new):
-            yield Difference(difference.path, difference.kind, difference.replace or field.force_new)
+        for found in differences(field.kind, path + field.name, old, new):
+            # Fields inside an object say themselves what a change of theirs does.
+            own = "." not in found.path[len(path + field.name) :] or not isinstance(_innermost(field.kind), Object)
+            yield Difference(found.path, found.kind, found.replace or (own and field.force_new))
 
 
 def adopt_inputs(fields: Iterable[Field], given: Properties, found: Properties) -> Properties:
@@ -485,6 +487,15 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def top_level(path: str) -> str:
     """The property that a path starts with."""
     return re.split(r"[.\[]", path, maxsplit=1)[0]
+
+
+def _innermost(kind: Kind) -> Kind:
+    return _innermost(kind.item) if isinstance(kind, List | Map) else kind
+
+
+def _forces(kind: Kind) -> bool:
+    """Whether an item that comes or goes replaces the resource: when a field of it does."""
+    return isinstance(kind, Object) and any(field.force_new for field in kind.fields)
 
 
 def _empty(value: Any) -> bool:

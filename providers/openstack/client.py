@@ -27,7 +27,7 @@ from providers.framework import ProviderError
 from providers.schema import BOOLEAN, INTEGER, STRING, Field, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from providers.values import Properties
 
@@ -119,6 +119,11 @@ _STATUS_REMEDIES: Final = {
     403: "The credential lacks a role or the policy forbids it; an application credential may be restricted.",
     429: "The cloud limits the request rate; lower --parallel.",
 }
+
+
+def remedy_for(message: str) -> str | None:
+    """What helps against a failure that the cloud describes so."""
+    return next((text for pattern, text in _REMEDIES if re.search(pattern, message, re.IGNORECASE)), None)
 
 
 class CloudError(ProviderError):
@@ -213,13 +218,12 @@ class Service:
 
     @staticmethod
     def _error(call: str, status: int, message: str, request_id: str | None) -> CloudError:
-        remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, message, re.IGNORECASE)), None)
         reference = f" ({request_id})" if request_id else ""
         return CloudError(
             f"{call} answered {status}: {message}{reference}",
             status=status,
             request_id=request_id,
-            remedy=remedy or _STATUS_REMEDIES.get(status),
+            remedy=remedy_for(message) or _STATUS_REMEDIES.get(status),
         )
 
     def get(self, path: str, **options: Any) -> Any:
@@ -295,6 +299,7 @@ class Cloud:
         self._services: dict[str, Service] = {}
         self._regions: dict[str, Cloud] = {}
         self._locks: dict[str, threading.Lock] = {}
+        self._remembered: dict[tuple[str, str], str] = {}
         self._region_config = _region_config(config)
         self.region: str = self._region_config.region_name or ""
 
@@ -314,6 +319,12 @@ class Cloud:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             yield
+
+    def remember(self, key: tuple[str, str], look_up: Callable[[], str]) -> str:
+        """What never changes (the name of a flavor's id), asked for once."""
+        if key not in self._remembered:
+            self._remembered[key] = look_up()
+        return self._remembered[key]
 
     @cached_property
     def connection(self) -> openstack.connection.Connection:

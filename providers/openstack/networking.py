@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
-from providers.framework import DeadlineError, ProviderError, ResourceType, Timeouts
+from providers.framework import NotYetError, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError
 from providers.openstack.rest import (
     ALL_TAGS,
@@ -448,10 +448,8 @@ class RouterInterface(ResourceType[Cloud]):
 
     def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
         network, router, subnet = self._network(client, state), state["routerId"], state.get("subnetId")
-        reason: CloudError | None = None
 
         def gone() -> bool | None:
-            nonlocal reason
             try:
                 with client.locked(router):
                     network.put(
@@ -463,19 +461,12 @@ class RouterInterface(ResourceType[Cloud]):
                     return True
                 if error.status != 409:
                     raise
-                reason = error
-                operation.status(f"cannot remove the interface yet: {error}")
                 if state.get("forceDestroy") and subnet:
                     self._drop_routes(network, router, subnet)
-                return None
+                raise NotYetError(error) from error
             return True if network.find(f"/ports/{id_}") is None else None
 
-        try:
-            operation.wait(f"router interface {id_} to be gone", gone)
-        except DeadlineError:
-            if reason:
-                raise reason from None
-            raise
+        operation.wait(f"router interface {id_} to be gone", gone)
 
     @staticmethod
     def _drop_routes(network: Service, router: str, subnet: str) -> None:

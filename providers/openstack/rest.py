@@ -7,10 +7,11 @@ A subclass names the collection and lists its fields; ``snake_case`` of a field'
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
-from providers.framework import DeadlineError, Operation, ProviderError, ResourceType
+from providers.framework import NotYetError, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError, Service
 from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
 
@@ -28,6 +29,8 @@ TENANT_ID: Final = Field("tenantId", computed=True, force_new=True, description=
 TAGS: Final = Field("tags", List(STRING, unordered=True), "Tags set by this resource; others are left alone.")
 ALL_TAGS: Final = Field("allTags", List(STRING, unordered=True), "All tags, also those set elsewhere.", output=True)
 VALUE_SPECS: Final = Field("valueSpecs", Map(STRING), "Further attributes for the create call.", force_new=True)
+
+CLOCK_SKEW: Final = timedelta(minutes=1)  # between this machine and the cloud, at most
 
 _EMPTY: Final[Mapping[str, Any]] = {"string": "", "boolean": False, "integer": 0, "number": 0, "array": []}
 
@@ -66,6 +69,15 @@ def from_api(kind: Kind, value: Any) -> Any:
     return value
 
 
+def made_since(item: Properties, since: datetime) -> bool:
+    """Whether the item says that it was created after ``since``."""
+    stamp = item.get("created_at") or item.get("created")
+    if not stamp:
+        return False
+    created = datetime.fromisoformat(stamp)
+    return (created if created.tzinfo else created.replace(tzinfo=UTC)) >= since
+
+
 def given(inputs: Properties, *names: str) -> bool:
     """Whether any of the inputs has a value that is not empty."""
     return any(inputs.get(name) not in (None, "", [], {}) for name in names)
@@ -84,26 +96,17 @@ def delete_and_wait(service: Service, path: str, what: str, operation: Operation
 
     At the deadline the cloud's own reason is raised.
     """
-    reason: CloudError | None = None
 
     def gone() -> bool | None:
-        nonlocal reason
         try:
             service.delete(path, **options)
         except CloudError as error:
-            if error.status != 409:
-                raise
-            reason = error
-            operation.status(f"cannot delete {what} yet: {error}")
-            return None
+            if error.status == 409:
+                raise NotYetError(error) from error
+            raise
         return True if service.find(path, **options) is None else None
 
-    try:
-        operation.wait(f"{what} to be gone", gone)
-    except DeadlineError:
-        if reason:
-            raise reason from None
-        raise
+    operation.wait(f"{what} to be gone", gone)
 
 
 class RestType(ResourceType[Cloud]):
@@ -170,14 +173,19 @@ class RestType(ResourceType[Cloud]):
         return id_
 
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
-        """POST. When its answer is lost, an item of the same automatic (so unique) name is the one that was made."""
+        """POST. When its answer is lost, the one item of this name that is new since then is the one that was made."""
+        since = datetime.now(UTC) - CLOCK_SKEW
         try:
             item: Properties = service.post(self.path, body)[self.key]
         except CloudError as error:
-            if error.status is not None or "name" not in operation.defaults:
+            if error.status is not None or "name" not in inputs:
                 raise
             collection = self.path.rpartition("/")[2].replace("-", "_")
-            found = list(service.list(self.path, collection, name=inputs["name"]))
+            found = [
+                candidate
+                for candidate in service.list(self.path, collection, name=inputs["name"])
+                if "name" in operation.defaults or made_since(candidate, since)
+            ]
             if len(found) != 1:
                 raise
             return found[0]
