@@ -67,6 +67,7 @@ class FileBucket:
                     _write_all(descriptor, data)
                     os.fsync(descriptor)
                 temporary.replace(path)
+                _attributes(path).unlink(missing_ok=True)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -80,6 +81,7 @@ class FileBucket:
                 path.unlink()
             except FileNotFoundError:
                 return
+            _attributes(path).unlink(missing_ok=True)
             _sync_folder(path.parent)
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -90,7 +92,7 @@ class FileBucket:
                     path = Path(folder, name)
                     key = path.relative_to(self._root).as_posix()
                     # Dot files are writes under way.
-                    if key.startswith(prefix) and not name.startswith("."):
+                    if key.startswith(prefix) and not name.startswith(".") and not name.endswith(".attrs"):
                         with contextlib.suppress(FileNotFoundError):
                             yield Entry(key, path.stat().st_mtime)
 
@@ -162,6 +164,11 @@ def storage_error(path: Path, verb: str, error: OSError) -> StorageError:
         remedy="Free space on its file system, or check its permissions and its disk, then run the command again: "
         "what was recorded so far is kept.",
     )
+
+
+def _attributes(path: Path) -> Path:
+    """Where the CLI keeps the attributes of an object, a checksum among them."""
+    return path.with_name(f"{path.name}.attrs")
 
 
 def _unless_absent(error: OSError) -> None:
