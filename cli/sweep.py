@@ -1,0 +1,384 @@
+"""`lab sweep`: what carries a stack's tag, found and deleted without any state.
+
+A stack whose state is lost, or a deployment that was cut off, leaves things behind that cost money or quota. They are
+found by what `infra.naming` puts on them: tags (Neutron, Octavia), metadata (Nova, Cinder), and names where there is
+neither (keypairs, server groups, leases).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.errors import ExitCode, LabError
+from cli.stack import Json  # noqa: TC001 - Typer reads it
+from cli.text import as_json, table
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+    from cli.session import Session
+
+GONE_TIMEOUT_SECONDS = 300
+POLL_SECONDS = 1.0
+WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One resource of a stack."""
+
+    kind: str
+    id: str
+    name: str
+    stack: str
+
+
+@dataclass
+class Scope:
+    """Whose resources are wanted: those of `stack`, or of every stack.
+
+    `known` are the stacks there are. Where only a name says whose a resource is, it is the longest known stack's that
+    the name begins with: `dev-2-workers` is of `dev-2`, not of `dev`.
+    """
+
+    stack: str | None
+    known: set[str] = field(default_factory=set)
+
+    def wants(self, owner: str | None) -> bool:
+        """Whether a resource of stack `owner` is wanted; one of nobody's never is."""
+        if owner is not None:
+            self.known.add(owner)
+        return owner is not None and self.stack in {None, owner}
+
+    def owner(self, name: str, part: str | None = None) -> str | None:
+        """The stack that `name` belongs to: `<stack>-<part>`, or with any part."""
+        from infra.naming import resource_name
+
+        if part is not None:
+            return next((stack for stack in self.known if name == resource_name(stack, part)), None)
+        return max((s for s in self.known if name.startswith(resource_name(s, ""))), key=len, default=None)
+
+
+Found = Iterator[tuple[Any, str | None]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resource: how to list it with its owners, delete one, and see whether it is still there."""
+
+    name: str
+    find: Callable[[Connection, Scope], Found]
+    delete: Callable[[Connection, str], object]
+    get: Callable[[Connection, str], object]
+
+
+def _tagged(items: Iterable[Any]) -> Found:
+    from infra.naming import stack_of
+
+    return ((item, stack_of(tags=item.tags)) for item in items)
+
+
+def _servers(cloud: Connection, _scope: Scope) -> Found:
+    from infra.naming import stack_of
+
+    return ((server, stack_of(server.metadata)) for server in cloud.compute.servers())
+
+
+def _volumes(cloud: Connection, _scope: Scope) -> Found:
+    from cli.cloud import offers
+    from infra.naming import stack_of
+
+    if offers(cloud, "volumev3", "block-storage", "volume"):
+        yield from ((volume, stack_of(volume.metadata)) for volume in cloud.block_storage.volumes())
+
+
+def _load_balancers(cloud: Connection, _scope: Scope) -> Found:
+    from cli.cloud import offers
+
+    return _tagged(cloud.load_balancer.load_balancers() if offers(cloud, "load-balancer") else ())
+
+
+def _trunks(cloud: Connection, _scope: Scope) -> Found:
+    return _tagged(cloud.network.trunks() if cloud.network.find_extension("trunk") else ())
+
+
+def _ports(cloud: Connection, scope: Scope) -> Found:
+    """Tagged ports, and what else is plugged into a stack's networks: it would keep them from being deleted."""
+    networks = {network.id: owner for network, owner in _tagged(cloud.network.networks()) if scope.wants(owner)}
+    for port, owner in _tagged(cloud.network.ports()):
+        if not (port.device_owner or "").startswith("network:"):
+            yield port, owner or networks.get(port.network_id)
+
+
+def _keypairs(cloud: Connection, scope: Scope) -> Found:
+    from infra.naming import KEYPAIR_PART
+
+    return ((keypair, scope.owner(keypair.name, KEYPAIR_PART)) for keypair in cloud.compute.keypairs())
+
+
+def _server_groups(cloud: Connection, scope: Scope) -> Found:
+    return ((group, scope.owner(group.name)) for group in cloud.compute.server_groups())
+
+
+@dataclass(frozen=True)
+class _Lease:
+    id: str
+    name: str
+
+
+def _leases(cloud: Connection, scope: Scope) -> Found:
+    from cli.cloud import blazar, offers
+    from infra.naming import LEASE_PART
+
+    if offers(cloud, "reservation"):
+        for lease in blazar(cloud).get("/leases").json()["leases"]:
+            yield _Lease(lease["id"], lease["name"]), scope.owner(lease["name"], LEASE_PART)
+
+
+def _delete_lease(cloud: Connection, identity: str) -> None:
+    from cli.cloud import blazar
+
+    blazar(cloud).delete(f"/leases/{identity}")
+
+
+def _get_lease(cloud: Connection, identity: str) -> object:
+    from cli.cloud import blazar
+
+    return blazar(cloud).get(f"/leases/{identity}")
+
+
+def _delete_router(cloud: Connection, identity: str) -> None:
+    for port in cloud.network.ports(device_id=identity):
+        if port.device_owner != "network:router_gateway":
+            cloud.network.remove_interface_from_router(identity, port=port.id)
+    cloud.network.delete_router(identity, ignore_missing=False)
+
+
+# In the order in which they can be deleted.
+KINDS = (
+    Kind(
+        "server",
+        _servers,
+        lambda c, i: c.compute.delete_server(i, ignore_missing=False),
+        lambda c, i: c.compute.get_server(i),
+    ),
+    Kind(
+        "load balancer",
+        _load_balancers,
+        lambda c, i: c.load_balancer.delete_load_balancer(i, ignore_missing=False, cascade=True),
+        lambda c, i: c.load_balancer.get_load_balancer(i),
+    ),
+    Kind(
+        "floating IP",
+        lambda c, _: _tagged(c.network.ips()),
+        lambda c, i: c.network.delete_ip(i, ignore_missing=False),
+        lambda c, i: c.network.get_ip(i),
+    ),
+    Kind(
+        "trunk",
+        _trunks,
+        lambda c, i: c.network.delete_trunk(i, ignore_missing=False),
+        lambda c, i: c.network.get_trunk(i),
+    ),
+    Kind("router", lambda c, _: _tagged(c.network.routers()), _delete_router, lambda c, i: c.network.get_router(i)),
+    Kind(
+        "port", _ports, lambda c, i: c.network.delete_port(i, ignore_missing=False), lambda c, i: c.network.get_port(i)
+    ),
+    Kind(
+        "subnet",
+        lambda c, _: _tagged(c.network.subnets()),
+        lambda c, i: c.network.delete_subnet(i, ignore_missing=False),
+        lambda c, i: c.network.get_subnet(i),
+    ),
+    Kind(
+        "network",
+        lambda c, _: _tagged(c.network.networks()),
+        lambda c, i: c.network.delete_network(i, ignore_missing=False),
+        lambda c, i: c.network.get_network(i),
+    ),
+    Kind(
+        "security group",
+        lambda c, _: _tagged(c.network.security_groups()),
+        lambda c, i: c.network.delete_security_group(i, ignore_missing=False),
+        lambda c, i: c.network.get_security_group(i),
+    ),
+    Kind(
+        "server group",
+        _server_groups,
+        lambda c, i: c.compute.delete_server_group(i, ignore_missing=False),
+        lambda c, i: c.compute.get_server_group(i),
+    ),
+    Kind(
+        "keypair",
+        _keypairs,
+        lambda c, i: c.compute.delete_keypair(i, ignore_missing=False),
+        lambda c, i: c.compute.get_keypair(i),
+    ),
+    Kind(
+        "volume",
+        _volumes,
+        lambda c, i: c.block_storage.delete_volume(i, ignore_missing=False, cascade=True),
+        lambda c, i: c.block_storage.get_volume(i),
+    ),
+    Kind("lease", _leases, _delete_lease, _get_lease),
+)
+
+
+def find(cloud: Connection, scope: Scope) -> list[Leftover]:
+    """Everything in the project that is in `scope`, in the order in which it can be deleted.
+
+    Raises:
+        LabError: the cloud did not answer.
+    """
+    from cli.cloud import CloudError, explain
+
+    found = []
+    for kind in KINDS:
+        try:
+            items = [(item, owner) for item, owner in kind.find(cloud, scope) if scope.wants(owner)]
+        except CloudError as error:
+            raise LabError(f"cannot list each {kind.name}: {explain(error)}", remedy="run `lab doctor`") from None
+        found += [
+            Leftover(
+                kind.name, str(item.id), str(item.name or getattr(item, "floating_ip_address", "") or ""), str(owner)
+            )
+            for item, owner in items
+        ]
+    return found
+
+
+def delete(
+    cloud: Connection, leftovers: list[Leftover], say: Callable[[str], None], stop: threading.Event
+) -> list[tuple[Leftover, str]]:
+    """Delete `leftovers`, kind after kind, those of one kind at once. Returns those that are still there, and why."""
+    failed: list[tuple[Leftover, str]] = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for kind in KINDS:
+            batch = [leftover for leftover in leftovers if leftover.kind == kind.name]
+            if batch:
+                say(f"deleting {len(batch)} x {kind.name}")
+            started = time.monotonic()
+            futures = {pool.submit(_delete, cloud, kind, leftover, stop): leftover for leftover in batch}
+            for future in as_completed(futures):
+                leftover, problem = futures[future], future.result()
+                elapsed = f"{time.monotonic() - started:.0f} s"
+                say(f"  {leftover.name or leftover.id}: {problem or 'deleted'} ({elapsed})")
+                if problem:
+                    failed.append((leftover, problem))
+    return failed
+
+
+def _delete(cloud: Connection, kind: Kind, leftover: Leftover, stop: threading.Event) -> str | None:
+    """Delete one resource and wait until it is gone, whoever deletes it. Returns what went wrong."""
+    from cli.cloud import CloudError, explain
+
+    problem: str | None = None
+    requested = False
+    deadline = time.monotonic() + GONE_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and not stop.is_set():
+        try:
+            if not requested:
+                kind.delete(cloud, leftover.id)
+                requested = True
+            state = getattr(kind.get(cloud, leftover.id), "status", None)
+            problem = f"still there, in status {state}" if state else "still there"
+            if requested and state in {"ERROR", "error_deleting"}:
+                return f"{problem} after it was deleted"
+        except CloudError as error:
+            status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
+            if status == 404:
+                return None
+            problem = explain(error)
+            # 409: something that is being deleted still uses it. 5xx and no answer: the cloud may recover.
+            if status is not None and status != 409 and status < 500:
+                return problem
+        stop.wait(POLL_SECONDS)
+    return "interrupted" if stop.is_set() else problem
+
+
+def sweep(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="What any stack has left, not only the chosen one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete what is found.")] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Leave this kind alone, e.g. volume; repeatable.", metavar="KIND")
+    ] = None,
+    os_cloud: Annotated[
+        str | None, typer.Option("--os-cloud", help="Entry of clouds.yaml. Default: the stack's.", metavar="CLOUD")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find what a stack has left in the cloud, without any state, and delete it with --yes.
+
+    Afterwards the stack's state, if there is one, still lists what was deleted: `lab refresh` brings it up to date.
+    """
+    session: Session = context.obj
+    kinds = [kind.name for kind in KINDS]
+    if unknown := set(keep or ()) - set(kinds):
+        raise LabError(
+            f"--keep: there is no kind {', '.join(sorted(unknown))}",
+            remedy=f"choose from: {', '.join(kinds)}",
+            code=ExitCode.CONFIGURATION,
+        )
+    scope = _scope(session, everything=everything, needs_project=os_cloud is None)
+    from cli.cloud import connect
+
+    cloud = connect(session, os_cloud)
+    leftovers = [leftover for leftover in find(cloud, scope) if leftover.kind not in (keep or ())]
+    if json:
+        print(as_json([asdict(leftover) for leftover in leftovers]))
+    elif leftovers:
+        print(
+            table(("KIND", "NAME", "STACK", "ID"), [(item.kind, item.name, item.stack, item.id) for item in leftovers])
+        )
+    else:
+        print("Nothing is left of " + (f"stack '{scope.stack}'." if scope.stack else "any stack."))
+    if not leftovers:
+        return
+    if not yes:
+        print(f"\n{len(leftovers)} found. Nothing was deleted: add --yes to delete them.", file=sys.stderr)
+        return
+    failed = _delete_interruptibly(cloud, leftovers)
+    print(f"{len(leftovers) - len(failed)} deleted, {len(failed)} left", file=sys.stderr)
+    if failed:
+        listed = "\n".join(f"  {item.kind} {item.name or item.id} ({item.id}): {problem}" for item, problem in failed)
+        raise LabError(f"not everything could be deleted:\n{listed}", remedy="run `lab sweep --yes` again")
+
+
+def _scope(session: Session, *, everything: bool, needs_project: bool) -> Scope:
+    """Which stack is meant; the stack need not exist in the backend, which may be lost."""
+    if everything:
+        try:
+            known = {summary.name for summary in session.backend.list_stacks(session.project.name)}
+        except EngineError:
+            known = set()
+        return Scope(None, known)
+    stack = session.stack_option.split("/")[-1] if session.stack_option else None
+    if stack is None and needs_project:
+        stack = session.current_stack()
+    if stack is None:
+        raise LabError("no stack is chosen", remedy="name it with --stack, or sweep --all", code=ExitCode.CONFIGURATION)
+    return Scope(stack, {stack})
+
+
+def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover]) -> list[tuple[Leftover, str]]:
+    """Delete; Ctrl-C stops waiting for what is being deleted and leaves the rest."""
+    from cli.operations import interruptible
+
+    class Stop(threading.Event):
+        cancel = threading.Event.set
+
+    stop = Stop()
+    with interruptible(stop):
+        return delete(cloud, leftovers, lambda line: print(line, file=sys.stderr, flush=True), stop)
