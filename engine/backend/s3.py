@@ -45,48 +45,12 @@ class S3Bucket:
     def open(cls, url: str) -> Self:
         """Open ``s3://<bucket>[/<prefix>][?<options>]``, with the options of the CLI's S3 backend."""
         parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if unknown := options.keys() - _OPTIONS:
-            raise EngineError(
-                f"The backend '{url}' has an unknown option: {', '.join(sorted(unknown))}.",
-                remedy=f"Options are {', '.join(sorted(_OPTIONS))}.",
-            )
         if not parts.netloc:
             raise EngineError(f"The backend '{url}' names no bucket.", remedy="Write s3://<bucket>[/<prefix>].")
-        plain = _is_true(options.get("disableSSL")) or _is_true(options.get("disable_https"))
-        path_style = _is_true(options.get("s3ForcePathStyle")) or _is_true(options.get("use_path_style"))
-        endpoint = options.get("endpoint")
-        if endpoint and "://" not in endpoint:
-            endpoint = f"{'http' if plain else 'https'}://{endpoint}"
-        checksum = options.get("request_checksum_calculation")
-        if endpoint and not checksum and not os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION"):
-            # Some stores other than AWS refuse the checksums that botocore adds.
-            checksum = "when_required"
-        config = Config(
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=10,
-            read_timeout=60,
-            s3={"addressing_style": "path"} if path_style else None,
-            request_checksum_calculation=checksum,
-            response_checksum_validation=options.get("response_checksum_validation"),
-        )
-        try:
-            session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
-            client = session.client(
-                "s3",
-                region_name=session.region_name or "us-east-1",
-                endpoint_url=endpoint,
-                use_ssl=not plain,
-                config=config,
-            )
-        except (BotoCoreError, ValueError) as error:
-            raise EngineError(
-                f"The backend '{url}' cannot be opened: {error}", remedy="Correct the URL or the AWS profile."
-            ) from error
         prefix = parts.path.strip("/")
-        bucket = cls(client, parts.netloc, f"{prefix}/" if prefix else "")
+        bucket = cls(connect(url), parts.netloc, f"{prefix}/" if prefix else "")
         with bucket._errors("opened", ""):
-            client.head_bucket(Bucket=parts.netloc)
+            bucket._client.head_bucket(Bucket=parts.netloc)
         return bucket
 
     def locate(self, key: str) -> str:
@@ -193,6 +157,46 @@ class S3Journal:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def connect(url: str) -> Any:
+    """A boto3 client for the store that the options of ``url`` name."""
+    options = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    if unknown := options.keys() - _OPTIONS:
+        raise EngineError(
+            f"The backend '{url}' has an unknown option: {', '.join(sorted(unknown))}.",
+            remedy=f"Options are {', '.join(sorted(_OPTIONS))}.",
+        )
+    plain = _is_true(options.get("disableSSL")) or _is_true(options.get("disable_https"))
+    path_style = _is_true(options.get("s3ForcePathStyle")) or _is_true(options.get("use_path_style"))
+    endpoint = options.get("endpoint")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{'http' if plain else 'https'}://{endpoint}"
+    checksum = options.get("request_checksum_calculation")
+    if endpoint and not checksum and not os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION"):
+        # Some stores other than AWS refuse the checksums that botocore adds.
+        checksum = "when_required"
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+        s3={"addressing_style": "path"} if path_style else None,
+        request_checksum_calculation=checksum,
+        response_checksum_validation=options.get("response_checksum_validation"),
+    )
+    try:
+        session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+        return session.client(
+            "s3",
+            region_name=session.region_name or "us-east-1",
+            endpoint_url=endpoint,
+            use_ssl=not plain,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise EngineError(
+            f"The backend '{url}' cannot be opened: {error}", remedy="Correct the URL or the AWS profile."
+        ) from error
 
 
 def _is_true(text: str | None) -> bool:
