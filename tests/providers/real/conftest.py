@@ -1,0 +1,80 @@
+"""The OpenStack plugin on a real cloud.
+
+``LAB_TEST_CLOUD`` names an entry of clouds.yaml; nothing else selects a cloud, so that no test ever touches one by
+accident. Tests delete what they make, also when they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import openstack
+import pytest
+
+from tests.providers.plugin import Plugin, changed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openstack.connection import Connection
+
+    from providers.values import Properties
+    from tests.providers.plugin import Resource
+
+
+class Maker:
+    """Creates resources, and deletes them at the end of the test, the latest first."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin = plugin
+        self._made: list[Resource] = []
+
+    def __call__(self, token: str, inputs: Properties, *, name: str | None = None) -> Resource:
+        resource = self.plugin.create(token, inputs, name=name or f"test-{uuid.uuid4().hex[:8]}")
+        self._made.append(resource)
+        again = self.plugin.diff(resource, inputs)
+        assert not changed(again), "a new resource differs from its own inputs"
+        return resource
+
+    def keep(self, resource: Resource) -> Resource:
+        """Delete this at the end as well."""
+        self._made.append(resource)
+        return resource
+
+    def clean(self) -> None:
+        while self._made:
+            resource = self._made.pop()
+            self.plugin.delete(resource)
+            assert self.plugin.read(resource) is None, f"{resource.id} is still there"
+            self.plugin.delete(resource)  # it is no error that it is gone
+
+
+@pytest.fixture(scope="session")
+def cloud_name() -> str:
+    name = os.environ.get("LAB_TEST_CLOUD")
+    if not name:
+        pytest.skip("LAB_TEST_CLOUD names no cloud to test on")
+    return name
+
+
+@pytest.fixture(scope="session")
+def sdk(cloud_name: str) -> Connection:
+    """The cloud by other eyes than the plugin's."""
+    return openstack.connect(cloud=cloud_name)
+
+
+@pytest.fixture(scope="module")
+def plugin(cloud_name: str) -> Iterator[Plugin]:
+    keep = ("PATH", "HOME", "OS_CLIENT_CONFIG_FILE")
+    with Plugin({key: os.environ[key] for key in keep if key in os.environ}) as running:
+        running.configure(cloud=cloud_name)
+        yield running
+
+
+@pytest.fixture
+def make(plugin: Plugin) -> Iterator[Maker]:
+    maker = Maker(plugin)
+    yield maker
+    maker.clean()
