@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +12,12 @@ from tests.providers.plugin import Plugin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+EXECUTABLE = Path(__file__).resolve().parents[2] / "providers/bin/pulumi-resource-openstack"
+
 
 @pytest.fixture(scope="module")
 def offline() -> Iterator[Plugin]:
     """A plugin whose cloud does not answer: whatever calls it fails."""
-    with Plugin({"PATH": os.environ["PATH"]}) as plugin:
-        plugin.configure(authUrl="http://127.0.0.1:9/v3", token="t", tenantName="t")
-        yield plugin
+    plugin = Plugin(EXECUTABLE, {"authUrl": "http://127.0.0.1:9/v3", "token": "t", "tenantName": "t"}, {})
+    yield plugin
+    plugin.close()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import openstack
 import pytest
 
-from tests.providers.plugin import Plugin, changed
+from tests.providers.conftest import EXECUTABLE
+from tests.providers.plugin import Plugin, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
     from providers.values import Properties
-    from tests.providers.plugin import Resource
 
 
 class Maker:
@@ -32,11 +32,18 @@ class Maker:
         self._made: list[Resource] = []
 
     def __call__(self, token: str, inputs: Properties, *, name: str | None = None) -> Resource:
-        resource = self.plugin.create(token, inputs, name=name or f"test-{uuid.uuid4().hex[:8]}")
-        self._made.append(resource)
-        again = self.plugin.diff(resource, inputs)
-        assert not changed(again), "a new resource differs from its own inputs"
+        resource = Resource(token, name or f"test-{uuid.uuid4().hex[:8]}", {})
+        resource.inputs = self.checked(resource, inputs)
+        resource = self.keep(self.plugin.create(resource))
+        again = self.plugin.diff(resource, self.checked(resource, inputs))
+        assert not again.changes, "a new resource differs from its own inputs"
         return resource
+
+    def checked(self, resource: Resource, inputs: Properties) -> Properties:
+        """The inputs after Check, which must find no fault."""
+        checked = self.plugin.check(resource, inputs)
+        assert not checked.failures
+        return checked.inputs
 
     def keep(self, resource: Resource) -> Resource:
         """Delete this at the end as well."""
@@ -67,10 +74,10 @@ def sdk(cloud_name: str) -> Connection:
 
 @pytest.fixture(scope="module")
 def plugin(cloud_name: str) -> Iterator[Plugin]:
-    keep = ("PATH", "HOME", "OS_CLIENT_CONFIG_FILE")
-    with Plugin({key: os.environ[key] for key in keep if key in os.environ}) as running:
-        running.configure(cloud=cloud_name)
-        yield running
+    environment = {key: os.environ[key] for key in ("HOME", "OS_CLIENT_CONFIG_FILE") if key in os.environ}
+    running = Plugin(EXECUTABLE, {"cloud": cloud_name}, environment)
+    yield running
+    running.close()
 
 
 @pytest.fixture
