@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +12,14 @@ from tests.providers.plugin import Plugin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXECUTABLE = Path(__file__).resolve().parents[2] / "providers/bin/pulumi-resource-openstack"
-
 
 @pytest.fixture(scope="module")
 def offline() -> Iterator[Plugin]:
     """A plugin whose cloud does not answer: whatever calls it fails."""
-    plugin = Plugin(EXECUTABLE, {"authUrl": "http://127.0.0.1:9/v3", "token": "t", "tenantName": "t"}, {})
-    yield plugin
-    plugin.close()
+    with Plugin({"PATH": os.environ["PATH"]}) as plugin:
+        plugin.configure(
+            authUrl="http://127.0.0.1:9/v3",
+            token="t",  # noqa: S106
+            tenantName="t",
+        )
+        yield plugin

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import openstack
 import pytest
 
-from tests.providers.conftest import EXECUTABLE
-from tests.providers.plugin import Plugin, Resource
+from tests.providers.plugin import Plugin, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
     from providers.values import Properties
+    from tests.providers.plugin import Resource
 
 
 class Maker:
@@ -32,18 +32,11 @@ class Maker:
         self._made: list[Resource] = []
 
     def __call__(self, token: str, inputs: Properties, *, name: str | None = None) -> Resource:
-        resource = Resource(token, name or f"test-{uuid.uuid4().hex[:8]}", {})
-        resource.inputs = self.checked(resource, inputs)
-        resource = self.keep(self.plugin.create(resource))
-        again = self.plugin.diff(resource, self.checked(resource, inputs))
-        assert not again.changes, "a new resource differs from its own inputs"
+        resource = self.plugin.create(token, inputs, name=name or f"test-{uuid.uuid4().hex[:8]}")
+        self._made.append(resource)
+        again = self.plugin.diff(resource, inputs)
+        assert not changed(again), "a new resource differs from its own inputs"
         return resource
-
-    def checked(self, resource: Resource, inputs: Properties) -> Properties:
-        """The inputs after Check, which must find no fault."""
-        checked = self.plugin.check(resource, inputs)
-        assert not checked.failures
-        return checked.inputs
 
     def keep(self, resource: Resource) -> Resource:
         """Delete this at the end as well."""
@@ -74,10 +67,10 @@ def sdk(cloud_name: str) -> Connection:
 
 @pytest.fixture(scope="module")
 def plugin(cloud_name: str) -> Iterator[Plugin]:
-    environment = {key: os.environ[key] for key in ("HOME", "OS_CLIENT_CONFIG_FILE") if key in os.environ}
-    running = Plugin(EXECUTABLE, {"cloud": cloud_name}, environment)
-    yield running
-    running.close()
+    keep = ("PATH", "HOME", "OS_CLIENT_CONFIG_FILE")
+    with Plugin({key: os.environ[key] for key in keep if key in os.environ}) as running:
+        running.configure(cloud=cloud_name)
+        yield running
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pulumi.runtime.proto import provider_pb2
 
-from providers.values import Secret, plain
-from tests.providers.plugin import InvalidArgumentsError, PluginError
+from providers.values import Secret, marshal, plain
+from tests.providers.plugin import CallError
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -32,15 +33,15 @@ def test_image_filters(plugin: Plugin, sdk: Connection) -> None:
     newest = max(images, key=lambda image: image.created_at)
     found = plugin.invoke("openstack:images/getImage:getImage", {"nameRegex": ".", "mostRecent": True})
     assert found["createdAt"] == newest.created_at
-    with pytest.raises(PluginError, match=f"{len(images)} images match nameRegex='.'"):
+    with pytest.raises(CallError, match=f"{len(images)} images match nameRegex='.'"):
         plugin.invoke("openstack:images/getImage:getImage", {"nameRegex": "."})
-    with pytest.raises(PluginError, match="no image matches"):
+    with pytest.raises(CallError, match="no image matches"):
         plugin.invoke("openstack:images/getImage:getImage", {"name": images[0].name, "properties": {"x-none": "1"}})
 
 
 def test_image_misspelt(plugin: Plugin, sdk: Connection) -> None:
     name = next(sdk.image.images(status="active")).name
-    with pytest.raises(PluginError, match=f"did you mean '{name}'"):
+    with pytest.raises(CallError, match=f"did you mean '{name}'"):
         plugin.invoke("openstack:images/getImage:getImage", {"name": name[:-1]})
 
 
@@ -50,12 +51,12 @@ def test_image_ids(plugin: Plugin, sdk: Connection) -> None:
 
 
 def test_bad_arguments(plugin: Plugin) -> None:
-    with pytest.raises(InvalidArgumentsError) as caught:
-        plugin.invoke("openstack:images/getImage:getImage", {"name": "a", "nameRegex": "(", "visiblity": "all"})
-    message = str(caught.value)
-    assert "cannot be given together" in message
-    assert "is not a regular expression" in message
-    assert "did you mean 'visibility'" in message
+    given = {"name": "a", "nameRegex": "(", "visiblity": "all"}
+    request = provider_pb2.InvokeRequest(tok="openstack:images/getImage:getImage", args=marshal(given))
+    faults = {failure.property: failure.reason for failure in plugin.call("Invoke", request).failures}
+    assert "cannot be given together" in faults["name"]
+    assert "is not a regular expression" in faults["nameRegex"]
+    assert "did you mean 'visibility'" in faults["visiblity"]
 
 
 def test_flavor(plugin: Plugin, sdk: Connection) -> None:
@@ -69,9 +70,9 @@ def test_flavor(plugin: Plugin, sdk: Connection) -> None:
         "openstack:compute/getFlavor:getFlavor", {"ram": flavor.ram, "vcpus": flavor.vcpus, "disk": flavor.disk}
     )
     assert same["id"] == flavor.id
-    with pytest.raises(PluginError, match=f"did you mean '{flavor.name}'"):
+    with pytest.raises(CallError, match=f"did you mean '{flavor.name}'"):
         plugin.invoke("openstack:compute/getFlavor:getFlavor", {"name": f"{flavor.name}l"})
-    with pytest.raises(PluginError, match="no flavor matches flavorId='none'"):
+    with pytest.raises(CallError, match="no flavor matches flavorId='none'"):
         plugin.invoke("openstack:compute/getFlavor:getFlavor", {"flavorId": "none"})
 
 
@@ -101,7 +102,7 @@ def test_keypair(plugin: Plugin, make: Maker) -> None:
     found = plugin.invoke("openstack:compute/getKeypair:getKeypair", {"name": made.id})
     assert found["fingerprint"] == made.outputs["fingerprint"]
     assert found["publicKey"] == made.outputs["publicKey"]
-    with pytest.raises(PluginError, match="no key pair matches name='none'"):
+    with pytest.raises(CallError, match="no key pair matches name='none'"):
         plugin.invoke("openstack:compute/getKeypair:getKeypair", {"name": "none"})
 
 
@@ -119,23 +120,23 @@ def test_network_subnet_port_router(plugin: Plugin, make: Maker) -> None:
     )  # fmt: skip
     router = make("openstack:networking/router:Router", {})
 
-    by_name = plugin.invoke("openstack:networking/getNetwork:getNetwork", {"name": network.name_in_cloud})
+    by_name = plugin.invoke("openstack:networking/getNetwork:getNetwork", {"name": network.inputs["name"]})
     assert by_name["id"] == network.id
     assert (by_name["adminStateUp"], by_name["shared"], by_name["external"]) == ("true", "false", False)
     assert by_name["subnets"] == [subnet.id]
     assert by_name["allTags"] == ["blue", "tall"]
-    for asked in ({"matchingSubnetCidr": "10.77.0.0/24", "name": network.name_in_cloud},
-                  {"networkId": network.id}, {"tags": ["tall"], "name": network.name_in_cloud}):  # fmt: skip
+    for asked in ({"matchingSubnetCidr": "10.77.0.0/24", "name": network.inputs["name"]},
+                  {"networkId": network.id}, {"tags": ["tall"], "name": network.inputs["name"]}):  # fmt: skip
         assert plugin.invoke("openstack:networking/getNetwork:getNetwork", asked)["id"] == network.id
-    with pytest.raises(PluginError, match="no network matches"):
-        plugin.invoke("openstack:networking/getNetwork:getNetwork", {"tags": ["red"], "name": network.name_in_cloud})
+    with pytest.raises(CallError, match="no network matches"):
+        plugin.invoke("openstack:networking/getNetwork:getNetwork", {"tags": ["red"], "name": network.inputs["name"]})
 
     found = plugin.invoke("openstack:networking/getSubnet:getSubnet", {"networkId": network.id, "dhcpEnabled": True})
     assert found["id"] == subnet.id
     assert (found["cidr"], found["gatewayIp"], found["ipVersion"]) == ("10.77.0.0/24", "10.77.0.1", 4)
     assert found["allocationPools"] == [{"start": "10.77.0.10", "end": "10.77.0.99"}]
     assert found["dnsNameservers"] == ["9.9.9.9"]
-    with pytest.raises(PluginError, match="no subnet matches"):
+    with pytest.raises(CallError, match="no subnet matches"):
         plugin.invoke("openstack:networking/getSubnet:getSubnet", {"networkId": network.id, "dhcpEnabled": False})
 
     found = plugin.invoke("openstack:networking/getPort:getPort", {"networkId": network.id, "fixedIp": "10.77.0.20"})
@@ -145,16 +146,16 @@ def test_network_subnet_port_router(plugin: Plugin, make: Maker) -> None:
     groups = found["allSecurityGroupIds"]
     asked = {"networkId": network.id, "securityGroupIds": groups, "adminStateUp": True, "fixedIp": "10.77.0.20"}
     assert plugin.invoke("openstack:networking/getPort:getPort", asked)["id"] == port.id
-    with pytest.raises(PluginError, match="no port matches"):
+    with pytest.raises(CallError, match="no port matches"):
         plugin.invoke("openstack:networking/getPort:getPort", {"networkId": network.id, "fixedIp": "10.77.0.21"})
 
-    found = plugin.invoke("openstack:networking/getRouter:getRouter", {"name": router.name_in_cloud})
+    found = plugin.invoke("openstack:networking/getRouter:getRouter", {"name": router.inputs["name"]})
     assert (found["id"], found["externalNetworkId"]) == (router.id, "")
 
 
 def test_security_group(plugin: Plugin, make: Maker) -> None:
     group = make("openstack:networking/secGroup:SecGroup", {"description": "of a test"})
-    found = plugin.invoke("openstack:networking/getSecGroup:getSecGroup", {"name": group.name_in_cloud})
+    found = plugin.invoke("openstack:networking/getSecGroup:getSecGroup", {"name": group.inputs["name"]})
     assert (found["id"], found["description"], found["stateful"]) == (group.id, "of a test", True)
 
 
@@ -163,5 +164,5 @@ def test_floating_ip(plugin: Plugin, make: Maker, sdk: Connection) -> None:
     made = make("openstack:networking/floatingIp:FloatingIp", {"pool": pool.name, "description": "of a test"})
     found = plugin.invoke("openstack:networking/getFloatingIp:getFloatingIp", {"address": made.outputs["address"]})
     assert (found["id"], found["pool"], found["portId"]) == (made.id, pool.id, "")
-    with pytest.raises(PluginError, match="no floating IP matches"):
+    with pytest.raises(CallError, match="no floating IP matches"):
         plugin.invoke("openstack:networking/getFloatingIp:getFloatingIp", {"address": "192.0.2.7"})

@@ -1,0 +1,1 @@
+"""Tests of the resource providers, over gRPC to the real executable."""
