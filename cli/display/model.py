@@ -410,13 +410,16 @@ class Model:
         """Hang `row` below its parent, or below the stack. A parent not heard of yet gets a row to hang things on."""
         if row is self.stack:
             return
-        above = self._row(Urn.parse(parent)) if parent else self._stack_row()
-        if above is not row and above is not self.stack and above.parent is None:
-            above.parent = self.stack
+        stack = self._stack_row()
+        above = self._row(Urn.parse(parent)) if parent else stack
+        if above is not stack and above.parent is None:
+            above.parent = stack
         ancestor: Row | None = above
         while ancestor is not None and ancestor is not row:
             ancestor = ancestor.parent
-        if ancestor is row or above is row.parent:
+        if ancestor is row:
+            above = stack
+        if above is row.parent:
             return
         if row.parent is not None:
             row.parent.children.pop(row.urn.text, None)

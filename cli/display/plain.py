@@ -24,10 +24,10 @@ class PlainDisplay(ProgressDisplay):
 
     def __init__(self, model: Model, console: Console) -> None:
         super().__init__(model, console)
-        self.print(banner(model.options))
         self._printed_at = model.clock()
+        self.guarded(lambda: self.print(banner(model.options)))
         self._downloads: set[str] = set()
-        self._ticker = Ticker(1.0, lambda: self.guarded(self._beat))
+        self._ticker = Ticker(1.0, lambda: self.guarded(self.beat))
 
     def handle(self, event: dict[str, Any]) -> None:
         """Print what `event` changed."""
@@ -67,7 +67,8 @@ class PlainDisplay(ProgressDisplay):
         super().print(*lines)
         self._printed_at = self.model.clock()
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Say what is under way, if nothing was printed for long."""
         with self.lock:
             silence = self.model.clock() - self._printed_at
             if silence < HEARTBEAT_SECONDS or not self.model.active:

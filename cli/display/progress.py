@@ -97,9 +97,9 @@ class Stages:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             atexit.register(self._live.stop)
             self._live.start()
-            self._ticker = Ticker(1 / FRAMES_PER_SECOND, self._draw)
+            self._ticker = Ticker(1 / FRAMES_PER_SECOND, self.draw)
         else:
-            self._ticker = Ticker(1.0, self._beat)
+            self._ticker = Ticker(1.0, self.beat)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -141,7 +141,8 @@ class Stages:
             lines.append(Text.assemble("  ", (mark, style), f" {stage.name:<{width}}  {_time(stage.elapsed):>8}"))
         return [*lines, Text(f"    {'Total':<{width}}  {_time(self.clock() - self._started):>8}", "bold")]
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Redraw the stages, where they are."""
         with self._lock:
             lines = [Text("  ").append_text(stage.line()) for stage in self._stages]
         shown = lines[-max(self._console.size.height - 2, 1) :]
@@ -150,7 +151,8 @@ class Stages:
         if self._live is not None:
             self._live.update(Group(*shown), refresh=True)
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Print the stages under way, if nothing was printed for long."""
         with self._lock:
             if self.clock() - self._announced < HEARTBEAT_SECONDS:
                 return

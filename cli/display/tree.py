@@ -38,13 +38,13 @@ class TreeDisplay(ProgressDisplay):
 
     def __init__(self, model: Model, console: Console) -> None:
         super().__init__(model, console)
-        self.print(banner(model.options), Text())
+        self.guarded(lambda: self.print(banner(model.options), Text()))
         self.frames = 0
         self._drawn: tuple[int, int] | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
         atexit.register(self.close)
         self._live.start()
-        self._ticker = Ticker(1 / FRAMES_PER_SECOND, lambda: self.guarded(self._tick))
+        self._ticker = Ticker(1 / FRAMES_PER_SECOND, lambda: self.guarded(self.draw))
 
     def handle(self, event: dict[str, Any]) -> None:
         """Fold an event; the next frame shows it."""
@@ -67,7 +67,8 @@ class TreeDisplay(ProgressDisplay):
         if self.model.system:
             self.print(*(tagged(message.rstrip("\n")) for message in self.model.system), Text())
 
-    def _tick(self) -> None:
+    def draw(self) -> None:
+        """Draw a frame, if there is anything new to see."""
         with self.lock:
             now = (self.model.revision, int(self.model.clock() - self.model.started))
             if now != self._drawn:
