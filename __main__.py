@@ -1,0 +1,43 @@
+"""An ML cluster on OpenStack, as a Pulumi program: `lab up`, or `pulumi up`."""
+
+from datetime import UTC, datetime
+
+import pulumi
+import pulumi_openstack as openstack
+from pulumi import ResourceOptions
+
+from infra.access import Access
+from infra.configuration import read_settings
+from infra.lease import Lease
+from infra.network import Network
+from infra.nodes import Nodes
+from infra.storage import Storage
+
+# Everything that is wrong with the stack's file is told here, before the cloud is asked for anything.
+settings = read_settings()
+now = datetime.now(UTC)
+for sentence in settings.advice(now):
+    pulumi.log.warn(sentence)
+
+cloud = openstack.Provider("openstack", cloud=settings.cloud.name, region=settings.cloud.region)
+here = ResourceOptions(providers={"openstack": cloud})
+
+lease = Lease(settings, here)
+network = Network(settings, here)
+access = Access(settings, here)
+
+if settings.starts_later(now):
+    pulumi.log.warn("The lease starts later: this run reserves; run it again after the start to make the nodes.")
+    pulumi.export("leaseEnd", lease.end_date)
+else:
+    nodes = Nodes(settings, lease, network, access, here)
+    storage = Storage(settings, nodes.nodes, here)
+
+    pulumi.export("leaseEnd", lease.end_date)
+    pulumi.export(
+        "nodes",
+        {n.name: {"role": n.role, "address": n.address, "floatingIp": n.floating_ip} for n in nodes.nodes.values()},
+    )
+    pulumi.export("endpoints", {"ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())})
+    pulumi.export("volumes", storage.devices)
+pulumi.export("privateKey", access.private_key)

@@ -1,0 +1,321 @@
+"""Leases in Blazar: make, find, read, move the end, delete. Free of Pulumi.
+
+Credentials come from clouds.yaml or OS_*, on the machine and at the time that this runs.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import requests
+import tenacity
+from blazarclient.client import Client  # type: ignore[import-untyped]
+from blazarclient.exception import BlazarClientException  # type: ignore[import-untyped]
+from keystoneauth1.exceptions import ClientException, ConnectFailure
+from openstack.config import OpenStackConfig
+from openstack.connection import Connection
+from openstack.exceptions import ConfigException, SDKException
+
+from infra.lease_terms import LeaseError, Reservation, end_of, parse_time
+
+Props = Mapping[str, Any]
+"""Inputs of a lease resource; numbers may be floats, as the engine hands them over."""
+
+BLAZAR_TIME = "%Y-%m-%d %H:%M"
+"""How Blazar takes times: UTC, to the minute."""
+OVER = frozenset({"TERMINATED", "DELETING"})
+POLL_SECONDS = 2.0
+REPORT_SECONDS = 15.0
+DELETE_LIMIT = timedelta(minutes=10)
+"""Blazar deletes the lease's instances first, one after the other."""
+
+
+class Session:
+    """A session with Blazar as `cloud` of clouds.yaml; it remembers the id of the last request."""
+
+    def __init__(self, props: Props) -> None:
+        self.request_id: str | None = None
+        try:
+            cloud = OpenStackConfig().get_one(cloud=props.get("cloud"), region_name=props.get("region"))
+        except ConfigException as error:
+            _fail(f"Could not log in: {error} Is the cloud in clouds.yaml? `lab doctor` tells more.")
+        self.connection = Connection(config=cloud)
+        session = self.connection.session
+        session.session.hooks["response"].append(self._remember)
+        self.leases = Client(
+            session=session,
+            service_type="reservation",
+            region_name=cloud.get_region_name(),
+            interface=cloud.get_interface("reservation"),
+        ).lease
+
+    def _remember(self, response: requests.Response, *_: object, **__: object) -> None:
+        self.request_id = response.headers.get("x-openstack-request-id", self.request_id)
+
+    @contextmanager
+    def explained(self, doing: str) -> Iterator[None]:
+        """Turn errors of the clients into LeaseErrors: what failed, what the cloud said, what to do.
+
+        Raises LeaseError.
+        """
+        try:
+            yield
+        except (BlazarClientException, ClientException, SDKException) as error:
+            said = str(error).removeprefix("ERROR: ").strip() or type(error).__name__
+            request = f" (request {self.request_id})" if self.request_id else ""
+            _fail(f"Could not {doing}: {said}{request}. {remedy(_status(error), said)}")
+
+    def get(self, lease_id: str) -> Any:
+        """The lease, or None if Blazar does not know it."""
+        try:
+            return self.leases.get(lease_id)
+        except BlazarClientException as error:
+            if _status(error) == 404:
+                return None
+            raise
+
+
+def _fail(message: str) -> NoReturn:
+    # Pulumi's SDK reports the traceback of what a provider raises; without frames little but the sentence is left.
+    sys.tracebacklimit = 0
+    raise LeaseError(message) from None
+
+
+def _status(error: BaseException) -> int | None:
+    if isinstance(error, BlazarClientException):
+        return int(error.kwargs.get("code", 0))
+    return getattr(error, "http_status", None) or getattr(error, "status_code", None)
+
+
+def remedy(status: int | None, said: str) -> str:
+    """What to do about an answer of Blazar with this HTTP status."""
+    text = said.lower()
+    if "endpoint" in text and "reservation" in text:
+        return "This cloud has no Blazar: set ml-cluster:lease to none."
+    if "not enough" in text:
+        return "The hosts are taken at that time: choose another start, fewer nodes or another flavor."
+    known = {
+        400: "Compare ml-cluster:lease with what the site allows.",
+        401: "The credential is not accepted: `lab doctor` tells why.",
+        403: "The credential lacks a role, or the site's rules forbid such a lease: ask for the roles `member` and "
+        "`reader`, and check the lease's length.",
+        500: "Blazar answers 500 to restricted application credentials: make one with "
+        "`openstack application credential create --unrestricted`.",
+    }
+    return known.get(status or 0, "`lab doctor` checks the credential, the roles and what can be reserved.")
+
+
+def reservation_bodies(kind: str, wanted: Sequence[Reservation], flavors: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The reservations as Blazar's API takes them. `flavors` maps flavor names to ids."""
+    if kind == "flavor:instance":
+        return [
+            {"resource_type": kind, "flavor_id": flavors[one["key"]], "amount": int(one["amount"]), "affinity": None}
+            for one in wanted
+        ]
+    return [
+        {
+            "resource_type": kind,
+            "min": int(one["amount"]),
+            "max": int(one["amount"]),
+            "resource_properties": one["properties"],
+            "hypervisor_properties": "",
+        }
+        for one in wanted
+    ]
+
+
+def match_reservations(
+    kind: str, wanted: Sequence[Reservation], answered: Sequence[Mapping[str, Any]], flavors: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Id of the reservation of each key; None where the answered lease is not the wanted one."""
+    left = sorted((one for one in answered if one["resource_type"] == kind), key=lambda one: str(one["id"]))
+    if len(left) != len(wanted):
+        return None
+    ids: dict[str, str] = {}
+    for one in wanted:
+        found = next((each for each in left if _serves(each, kind, one, flavors)), None)
+        if found is None:
+            return None
+        left.remove(found)
+        ids[one["key"]] = str(found["id"])
+    return ids
+
+
+def _serves(answered: Mapping[str, Any], kind: str, wanted: Reservation, flavors: Mapping[str, str]) -> bool:
+    properties = str(answered.get("resource_properties") or "")
+    if kind == "physical:host":
+        return properties == wanted["properties"] and int(answered["max"]) == int(wanted["amount"])
+    # Blazar keeps a copy of the reserved flavor in the reservation's properties.
+    source = json.loads(properties).get("id") if properties.startswith("{") else None
+    return int(answered["amount"]) == int(wanted["amount"]) and source in {flavors[wanted["key"]], None}
+
+
+def reserve(props: Props) -> tuple[str, dict[str, Any]]:
+    """Make the lease, wait until it is ACTIVE, and return its id and outputs.
+
+    A lease of that name and shape which the same user has already (an interrupted run made it, or its answer was lost)
+    is taken over. A lease that does not become ACTIVE is deleted again. Raises LeaseError.
+    """
+    session = Session(props)
+    name, kind = props["name"], props["kind"]
+    with session.explained(f"reserve {name}"):
+        flavors = _flavor_ids(session.connection, kind, props["reservations"])
+        lease = _find_or_make(session, props, flavors)
+        ids = match_reservations(kind, props["reservations"], lease["reservations"], flavors)
+        if ids is None:
+            _fail(
+                f"A lease {name} ({lease['id']}) exists that reserves something else. If nobody needs it: "
+                f"`openstack reservation lease delete {lease['id']}`, then `lab up`."
+            )
+        try:
+            lease = _wait_active(session, lease["id"], props)
+        except LeaseError:
+            session.leases.delete(lease["id"])
+            raise
+    return str(lease["id"]), {**props, **_outputs(lease), "reservation_ids": ids}
+
+
+def await_start(lease_id: str, props: Props) -> dict[str, Any]:
+    """Wait until a lease made for later is ACTIVE; its changed outputs. Raises LeaseError."""
+    session = Session(props)
+    with session.explained(f"wait for the lease {props['name']}"):
+        return _outputs(_wait_active(session, lease_id, props))
+
+
+def describe(lease_id: str, props: Props) -> dict[str, Any] | None:
+    """Start, end and status of the lease; None if it is gone or over. Raises LeaseError."""
+    session = Session(props)
+    with session.explained(f"read the lease {props['name']}"):
+        lease = session.get(lease_id)
+    if lease is None or lease["status"] in OVER:
+        return None
+    return {**_outputs(lease), "end_date": _minute(lease["end_date"])}
+
+
+def move_end(props: Props) -> str:
+    """Extend or shorten the lease `lease_id` to the wanted end; the end it has then. Raises LeaseError."""
+    wanted = end_of(props["start_date"], props.get("hours"), props.get("end"))
+    session = Session(props)
+    with session.explained(f"move the end of the lease {props['name']} to {wanted:%Y-%m-%dT%H:%MZ}"):
+        lease = session.leases.get(props["lease_id"])
+        if parse_time(lease["end_date"]) != wanted:
+            if lease["status"] in OVER:
+                _fail(
+                    f"The lease {props['name']} ended at {_minute(lease['end_date'])}Z and cannot be extended. "
+                    "`lab refresh` forgets it and the nodes that went with it; `lab up` then makes new ones."
+                )
+            if wanted <= datetime.now(UTC):
+                _fail(
+                    f"The lease {props['name']} started at {props['start_date']}Z, so it would end in the past "
+                    f"({wanted:%Y-%m-%dT%H:%MZ}). Give it more hours, or `lab destroy`."
+                )
+            lease = session.leases.update(props["lease_id"], end_date=wanted.strftime(BLAZAR_TIME))
+    return _minute(lease["end_date"])
+
+
+def release(lease_id: str, props: Props) -> None:
+    """Delete the lease and wait until it is gone; fine if it is gone already. Raises LeaseError."""
+    session = Session(props)
+    with session.explained(f"delete the lease {props['name']}"):
+        if session.get(lease_id) is None:
+            return
+        session.leases.delete(lease_id)
+        _poll(lambda: session.get(lease_id) is None, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
+
+
+def _minute(text: str) -> str:
+    return parse_time(text).strftime("%Y-%m-%dT%H:%M:00")
+
+
+def _outputs(lease: Mapping[str, Any]) -> dict[str, Any]:
+    return {"start_date": _minute(lease["start_date"]), "status": lease["status"]}
+
+
+def _flavor_ids(connection: Connection, kind: str, wanted: Sequence[Reservation]) -> dict[str, str]:
+    if kind != "flavor:instance":
+        return {}
+    flavors = {flavor.name: str(flavor.id) for flavor in connection.compute.flavors()}
+    unknown = sorted(one["key"] for one in wanted if one["key"] not in flavors)
+    if unknown:
+        _fail(f"The cloud has no flavor {', '.join(unknown)}. It has: {', '.join(sorted(flavors))}.")
+    return flavors
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, ConnectFailure) or _status(error) in {409, 429, 502, 503, 504}
+
+
+def _find_or_make(session: Session, props: Props, flavors: Mapping[str, str]) -> Any:
+    """The lease of that name, looked for before each try: a lost answer makes no second lease."""
+    user = session.connection.current_user_id
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(_is_transient),
+        stop=tenacity.stop_after_attempt(4),
+        wait=tenacity.wait_exponential(max=20),
+        reraise=True,
+    )
+    def find_or_make() -> Any:
+        for lease in session.leases.list():
+            ours = lease["name"] == props["name"] and lease["user_id"] == user
+            if ours and lease["status"] not in OVER | {"ERROR"}:
+                return lease
+        now = datetime.now(UTC)
+        start = datetime.fromisoformat(props["start"]) if props.get("start") else now
+        return session.leases.create(
+            name=props["name"],
+            # Blazar refuses a start in the past, be it by seconds.
+            start=start.strftime(BLAZAR_TIME) if start > now + timedelta(minutes=1) else "now",
+            end=end_of(start.strftime(BLAZAR_TIME), props.get("hours"), props.get("end")).strftime(BLAZAR_TIME),
+            reservations=reservation_bodies(props["kind"], props["reservations"], flavors),
+            events=[],
+        )
+
+    return find_or_make()
+
+
+def _poll(done: Callable[[], bool], limit: timedelta, waiting: str) -> None:
+    began = said = time.monotonic()
+
+    def report(_: tenacity.RetryCallState) -> None:
+        nonlocal said
+        if time.monotonic() - said >= REPORT_SECONDS:
+            said = time.monotonic()
+            sys.stderr.write(f"{waiting} ({said - began:.0f} s)\n")
+            sys.stderr.flush()
+
+    try:
+        tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda finished: not finished) | tenacity.retry_if_exception(_is_transient),
+            stop=tenacity.stop_after_delay(limit.total_seconds()),
+            wait=tenacity.wait_fixed(POLL_SECONDS),
+            before_sleep=report,
+        )(done)
+    except tenacity.RetryError:
+        _fail(f"{waiting}: given up after {limit.total_seconds() / 60:.0f} minutes. `lab up` tries again.")
+
+
+def _wait_active(session: Session, lease_id: str, props: Props) -> Any:
+    """The lease once it is ACTIVE; at once if it starts later than a run waits for."""
+    limit = timedelta(minutes=float(props["wait_minutes"]))
+    lease = session.leases.get(lease_id)
+    until_start = max(parse_time(lease["start_date"]) - datetime.now(UTC), timedelta())
+    if until_start > limit:
+        return lease
+
+    def settled() -> bool:
+        nonlocal lease
+        lease = session.leases.get(lease_id)
+        return lease["status"] in {"ACTIVE", "ERROR", "TERMINATED"}
+
+    _poll(settled, until_start + limit, f"lease {props['name']}: waiting to become ACTIVE")
+    if lease["status"] != "ACTIVE":
+        _fail(
+            f"The lease {props['name']} went to {lease['status']}: Blazar could not set its hosts aside. "
+            "Try another start or flavor; the site's operators see the reason."
+        )
+    return lease

@@ -1,0 +1,27 @@
+"""Reads the settings of the stack that Pulumi runs the program for."""
+
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime import config
+
+from infra.settings import Settings, SettingsError, load_settings
+
+
+def stack_file() -> Path:
+    """The stack's file in the project's folder, which both engines run the program in."""
+    return Path.cwd() / f"Pulumi.{pulumi.get_stack()}.yaml"
+
+
+def read_settings() -> Settings:
+    """The settings of this stack.
+
+    Raises pulumi.RunError, which Pulumi shows without a traceback, with every fault at once.
+    """
+    # pulumi.Config can only be asked for keys that one knows, and so would never see a misspelt one.
+    raw = {**config.get_config_env(), **config.CONFIG.get()}
+    secret_keys = [key for key in raw if config.is_config_secret(key) or key in config.get_config_secret_keys_env()]
+    try:
+        return load_settings(raw, stack_file(), stack=pulumi.get_stack(), secret_keys=secret_keys)
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
