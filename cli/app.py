@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import configuration, development, stack, state, status, sweep, update
+from cli import configuration, development, doctor, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from engine.errors import EngineError
 
@@ -136,6 +136,7 @@ app.command("refresh")(update.refresh)
 app.command("status")(status.status)
 app.command("history")(status.history)
 app.command("cancel", hidden=True)(state.unlock)
+app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.test)
 app.command("bench", context_settings=development.PASS_THROUGH)(development.bench)

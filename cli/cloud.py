@@ -73,6 +73,6 @@ def explain(error: Exception) -> str:
     text = str(error.details or error.message) if isinstance(error, HttpException) else str(error)
     request = getattr(error, "request_id", None)
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
-    facts = [f"HTTP {status}"] if status else []
+    facts = [f"HTTP {status}"] if status and f"HTTP {status}" not in text else []
     facts += [f"request {request}"] if request and request not in text else []
     return " ".join(text.split()) + (f" ({', '.join(facts)})" if facts else "")

@@ -1,0 +1,621 @@
+"""`lab doctor`: whether an `up` can work, found out before anything is made.
+
+Every check runs, but for those that need the result of one that failed. Nothing is changed, here or in the cloud.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.errors import ExitCode, LabError
+from cli.stack import Json  # noqa: TC001 - Typer reads it
+from cli.text import as_json
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from keystoneauth1.access import AccessInfo
+    from openstack.compute.v2.flavor import Flavor
+    from openstack.connection import Connection
+
+    from cli.session import Session
+    from cli.sweep import Leftover
+    from engine.project import StackConfig
+    from infra.settings import NodeGroup, Settings
+
+Status = Literal["ok", "warn", "fail", "skipped"]
+GIB = 2**30
+DISK_FAIL, DISK_WARN = GIB // 4, 2 * GIB
+CLOCK_WARN, CLOCK_FAIL = timedelta(seconds=30), timedelta(minutes=5)
+NEEDED_ROLES = {"member", "reader"}
+HARMLESS_VARIABLES = {"OS_CLIENT_CONFIG_FILE", "OS_CLOUD"}
+# Security groups of a stack and their rules beside those of the settings' ranges: nodes among themselves, egress.
+GROUPS, FIXED_RULES = 3, 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    status: Status
+    message: str
+    remedy: str = ""
+
+
+def ok(message: str) -> Finding:
+    """All is well."""
+    return Finding("", "ok", message)
+
+
+def warn(message: str, remedy: str = "") -> Finding:
+    """`up` works, but maybe not as meant."""
+    return Finding("", "warn", message, remedy)
+
+
+def fail(message: str, remedy: str = "") -> Finding:
+    """`up` cannot work."""
+    return Finding("", "fail", message, remedy)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check; it is skipped when one of those that it `needs` has failed or was skipped."""
+
+    name: str
+    needs: tuple[str, ...]
+    run: Callable[[Examination], Iterator[Finding]]
+
+
+CHECKS: list[Check] = []
+
+
+def check(name: str, *needs: str) -> Callable[[Callable[[Examination], Iterator[Finding]]], None]:
+    """Register a check."""
+
+    def register(run: Callable[[Examination], Iterator[Finding]]) -> None:
+        CHECKS.append(Check(name, needs, run))
+
+    return register
+
+
+@dataclass
+class Examination:
+    """What the checks look at; each part is looked up once."""
+
+    session: Session
+    os_cloud: str | None = None
+
+    @cached_property
+    def stack(self) -> str:
+        """The stack that is meant; it need not exist yet."""
+        reference = self.session.stack_option or self.session.current_stack()
+        if not reference:
+            raise LabError("no stack is chosen", remedy="name one with --stack, or `lab stack select`")
+        return self.session.parse_stack(reference)
+
+    @cached_property
+    def config(self) -> StackConfig:
+        """The stack's configuration."""
+        return self.session.config(self.stack)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The stack's settings, checked."""
+        from infra.settings import load_settings
+
+        values = {key: value.value for key, value in self.config.items() if not value.secure}
+        secret = [key for key, value in self.config.items() if value.secure]
+        return load_settings(values, self.config.path, stack=self.stack, secret_keys=secret)
+
+    @cached_property
+    def cloud(self) -> Connection:
+        """The cloud of the settings."""
+        from cli.cloud import connect
+
+        return connect(self.session, self.os_cloud)
+
+    @cached_property
+    def access(self) -> AccessInfo:
+        """What the token says."""
+        return self.cloud.session.auth.get_access(self.cloud.session)
+
+    @cached_property
+    def token_skew(self) -> timedelta:
+        """How far this machine's clock is ahead of the one that dates a new token, request included."""
+        self.cloud.session.invalidate()
+        return datetime.now(UTC) - self.cloud.session.auth.get_access(self.cloud.session).issued
+
+    @cached_property
+    def flavors(self) -> dict[str, Flavor]:
+        """The cloud's flavors by name."""
+        return {flavor.name: flavor for flavor in self.cloud.compute.flavors()}
+
+    @cached_property
+    def own(self) -> Counter[str]:
+        """How much the stack has already of each kind: it is not needed again."""
+
+        return Counter(leftover.kind for leftover in self.leftovers)
+
+    @cached_property
+    def leftovers(self) -> list[Leftover]:
+        """What the stack has in the cloud."""
+        from cli.sweep import Scope, find
+
+        return find(self.cloud, Scope(self.stack, {self.stack}))
+
+    def groups(self) -> Iterator[tuple[str, NodeGroup]]:
+        """The node groups that have nodes."""
+        return ((name, group) for name, group in self.settings.nodes.groups.items() if group.count)
+
+
+@check("python")
+def _python(_: Examination) -> Iterator[Finding]:
+    yield ok(f"{platform.python_version()} ({sys.executable})")
+
+
+@check("engine")
+def _engine(examination: Examination) -> Iterator[Finding]:
+    if examination.session.engine == "embedded":
+        yield ok("embedded (there is no pulumi on PATH, or --engine embedded was given)")
+    else:
+        yield ok(f"the Pulumi CLI: {shutil.which('pulumi')}")
+
+
+@check("disk")
+def _disk(examination: Examination) -> Iterator[Finding]:
+    free = shutil.disk_usage(examination.session.cwd).free
+    message = f"{free / GIB:.1f} GiB free at {examination.session.cwd}"
+    remedy = "make room: the state, its backups and logs are written there"
+    yield fail(message, remedy) if free < DISK_FAIL else warn(message, remedy) if free < DISK_WARN else ok(message)
+
+
+@check("project")
+def _project(examination: Examination) -> Iterator[Finding]:
+    yield ok(f"{examination.session.project.name} ({examination.session.project.file})")
+
+
+@check("backend", "project")
+def _backend(examination: Examination) -> Iterator[Finding]:
+    stacks = examination.session.backend.list_stacks(examination.session.project.name)
+    yield ok(f"{examination.session.backend.url}, {len(stacks)} stacks")
+
+
+@check("stack", "backend")
+def _stack(examination: Examination) -> Iterator[Finding]:
+    session, stack = examination.session, examination.stack
+    if not session.backend.exists(session.project.name, stack):
+        yield warn(f"'{stack}' does not exist yet", f"create it: lab stack init {stack}")
+        return
+    with session.backend.lock(session.project.name, stack, "doctor"):
+        pending = session.backend.load(session.project.name, stack)["deployment"].get("pending_operations") or []
+    if pending:
+        yield warn(f"'{stack}' has {len(pending)} operations that were cut off", "settle them: lab refresh")
+    else:
+        yield ok(f"'{stack}', not locked")
+
+
+@check("secrets", "project")
+def _secrets(examination: Examination) -> Iterator[Finding]:
+    config = examination.config
+    if not config.has_secrets and not config.encryption_salt:
+        yield ok("none yet")
+        return
+    manager = examination.session.secrets(examination.stack, config)
+    for value in dict(config.items()).values():
+        config.reveal(value, manager)
+    yield ok("the passphrase opens them")
+
+
+@check("settings", "project")
+def _settings(examination: Examination) -> Iterator[Finding]:
+    from infra.settings import SettingsError
+
+    try:
+        settings = examination.settings
+    except SettingsError as error:
+        for fault in error.faults:
+            where = f"{error.source}:{fault.line}" if fault.line else error.source
+            yield fail(f"{where}: {fault.key}: {fault.value} {fault.problem}", fault.remedy)
+        return
+    yield ok(f"{settings.nodes.total} nodes ({examination.config.path.name})")
+    for advice in settings.advice(datetime.now(UTC)):
+        yield warn(advice)
+
+
+@check("provider", "project")
+def _provider(examination: Examination) -> Iterator[Finding]:
+    from cli.operations import PLUGIN_DIRS
+    from engine.plugins import PluginHost
+
+    session = examination.session
+    host = PluginHost(
+        root=session.project.root,
+        program=session.project.root,
+        python=sys.executable,
+        plugin_paths=session.project.provider_paths,
+        plugin_dirs=PLUGIN_DIRS,
+        environment=os.environ,
+        log=lambda _package, _line: None,
+    )
+    yield ok(f"openstack: {host.find('openstack', '')}")
+
+
+@check("variables", "settings")
+def _variables(examination: Examination) -> Iterator[Finding]:
+    stray = sorted(name for name in os.environ if name.startswith("OS_") and name not in HARMLESS_VARIABLES)
+    cloud = examination.settings.cloud.name
+    if cloud and stray:
+        yield warn(f"{', '.join(stray)} override the entry '{cloud}' of clouds.yaml", f"unset {' '.join(stray)}")
+    elif cloud:
+        yield ok("no OS_* variable overrides clouds.yaml")
+    else:
+        yield ok(f"the cloud is chosen by {', '.join(stray) or 'OS_CLOUD'}")
+
+
+@check("credential", "settings")
+def _credential(examination: Examination) -> Iterator[Finding]:
+    access = examination.access
+    yield ok(f"user {access.username} of project {access.project_name} at {examination.cloud.auth['auth_url']}")
+
+
+@check("restriction", "credential")
+def _restriction(examination: Examination) -> Iterator[Finding]:
+    access, settings = examination.access, examination.settings
+    identity = access.application_credential_id
+    if not identity:
+        yield ok("not an application credential, so not restricted")
+        return
+    credential = examination.cloud.identity.get_application_credential(access.user_id, identity)
+    again = "make one: openstack application credential create --unrestricted NAME"
+    if not credential.unrestricted and settings.lease:
+        yield fail(f"application credential '{credential.name}' is restricted: leases cannot be made with it", again)
+    elif not credential.unrestricted:
+        yield warn(f"application credential '{credential.name}' is restricted: it could not make leases", again)
+    else:
+        yield ok(f"application credential '{credential.name}' is unrestricted")
+    if credential.expires_at:
+        expiry = datetime.fromisoformat(credential.expires_at).replace(tzinfo=UTC)
+        period = settings.lease_period(datetime.now(UTC))
+        until = period[1] if period else datetime.now(UTC) + timedelta(days=7)
+        if expiry < until:
+            yield warn(f"application credential '{credential.name}' expires at {expiry:%Y-%m-%d %H:%M} UTC", again)
+
+
+@check("roles", "credential")
+def _roles(examination: Examination) -> Iterator[Finding]:
+    have = {name.lower() for name in examination.access.role_names}
+    # A role implies those below it, and then a token may list all of them, or the highest alone.
+    missing = set() if "admin" in have else NEEDED_ROLES - have
+    if missing:
+        yield fail(
+            f"without {' and '.join(sorted(missing))} (there are: {', '.join(sorted(have))}), requests get HTTP 403",
+            "make an application credential with both: --role member --role reader",
+        )
+    else:
+        yield ok(", ".join(sorted(have)))
+
+
+@check("clock", "credential")
+def _clock(examination: Examination) -> Iterator[Finding]:
+    skew = abs(examination.token_skew)
+    message = f"{skew.total_seconds():.0f} s apart from the cloud's"
+    remedy = "set this machine's clock (timedatectl set-ntp true): tokens and leases go by it"
+    yield fail(message, remedy) if skew > CLOCK_FAIL else warn(message, remedy) if skew > CLOCK_WARN else ok(message)
+
+
+@check("lease", "credential")
+def _lease(examination: Examination) -> Iterator[Finding]:
+    from cli.cloud import blazar, offers
+
+    lease = examination.settings.lease
+    reservable = offers(examination.cloud, "reservation")
+    if lease is None:
+        yield ok("none asked for")
+    elif not reservable:
+        yield fail("this cloud has no Blazar", "set ml-cluster:lease to none")
+    else:
+        blazar(examination.cloud).get("/leases")
+        yield ok(f"{lease.type} can be asked for")
+
+
+@check("image", "credential")
+def _image(examination: Examination) -> Iterator[Finding]:
+    wanted: dict[str, list[NodeGroup]] = {}
+    for _, group in examination.groups():
+        wanted.setdefault(group.image or examination.settings.nodes.image, []).append(group)
+    for name, groups in wanted.items():
+        found = list(examination.cloud.image.images(name=name))
+        remedy = "choose one of `openstack image list`, in ml-cluster:nodes.image"
+        if not found:
+            yield fail(f"there is no image '{name}'", remedy)
+        elif len(found) > 1:
+            yield fail(f"{len(found)} images are named '{name}'", "rename or delete all but one")
+        elif found[0].status != "active":
+            yield fail(f"image '{name}' is {found[0].status}, not active", remedy)
+        else:
+            yield from _fits(examination, found[0], groups)
+
+
+def _fits(examination: Examination, image: Any, groups: list[NodeGroup]) -> Iterator[Finding]:
+    small = []
+    for group in groups:
+        flavor = examination.flavors.get(group.flavor)
+        disk = group.boot_volume_gb or (flavor.disk if flavor else 0)
+        if disk and disk < (image.min_disk or 0):
+            small.append(f"{group.flavor} has {disk} GB of disk, it needs {image.min_disk}")
+        if flavor and flavor.ram < (image.min_ram or 0):
+            small.append(f"{group.flavor} has {flavor.ram} MB of RAM, it needs {image.min_ram}")
+    for problem in small:
+        yield fail(f"image '{image.name}': {problem}", "choose a larger flavor, or set bootVolumeGb")
+    if not small:
+        yield ok(f"'{image.name}' is active")
+
+
+@check("flavor", "credential")
+def _flavor(examination: Examination) -> Iterator[Finding]:
+    wanted = sorted({group.flavor for _, group in examination.groups()})
+    missing = [name for name in wanted if name not in examination.flavors]
+    for name in missing:
+        yield fail(f"there is no flavor '{name}'", f"choose one of: {', '.join(sorted(examination.flavors))}")
+    if not missing:
+        yield ok(f"{', '.join(wanted)}: " + ("reservable" if examination.settings.lease else "available"))
+
+
+@check("availability zone", "credential")
+def _zone(examination: Examination) -> Iterator[Finding]:
+    wanted = {group.availability_zone for _, group in examination.groups() if group.availability_zone}
+    zones = {zone.name for zone in examination.cloud.compute.availability_zones()} if wanted else set()
+    for name in sorted(wanted - zones):
+        yield fail(f"there is no availability zone '{name}'", f"choose one of: {', '.join(sorted(zones))}")
+    if wanted <= zones:
+        yield ok(", ".join(sorted(wanted)) or "the cloud's choice")
+
+
+@check("network", "credential")
+def _network(examination: Examination) -> Iterator[Finding]:
+    settings = examination.settings.network
+    external = {n.name for n in examination.cloud.network.networks(is_router_external=True)}
+    if settings.existing:
+        if examination.cloud.network.find_network(settings.existing):
+            yield ok(f"'{settings.existing}' exists")
+        else:
+            yield fail(f"there is no network '{settings.existing}'", "choose one of `openstack network list`")
+    else:
+        yield ok(f"an own one, {settings.cidr}")
+    if settings.external_network and settings.external_network not in external:
+        remedy = f"choose one of: {', '.join(sorted(external)) or '(this project sees none)'}"
+        yield fail(f"there is no external network '{settings.external_network}'", remedy)
+    elif settings.external_network:
+        yield ok(f"'{settings.external_network}' is external")
+
+
+@check("key", "credential")
+def _key(examination: Examination) -> Iterator[Finding]:
+    from infra.naming import KEYPAIR_PART, resource_name
+    from infra.settings import public_key
+
+    given = public_key(examination.settings, examination.config.path.parent)
+    name = resource_name(examination.stack, KEYPAIR_PART)
+    deployed = any(leftover.kind == "server" for leftover in examination.leftovers)
+    if not deployed and any(leftover.kind == "keypair" for leftover in examination.leftovers):
+        yield warn(f"a keypair '{name}' exists already", "if nothing uses it: lab sweep")
+    else:
+        yield ok("the public key of the settings" if given else "a key pair will be made")
+
+
+@check("floating IPs", "network")
+def _floating_ips(examination: Examination) -> Iterator[Finding]:
+    needed = _floating_ips_needed(examination.settings)
+    missing = max(0, needed - examination.own["floating IP"])
+    pool = examination.settings.network.external_network
+    if not missing or not pool:
+        yield ok(f"{needed} needed, {examination.own['floating IP']} there")
+        return
+    network = examination.cloud.network.find_network(pool)
+    unused = [ip for ip in examination.cloud.network.ips() if not ip.port_id and ip.floating_network_id == network.id]
+    idle = f"; {len(unused)} of the project's are idle: {', '.join(ip.name for ip in unused)}" if unused else ""
+    from cli.cloud import CloudError
+
+    try:
+        availability = examination.cloud.network.get_network_ip_availability(network.id)
+        left = availability.total_ips - availability.used_ips
+    except CloudError:  # Neutron answers this to admins alone, unless the site allows it
+        yield ok(f"{missing} to be taken from '{pool}'{idle}")
+        return
+    if left < missing:
+        yield fail(f"{missing} needed, '{pool}' has {left} left", "give back idle ones, or ask the operators")
+    else:
+        yield ok(f"{missing} needed, '{pool}' has {left} left")
+
+
+def _floating_ips_needed(settings: Settings) -> int:
+    planes = sum(g.count for g in settings.nodes.groups.values() if g.role == "control-plane")
+    counts = {"first-control-plane": min(1, planes), "control-plane": planes, "all": settings.nodes.total, "none": 0}
+    return counts[settings.network.floating_ips]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What the plan takes of one quota; a limit of -1 is none."""
+
+    name: str
+    needed: int
+    limit: int
+    used: int
+
+    def judge(self) -> Finding | None:
+        """A failure, if it is not enough."""
+        if self.limit < 0 or self.used + self.needed <= self.limit:
+            return None
+        free = max(0, self.limit - self.used)
+        return fail(
+            f"{self.name}: {self.needed} more needed, {free} of {self.limit} free",
+            "delete what is not used (`lab sweep --all` shows leftovers), make the stack smaller, or ask for more",
+        )
+
+
+def _judge(quotas: list[Quota]) -> Iterator[Finding]:
+    problems = [problem for quota in quotas if (problem := quota.judge())]
+    yield from problems
+    if not problems:
+        yield ok(
+            ", ".join(f"{q.needed} {q.name}" for q in quotas if q.needed) + " fit"
+            if any(q.needed for q in quotas)
+            else "nothing more is needed"
+        )
+
+
+@check("compute quota", "flavor")
+def _compute_quota(examination: Examination) -> Iterator[Finding]:
+    limits = examination.cloud.compute.get_limits().absolute
+    deployed = examination.own["server"]
+    flavors = [examination.flavors[g.flavor] for _, g in examination.groups() for _ in range(g.count)]
+    # What is deployed already is taken for the plan's first nodes.
+    missing = flavors[deployed:]
+    groups = sum(1 for _ in examination.groups()) if examination.settings.nodes.anti_affinity != "none" else 0
+    yield from _judge(
+        [
+            Quota("instances", len(missing), limits.instances, limits.instances_used),
+            Quota("cores", sum(f.vcpus for f in missing), limits.total_cores, limits.total_cores_used),
+            Quota("MB of RAM", sum(f.ram for f in missing), limits.total_ram, limits.total_ram_used),
+            Quota(
+                "server groups",
+                max(0, groups - examination.own["server group"]),
+                limits.server_groups,
+                limits.server_groups_used or 0,
+            ),
+        ]
+    )
+
+
+@check("network quota", "credential")
+def _network_quota(examination: Examination) -> Iterator[Finding]:
+    settings, own = examination.settings, examination.own
+    quota = examination.cloud.network.get_quota(examination.access.project_id, details=True)
+    new = 0 if settings.network.existing else 1
+    ranges = len(settings.access.ssh_from) + len(settings.access.api_from)
+    rules = FIXED_RULES + ranges + len(settings.access.web_from) * len(settings.access.web_ports)
+    # A router's interface and a DHCP agent take a port each.
+    needed = {
+        "networks": max(0, new - own["network"]),
+        "subnets": max(0, new - own["subnet"]),
+        "routers": max(0, new * bool(settings.network.external_network) - own["router"]),
+        "ports": max(0, settings.nodes.total + 2 * new - own["port"]),
+        "floating_ips": max(0, _floating_ips_needed(settings) - own["floating IP"]),
+        "security_groups": max(0, GROUPS - own["security group"]),
+        "security_group_rules": 0 if own["security group"] else rules,
+    }
+    details = {name: getattr(quota, name) for name in needed}
+    yield from _judge(
+        [
+            Quota(
+                name.replace("_", " "), count, details[name]["limit"], details[name]["used"] + details[name]["reserved"]
+            )
+            for name, count in needed.items()
+        ]
+    )
+
+
+@check("volume quota", "credential")
+def _volume_quota(examination: Examination) -> Iterator[Finding]:
+    from cli.cloud import offers
+
+    settings = examination.settings
+    sizes = [volume.size_gb for volume in settings.storage.volumes.values()]
+    sizes += [
+        group.boot_volume_gb for _, group in examination.groups() if group.boot_volume_gb for _ in range(group.count)
+    ]
+    if not sizes:
+        yield ok("no volumes")
+        return
+    if not offers(examination.cloud, "volumev3", "block-storage", "volume"):
+        yield fail("this cloud has no volumes (Cinder)", "take away ml-cluster:storage.volumes and bootVolumeGb")
+        return
+    volumes = examination.cloud.block_storage
+    limits = volumes.get_limits().absolute
+    deployed = examination.own["volume"]
+    yield from _judge(
+        [
+            Quota("volumes", len(sizes[deployed:]), limits.max_total_volumes, limits.total_volumes_used),
+            Quota("GB", sum(sizes[deployed:]), limits.max_total_volume_gigabytes, limits.total_gigabytes_used),
+        ]
+    )
+    wanted = {v.type for v in settings.storage.volumes.values()} | {g.boot_volume_type for _, g in examination.groups()}
+    types = {volume_type.name for volume_type in volumes.types()}
+    for name in sorted(name for name in wanted if name and name not in types):
+        yield fail(f"there is no volume type '{name}'", f"choose one of: {', '.join(sorted(types))}")
+
+
+def examine(examination: Examination) -> Iterator[Finding]:
+    """Run every check that can be run."""
+    from cli.cloud import CloudError, explain
+
+    unfit: set[str] = set()
+    for each in CHECKS:
+        if blocked := [need for need in each.needs if need in unfit]:
+            unfit.add(each.name)
+            yield Finding(each.name, "skipped", f"because of: {blocked[0]}")
+            continue
+        findings: list[Finding] = []
+        try:
+            findings.extend(each.run(examination))
+        except EngineError as error:
+            findings.append(fail(str(error), error.remedy or ""))
+        except CloudError as error:
+            findings.append(fail(explain(error), _remedy(error)))
+        except Exception as error:
+            findings.append(
+                fail(f"the check itself failed: {type(error).__name__}: {error}", "report this defect of lab")
+            )
+        for finding in findings:
+            if finding.status == "fail":
+                unfit.add(each.name)
+            yield Finding(each.name, finding.status, finding.message, finding.remedy)
+
+
+def _remedy(error: Exception) -> str:
+    status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
+    if status == 401:
+        return "the credential is wrong, deleted or expired: make a new one and put it into clouds.yaml"
+    if status == 403:
+        return "the credential's roles do not allow this: member and reader are needed"
+    return "is the cloud reachable from here (auth_url in clouds.yaml, VPN, proxy)?"
+
+
+def doctor(
+    context: typer.Context,
+    os_cloud: Annotated[
+        str | None, typer.Option("--os-cloud", help="Entry of clouds.yaml. Default: the stack's.", metavar="CLOUD")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check, before anything is made, whether `up` can work, and say what to do where it cannot."""
+    counts: Counter[str] = Counter()
+    findings = []
+    for finding in examine(Examination(context.obj, os_cloud)):
+        counts[finding.status] += 1
+        findings.append(asdict(finding))
+        if not json:
+            print(f"{finding.status:<8} {finding.check:<17}  {finding.message}", flush=True)
+            if finding.remedy:
+                print(f"{'':<26}  -> {finding.remedy}", flush=True)
+    if json:
+        print(as_json(findings))
+    else:
+        print(
+            "\n"
+            + ", ".join(f"{counts[status]} {status}" for status in ("ok", "warn", "fail", "skipped") if counts[status])
+        )
+    if counts["fail"]:
+        raise typer.Exit(ExitCode.ERROR)
