@@ -1,7 +1,7 @@
 """Runs real programs against a real engine, in folders of their own.
 
-The engine is ``./lab --engine embedded``. With ``LAB_TEST_ENGINE=pulumi`` every command goes to the Pulumi CLI on PATH instead,
-which proves the tests' expectations: a conformance test that the CLI fails is wrong.
+The engine is ``./lab --engine embedded``. With ``LAB_TEST_ENGINE=pulumi`` every command goes to the Pulumi CLI on PATH
+instead, which proves the tests' expectations: a conformance test that the CLI fails is wrong.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -28,7 +29,7 @@ TESTBED = Path(__file__).parent / "testbed"
 ENGINE = os.environ.get("LAB_TEST_ENGINE", "embedded")
 STACK = "dev"
 PROJECT = "conformance"
-PASSPHRASE = "correct horse battery staple"
+PASSPHRASE = "correct horse battery staple"  # noqa: S105
 STEP_TIMEOUT_SECONDS = 120.0
 
 PREAMBLE = """\
@@ -107,6 +108,24 @@ class Outcome:
         return "\n".join(event["message"] for event in self.of_kind("diagnosticEvent")) + self.stderr
 
 
+@dataclass(frozen=True)
+class Running:
+    """A command under way."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self.stdout.read_text() + self.stderr.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its whole process group, as Ctrl-C in a terminal does."""
+        os.killpg(self.process.pid, number)
+
+
 class Stack:
     """One project with one stack, its own backend, and a testbed world."""
 
@@ -115,6 +134,7 @@ class Stack:
         self.world = folder / "world"
         self.backend = folder / "backend"
         self.home = folder / "home"
+        self.commands = 0
         if template is None:
             self.folder.mkdir(parents=True)
             self.backend.mkdir()
@@ -152,7 +172,7 @@ class Stack:
         options = f"    toolchain: uv\n    virtualenv: {virtualenv}\n"
         header = f"name: {PROJECT}\nruntime:\n  name: python\n  options:\n{options}"
         (self.folder / "Pulumi.yaml").write_text(header + textwrap.dedent(text))
-        # The CLI's `pip` toolchain wants pip in the virtual environment, its `uv` toolchain a lock file beside the program.
+        # The CLI's `pip` toolchain wants pip in the virtual environment, its `uv` toolchain a lock file by the program.
         (self.folder / "uv.lock").write_text('version = 1\nrequires-python = ">=3.11"\n')
 
     def program(self, text: str) -> None:
@@ -165,27 +185,29 @@ class Stack:
             return ["pulumi", "-C", str(self.folder), "--non-interactive", *arguments]
         return [str(REPOSITORY / "lab"), "--cwd", str(self.folder), "--engine", ENGINE, *arguments]
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Running:
         """In a process group of its own, as a shell starts a job."""
-        return subprocess.Popen(
-            self.command(*arguments),
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+        self.commands += 1
+        stdout, stderr = (self.folder.parent / f"{self.commands}.{stream}" for stream in ("stdout", "stderr"))
+        with stdout.open("wb") as out, stderr.open("wb") as err:
+            process = subprocess.Popen(
+                self.command(*arguments),
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                process_group=0,
+            )
+        return Running(process, stdout, stderr)
 
     @staticmethod
-    def finish(process: subprocess.Popen[str]) -> Outcome:
+    def finish(running: Running) -> Outcome:
         try:
-            stdout, stderr = process.communicate(timeout=STEP_TIMEOUT_SECONDS)
+            running.process.wait(timeout=STEP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            stdout, stderr = process.communicate()
-            raise AssertionError(f"no end after {STEP_TIMEOUT_SECONDS} s\n{stdout}\n{stderr}") from None
-        return Outcome(process.returncode, stdout, stderr)
+            os.killpg(running.process.pid, signal.SIGKILL)
+            raise AssertionError(f"no end after {STEP_TIMEOUT_SECONDS} s\n{running.output}") from None
+        return Outcome(running.process.returncode, running.stdout.read_text(), running.stderr.read_text())
 
     def run(self, *arguments: str, ok: bool | None = True) -> Outcome:
         """Run a command; *ok* says whether it must succeed (None: either)."""
@@ -265,9 +287,9 @@ class Stack:
     def vanish(self, name: str) -> None:
         (self.world / "resources" / f"{self.existing()[name]['id']}.json").unlink()
 
-    def plant(self, id_: str, name: str, **inputs: Json) -> None:
+    def plant(self, id_: str, logical_name: str, /, **inputs: Json) -> None:
         """Make a resource that no engine knows."""
-        record = {"id": id_, "name": name, "type": "testbed:index:Thing", "serial": 1, "inputs": inputs}
+        record = {"id": id_, "name": logical_name, "type": "testbed:index:Thing", "serial": 1, "inputs": inputs}
         (self.world / "resources" / f"{id_}.json").write_text(json.dumps(record))
 
     def held(self, call: str) -> bool:
@@ -283,7 +305,9 @@ class Stack:
         return [
             entry
             for entry in entries
-            if (event in {entry["event"], "any"} and method in {entry["method"], None} and name in {entry["name"], None})
+            if (
+                event in {entry["event"], "any"} and method in {entry["method"], None} and name in {entry["name"], None}
+            )
         ]
 
     def call(self, method: str, name: str) -> dict[str, Json]:

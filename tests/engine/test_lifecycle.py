@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine.harness import wait_for
+
 if TYPE_CHECKING:
     from tests.engine.harness import Stack
 
 conformance = pytest.mark.conformance
 
 
-@conformance(feature="preview", cli="Shows the plan and changes nothing; outputs that a create would compute are unknown.")
+@conformance(
+    feature="preview", cli="Shows the plan and changes nothing; outputs that a create would compute are unknown."
+)
 @conformance(feature="create", cli="Creates what the program declares, dependencies first, passing outputs on.")
 @conformance(feature="same", cli="A second run of an unchanged program calls no provider method that changes anything.")
 @conformance(feature="stack outputs", cli="Exports of the program are the stack's outputs.")
@@ -101,8 +105,8 @@ def test_replace_creates_first_and_moves_dependents(stack: Stack) -> None:
 
 @conformance(
     feature="replace, delete first",
-    cli="Where the provider's diff or the option says so, dependents that would need replacement are deleted first, then the "
-    "resource, then all are created anew.",
+    cli="Where the provider's diff or the option says so, dependents that would need replacement are deleted "
+    "first, then the resource, then all are created anew.",
 )
 def test_delete_before_replace_takes_the_dependents_along(stack: Stack) -> None:
     program = """
@@ -131,7 +135,9 @@ def test_delete_before_replace_takes_the_dependents_along(stack: Stack) -> None:
     assert after["d"]["inputs"]["value"] == after["a"]["id"] != before["a"]["id"]
 
 
-@conformance(feature="delete", cli="What the program no longer declares is deleted, dependents before what they depend on.")
+@conformance(
+    feature="delete", cli="What the program no longer declares is deleted, dependents before what they depend on."
+)
 @conformance(feature="destroy", cli="Deletes everything in reverse order of dependency and leaves an empty stack.")
 def test_delete_and_destroy_in_reverse_order(stack: Stack) -> None:
     stack.program("""
@@ -204,21 +210,30 @@ def test_import_adopts(stack: Stack) -> None:
 
 
 @conformance(
-    feature="`import_`", cli="Where the program's inputs do not match the imported resource the import fails and names them."
+    feature="`import_`",
+    cli="Where the program's inputs differ from the imported resource's it is updated after the import; an import that "
+    "would need a replacement, or finds nothing, fails.",
 )
-def test_import_that_does_not_match_or_exist_fails(stack: Stack) -> None:
+def test_import_with_differences(stack: Stack) -> None:
     stack.plant("found-1", "a", value="theirs", name="given")
     stack.program('Thing("a", value="mine", name="given", opts=ResourceOptions(import_="found-1"))')
-    up = stack.up(ok=False)
-    assert "inputs to import do not match the existing resource" in up.messages
-    assert "a" not in stack.state()
-    assert stack.existing()["a"]["inputs"]["value"] == "theirs"
-    stack.program('Thing("b", opts=ResourceOptions(import_="nowhere"))')
+    assert stack.up().changes == {"import": 1, "update": 1, "create": 1}
+    assert stack.existing()["a"]["id"] == "found-1"
+    assert stack.existing()["a"]["inputs"]["value"] == "mine"
+    stack.plant("found-2", "b", name="given", key=1)
+    stack.program("""
+        Thing("a", value="mine", name="given")
+        Thing("b", name="given", key=2, opts=ResourceOptions(import_="found-2"))
+    """)
+    assert "may not be replaced" in stack.up(ok=False).messages
+    assert stack.existing()["b"]["inputs"]["key"] == 1
+    stack.program('Thing("a", value="mine", name="given"); Thing("c", opts=ResourceOptions(import_="nowhere"))')
     assert "does not exist" in stack.up(ok=False).messages
 
 
 @conformance(
-    feature="refresh", cli="Reads every resource and writes what it finds to the state; what vanished is dropped from it."
+    feature="refresh",
+    cli="Reads every resource and writes what it finds to the state; what vanished is dropped from it.",
 )
 def test_refresh_takes_drift_into_the_state(stack: Stack) -> None:
     stack.program('Thing("a", value=1); Thing("b", value=1); Thing("c", value=1)')
@@ -274,8 +289,6 @@ def test_parallel(stack: Stack) -> None:
     process = stack.start(*stack.operation("up", "--parallel", "3"))
     try:
         held = stack.world / "held"
-        from tests.engine.harness import wait_for
-
         wait_for(lambda: len(list(held.iterdir())) == 3, "three creates at once")
     finally:
         stack.release(*(f"{name}.create" for name in names))
@@ -298,7 +311,9 @@ def peak(stack: Stack) -> int:
     return most
 
 
-@conformance(feature="autonaming", cli="The provider gets a seed that is stable between preview and update of one resource.")
+@conformance(
+    feature="autonaming", cli="The provider gets a seed that is stable between preview and update of one resource."
+)
 def test_autonames_are_stable_and_new_for_a_replacement(stack: Stack) -> None:
     stack.program('Thing("a", key=1); Thing("b")')
     stack.up()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine.harness import wait_for
+
 if TYPE_CHECKING:
     from tests.engine.harness import Stack
 
@@ -29,9 +31,14 @@ def test_protect(stack: Stack) -> None:
     assert stack.existing() == {}
 
 
-@conformance(feature="`retain_on_delete`", cli="Delete, destroy and replace forget the resource without calling Delete.")
+@conformance(
+    feature="`retain_on_delete`", cli="Delete, destroy and replace forget the resource without calling Delete."
+)
 def test_retain_on_delete(stack: Stack) -> None:
-    program = 'Thing("a", opts=ResourceOptions(retain_on_delete=True)); Thing("b", key={key}, opts=ResourceOptions(retain_on_delete=True))'
+    program = """
+        Thing("a", opts=ResourceOptions(retain_on_delete=True))
+        Thing("b", key={key}, opts=ResourceOptions(retain_on_delete=True))
+    """
     stack.program(program.format(key=1))
     stack.up()
     first = {record["id"] for record in stack.existing().values()}
@@ -45,7 +52,9 @@ def test_retain_on_delete(stack: Stack) -> None:
     assert stack.state() == {}
 
 
-@conformance(feature="`ignore_changes`", cli="Changes of the named input paths are not taken over; the old values are kept.")
+@conformance(
+    feature="`ignore_changes`", cli="Changes of the named input paths are not taken over; the old values are kept."
+)
 def test_ignore_changes(stack: Stack) -> None:
     program = """
         Thing("a", value={n}, key={n}, nested={{"kept": {n}, "list": [{n}, {n}]}},
@@ -123,7 +132,10 @@ def test_deleted_with_alone(stack: Stack) -> None:
     assert stack.order("delete") == [("delete", "guest")]
 
 
-@conformance(feature="`depends_on`", cli="The resource waits for those named, is deleted before them; a component stands for its children.")
+@conformance(
+    feature="`depends_on`",
+    cli="The resource waits for those named, is deleted before them; a component stands for its children.",
+)
 def test_depends_on(stack: Stack) -> None:
     stack.program("""
         a = Thing("a")
@@ -134,12 +146,10 @@ def test_depends_on(stack: Stack) -> None:
     """)
     stack.control(hold={"a": ["create"], "inner": ["create"]})
     process = stack.start(*stack.operation("up"))
-    from tests.engine.harness import wait_for
-
     wait_for(lambda: stack.held("a.create") and stack.held("inner.create"), "both creates to start")
     stack.release("a.create")
     wait_for(lambda: stack.calls("create", "a", event="end"), "a to be created")
-    assert not [c for c in stack.calls("create", "after")]
+    assert not stack.calls("create", "after")
     stack.release("inner.create")
     assert stack.finish(process).exit_code == 0
     assert stack.order("create")[-1] == ("create", "after")
@@ -149,7 +159,9 @@ def test_depends_on(stack: Stack) -> None:
     assert stack.order("delete")[0] == ("delete", "after")
 
 
-@conformance(feature="`aliases`", cli="A resource found in the state under an alias (name, type, parent, URN) is the same one.")
+@conformance(
+    feature="`aliases`", cli="A resource found in the state under an alias (name, type, parent, URN) is the same one."
+)
 def test_aliases(stack: Stack) -> None:
     stack.program("""
         Thing("named"); Thing("typed"); Thing("by-urn")
@@ -170,7 +182,13 @@ def test_aliases(stack: Stack) -> None:
     assert not stack.order("delete", "update"), up.text
     assert not {op for op, _ in up.done} & {"create", "delete", "replace"}
     state = stack.state()
-    for new, old in {"renamed": "named", "typed": "typed", "by-urn-2": "by-urn", "child": "child", "adopted": "adopted"}.items():
+    for new, old in {
+        "renamed": "named",
+        "typed": "typed",
+        "by-urn-2": "by-urn",
+        "child": "child",
+        "adopted": "adopted",
+    }.items():
         assert state[new]["id"] == before[old]["id"]
     assert "named" not in state
     assert stack.up("--expect-no-changes").changes == {"same": 7}
@@ -194,7 +212,10 @@ def test_additional_secret_outputs(stack: Stack) -> None:
 
 @conformance(feature="`custom_timeouts`", cli="The provider gets the timeouts of create, update and delete in seconds.")
 def test_custom_timeouts(stack: Stack) -> None:
-    program = 'Thing("a", value={}, opts=ResourceOptions(custom_timeouts=CustomTimeouts(create="5m", update="90s", delete="1h30m")))'
+    program = """
+        timeouts = CustomTimeouts(create="5m", update="90s", delete="1h30m")
+        Thing("a", value={}, opts=ResourceOptions(custom_timeouts=timeouts))
+    """
     stack.program(program.format(1))
     stack.up()
     stack.program(program.format(2))
@@ -204,7 +225,10 @@ def test_custom_timeouts(stack: Stack) -> None:
     assert [stack.call(m, "a")["timeout"] for m in ("create", "update", "delete")] == [300, 90, 5400]
 
 
-@conformance(feature="`parent`", cli="The child's URN carries its parent's type; options such as protect and provider are inherited.")
+@conformance(
+    feature="`parent`",
+    cli="The child's URN carries its parent's type; options such as protect and provider are inherited.",
+)
 def test_parent(stack: Stack) -> None:
     stack.program("""
         explicit = Provider("explicit", region="north")
@@ -221,7 +245,10 @@ def test_parent(stack: Stack) -> None:
     assert "::explicit::" in child["provider"]
 
 
-@conformance(feature="`version`", cli="Resources of different provider versions get a default provider each, with that plugin version.")
+@conformance(
+    feature="`version`",
+    cli="Resources of different provider versions get a default provider each, with that plugin version.",
+)
 def test_version(stack: Stack) -> None:
     stack.program("""
         Thing("a")
@@ -234,8 +261,14 @@ def test_version(stack: Stack) -> None:
     assert stack.call("create", "a")["pid"] != stack.call("create", "b")["pid"]
 
 
-@conformance(feature="transformations", cli="`transformations` run in the program and may change props and options of a resource and its children.")
-@conformance(feature="transforms", cli="`transforms` are called back by the engine for a resource and its children, also for the whole stack.")
+@conformance(
+    feature="transformations",
+    cli="`transformations` run in the program and may change props and options of a resource and its children.",
+)
+@conformance(
+    feature="transforms",
+    cli="`transforms` are called back by the engine for a resource and its children, also for the whole stack.",
+)
 def test_transforms(stack: Stack) -> None:
     stack.program("""
         def old_style(args):
@@ -274,7 +307,10 @@ def test_failing_transform(stack: Stack) -> None:
     assert stack.existing() == {}
 
 
-@conformance(feature="resource references", cli="A resource passed as an input or exported is a reference: URN and id, resolved at the other end.")
+@conformance(
+    feature="resource references",
+    cli="A resource passed as an input or exported is a reference: URN and id, resolved at the other end.",
+)
 def test_resource_references(stack: Stack) -> None:
     stack.program("""
         a = Thing("a")
@@ -289,7 +325,10 @@ def test_resource_references(stack: Stack) -> None:
     assert stack.state()["b"]["inputs"]["ref"]["id"] == stack.existing()["a"]["id"]
 
 
-@conformance(feature="assets and archives", cli="Providers get text, file and archive assets with their SHA-256; only a change of content is a change.")
+@conformance(
+    feature="assets and archives",
+    cli="Providers get text, file and archive assets with their SHA-256; only a change of content is a change.",
+)
 def test_assets(stack: Stack) -> None:
     (stack.folder / "note.txt").write_text("hello")
     (stack.folder / "tree").mkdir()

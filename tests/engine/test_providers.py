@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.harness import Stack
-
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.engine.harness import Stack
 
 conformance = pytest.mark.conformance
 
 
-@conformance(feature="default provider", cli="One instance a package and version, configured from the stack's configuration `<package>:<key>`.")
+@conformance(
+    feature="default provider",
+    cli="One instance a package and version, configured from the stack's configuration `<package>:<key>`.",
+)
 def test_default_provider_is_configured_from_the_stack(stack: Stack) -> None:
     stack.config("testbed:region", "north")
     stack.config("testbed:token", "s3cr3t-token", "--secret")
@@ -35,7 +36,10 @@ def test_default_provider_is_configured_from_the_stack(stack: Stack) -> None:
     assert all(stack.existing()[name]["id"] != before[name]["id"] for name in before)
 
 
-@conformance(feature="explicit provider", cli="A provider resource has a state entry of its own; `provider` and `providers` select it, children inherit it.")
+@conformance(
+    feature="explicit provider",
+    cli="A provider resource has a state entry of its own; `provider` and `providers` select it, children inherit it.",
+)
 def test_explicit_providers(stack: Stack) -> None:
     stack.program("""
         north = Provider("north", region="north")
@@ -55,7 +59,10 @@ def test_explicit_providers(stack: Stack) -> None:
     assert stack.call("delete", "n")["config"]["region"] == "north"
 
 
-@conformance(feature="explicit provider", cli="A provider whose inputs are unknown in preview is not configured; what uses it has unknown outputs.")
+@conformance(
+    feature="explicit provider",
+    cli="A provider whose inputs are unknown in preview is not configured; what uses it has unknown outputs.",
+)
 def test_provider_with_unknown_configuration(stack: Stack) -> None:
     stack.program("""
         a = Thing("a")
@@ -69,7 +76,11 @@ def test_provider_with_unknown_configuration(stack: Stack) -> None:
     assert stack.call("create", "b")["config"]["region"] == f"{stack.existing()['a']['id']}:null"
 
 
-@conformance(feature="explicit provider", cli="A configuration change that the provider calls an update is no change of its resources; a replacement replaces them all.")
+@conformance(
+    feature="explicit provider",
+    cli="A configuration change that the provider calls an update is no change of its resources; a "
+    "replacement replaces them all.",
+)
 def test_provider_update_and_replacement(stack: Stack) -> None:
     program = """
         p = Provider("p", region="{region}", label="{label}")
@@ -86,7 +97,10 @@ def test_provider_update_and_replacement(stack: Stack) -> None:
     assert stack.existing()["a"]["id"] != first
 
 
-@conformance(feature="explicit provider", cli="Configuration refused by CheckConfig fails the update, naming property and reason.")
+@conformance(
+    feature="explicit provider",
+    cli="Configuration refused by CheckConfig fails the update, naming property and reason.",
+)
 def test_refused_configuration(stack: Stack) -> None:
     stack.program("""
         p = Provider("p", reject="the region is closed")
@@ -97,7 +111,10 @@ def test_refused_configuration(stack: Stack) -> None:
     assert stack.existing() == {}
 
 
-@conformance(feature="provider protocol", cli="Providers with Handshake and with output values as inputs are served as those without.")
+@conformance(
+    feature="provider protocol",
+    cli="Providers with Handshake and with output values as inputs are served as those without.",
+)
 def test_provider_with_handshake(stack: Stack) -> None:
     stack.env["TESTBED_HANDSHAKE"] = "1"
     stack.program('a = Thing("a"); b = Thing("b", value=a.computed, s=Output.secret("hush")); export("b", b.value)')
@@ -109,7 +126,11 @@ def test_provider_with_handshake(stack: Stack) -> None:
     assert stack.up().changes == {"same": 3}
 
 
-@conformance(feature="provider plugins", cli="A plugin in PULUMI_HOME/plugins is used as `resource-<name>-v<version>`; a missing one is named, with how to install it.")
+@conformance(
+    feature="provider plugins",
+    cli="A plugin in PULUMI_HOME/plugins is used as `resource-<name>-v<version>`; a missing one is named, "
+    "with how to install it.",
+)
 def test_plugin_lookup(stack: Stack) -> None:
     folder = stack.home / "plugins" / "resource-testbed-v0.2.0"
     folder.mkdir(parents=True)
@@ -124,14 +145,19 @@ def test_plugin_lookup(stack: Stack) -> None:
     assert "plugin" in up.messages
 
 
-@conformance(feature="invoke", cli="Functions are called on the provider during preview too; secrets in results stay secret; failures fail the program.")
+@conformance(
+    feature="invoke",
+    cli="Functions are called on the provider during preview too; secrets in results stay secret; failures "
+    "fail the program.",
+)
 def test_invokes(stack: Stack) -> None:
     stack.program("""
         a = Thing("a")
         export("echo", invoke("echo", {"x": [1, "two"]})["x"])
-        export("found", invoke_output("lookup", {"name": "a"}, InvokeOutputOptions(depends_on=[a])).apply(lambda r: r["ids"]))
+        found = invoke_output("lookup", {"name": "a"}, InvokeOutputOptions(depends_on=[a]))
+        export("found", found.apply(lambda r: r["ids"]))
         export("implied", invoke_output("echo", {"id": a.id}).apply(lambda r: r["id"]))
-        export("secret", invoke_output("secretive", {"value": "hush-hush"}).apply(lambda r: r["token"]))
+        export("hidden", invoke_output("secretive", {"value": "hush-hush"}).apply(lambda r: r["token"]))
     """)
     preview = stack.preview()
     assert not [c for c in stack.calls("invoke") if c["inputs"] == {"name": "a"}]
@@ -140,13 +166,16 @@ def test_invokes(stack: Stack) -> None:
     assert outputs["echo"] == [1, "two"]
     assert outputs["found"] == [stack.existing()["a"]["id"]]
     assert outputs["implied"] == stack.existing()["a"]["id"]
-    assert outputs["secret"] == "hush-hush"
-    assert stack.outputs()["secret"] == "[secret]"
+    assert outputs["hidden"] == "hush-hush"
+    assert stack.outputs()["hidden"] == "[secret]"
     for text in (preview.text, up.text, stack.checkpoint_path.read_text()):
         assert "hush-hush" not in text
 
 
-@conformance(feature="invoke", cli="An invoke that the provider refuses, or a function it lacks, fails the program with the provider's words.")
+@conformance(
+    feature="invoke",
+    cli="An invoke that the provider refuses, or a function it lacks, fails the program with the provider's words.",
+)
 def test_failing_invokes(stack: Stack) -> None:
     stack.program('invoke("refuse", {"name": "x"})')
     assert "the testbed refuses" in stack.preview(ok=False).text
@@ -199,7 +228,11 @@ DYNAMIC = """
 """
 
 
-@conformance(feature="dynamic providers", cli="`pulumi.dynamic` resources run in the SDK's own provider process, with check, diff, update, replace, read and delete.")
+@conformance(
+    feature="dynamic providers",
+    cli="`pulumi.dynamic` resources run in the SDK's own provider process, with check, diff, update, replace,"
+    " read and delete.",
+)
 def test_dynamic_provider(stack: Stack) -> None:
     def declare(path: str, text: str) -> None:
         stack.program(DYNAMIC + f'    f = File("f", "{path}", "{text}"); export("size", f.size)')
@@ -225,8 +258,11 @@ def test_dynamic_provider(stack: Stack) -> None:
     assert not (stack.world / "two.txt").exists()
 
 
-@conformance(feature="StackReference", cli="Outputs of another stack are read from its state; secrets stay secret; a missing stack fails.")
-def test_stack_reference(stack: Stack, tmp_path: Path) -> None:
+@conformance(
+    feature="StackReference",
+    cli="Outputs of another stack are read from its state; secrets stay secret; a missing stack fails.",
+)
+def test_stack_reference(stack: Stack) -> None:
     stack.program('export("plain", 42); export("hidden", Output.secret("hush-hush"))')
     stack.up()
     other = "other"

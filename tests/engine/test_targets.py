@@ -33,7 +33,9 @@ def values(stack: Stack) -> dict[str, object]:
     return {name: record["inputs"].get("other", record["inputs"]["value"]) for name, record in stack.existing().items()}
 
 
-@conformance(feature="`--target`", cli="Only the named resources are updated, deleted or refreshed; the others stay as they are.")
+@conformance(
+    feature="`--target`", cli="Only the named resources are updated, deleted or refreshed; the others stay as they are."
+)
 def test_target_limits_update_and_destroy(deployed: Stack) -> None:
     deployed.program(PROGRAM.format(n=2))
     plan = deployed.preview("--target", urn("a"))
@@ -55,7 +57,9 @@ def test_target_wildcard(deployed: Stack) -> None:
     assert values(deployed) == {"a": 1, "b": 1, "c": 2}
 
 
-@conformance(feature="`--target`", cli="A created resource that a target needs but that is not targeted itself is an error.")
+@conformance(
+    feature="`--target`", cli="A created resource that a target needs but that is not targeted itself is an error."
+)
 def test_target_that_needs_an_untargeted_creation(deployed: Stack) -> None:
     deployed.program(PROGRAM.format(n=1) + '    d = Thing("d")\n    e = Thing("e", value=d.id)\n')
     up = deployed.up("--target", urn("e"), ok=False)
@@ -75,7 +79,10 @@ def test_target_limits_refresh(deployed: Stack) -> None:
     assert deployed.state()["a"]["outputs"]["value"] == 1
 
 
-@conformance(feature="`--target-dependents`", cli="What depends on the targets is taken along; without it, a destroy of a target with dependents fails.")
+@conformance(
+    feature="`--target-dependents`",
+    cli="What depends on the targets is taken along; without it, a destroy of a target with dependents fails.",
+)
 def test_target_dependents(deployed: Stack) -> None:
     refused = deployed.destroy("--target", urn("a"), ok=False)
     assert urn("b") in refused.messages or "'b'" in refused.messages

@@ -1,18 +1,18 @@
 """`pulumi-resource-testbed`: a provider whose cloud is a folder.
 
-Everything lives under ``$TESTBED_WORLD``, so tests look at it, and change it behind the engine's back, with plain file operations:
+Everything lives under ``$TESTBED_WORLD``; tests look at it, and change it behind the engine's back, as plain files:
 
 ``resources/<id>.json``
-    one file a resource that exists, written atomically and synced, so that it survives ``kill -9`` of any process.
+    one file a resource that exists, written atomically and synced, so that it survives ``kill -9`` of any process
 ``calls.jsonl``
-    two lines a call (``begin`` and ``end``), with all that the engine sent.
+    two lines a call (``begin`` and ``end``), with all that the engine sent
 ``control.json``
     orders, read anew at every call; keys are logical resource names (or ``*``):
-    ``fail`` (name -> list of operations that fail; ``create-partial`` and ``update-partial`` do the work, then report that
-    initialization failed), ``hold`` (name -> list of operations that wait for ``release/<name>.<operation>``),
-    ``log`` (name -> message logged at create).
+    ``fail`` (name -> list of operations that fail; ``create-partial`` and ``update-partial`` do the work, then report
+    that initialization failed), ``hold`` (name -> list of operations that wait for ``release/<name>.<operation>``),
+    ``log`` (name -> message logged at create)
 ``held/<name>.<operation>``
-    appears when a call starts to wait.
+    appears when a call starts to wait
 
 Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others are updated in place:
 
@@ -22,7 +22,8 @@ Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others 
 ``secret_out``  returned as the secret output ``token``
 ``reject``      a reason for which Check refuses
 
-Computed outputs: ``computed`` (``<id>:<value>``) and ``serial`` (number of writes); both unknown in a preview that changes them.
+Computed outputs: ``computed`` (``<id>:<value>``) and ``serial`` (number of writes); both unknown in a preview that
+changes them.
 """
 
 from __future__ import annotations
@@ -55,28 +56,32 @@ HOLD_LIMIT_SECONDS = 60.0
 
 
 def plain(value: Json) -> Json:
-    """The wire form of a property made readable: ``{"$secret": x}``, ``"$unknown"``, ``{"$ref": urn}``, ``{"$output": x}``."""
-    if isinstance(value, dict):
-        match value.get(rpc._special_sig_key):
-            case rpc._special_secret_sig:
-                return {"$secret": plain(value["value"])}
-            case rpc._special_resource_sig:
-                return {"$ref": value["urn"], "id": plain(value.get("id"))}
-            case rpc._special_output_value_sig:
-                return {"$output": plain(value.get("value", rpc.UNKNOWN)), "deps": value.get("dependencies", [])}
-            case rpc._special_asset_sig:
-                return {"$asset": {k: v for k, v in value.items() if k != rpc._special_sig_key}}
-            case rpc._special_archive_sig:
-                return {"$archive": {k: plain(v) for k, v in value.items() if k != rpc._special_sig_key}}
-        return {k: plain(v) for k, v in value.items()}
+    """The wire form of a property made readable, as ``{"$secret": x}``, ``"$unknown"``, ``{"$ref": urn}``."""
     if isinstance(value, list):
         return [plain(v) for v in value]
-    return "$unknown" if value == rpc.UNKNOWN else value
+    if not isinstance(value, dict):
+        return "$unknown" if value == rpc.UNKNOWN else value
+    members = {k: plain(v) for k, v in value.items() if k != rpc._special_sig_key}
+    match value.get(rpc._special_sig_key):
+        case rpc._special_secret_sig:
+            return {"$secret": members["value"]}
+        case rpc._special_resource_sig:
+            return {"$ref": members["urn"], "id": members.get("id")}
+        case rpc._special_output_value_sig:
+            return {"$output": members.get("value", "$unknown"), "dependencies": members.get("dependencies", [])}
+        case rpc._special_asset_sig:
+            return {"$asset": members}
+        case rpc._special_archive_sig:
+            return {"$archive": members}
+    return members
 
 
 def to_dict(props: struct_pb2.Struct) -> dict[str, Json]:
     """With whole numbers as integers: the wire knows floats only."""
-    return json.loads(json_format.MessageToJson(props), parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text))  # type: ignore[no-any-return]
+    return json.loads(
+        json_format.MessageToJson(props),
+        parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text),
+    )  # type: ignore[no-any-return]
 
 
 def to_struct(props: Mapping[str, Json]) -> struct_pb2.Struct:
@@ -85,10 +90,18 @@ def to_struct(props: Mapping[str, Json]) -> struct_pb2.Struct:
     return struct
 
 
+def secret(value: Json) -> Json:
+    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
+
+
+def is_secret(value: Json) -> bool:
+    return isinstance(value, dict) and value.get(rpc._special_sig_key) == rpc._special_secret_sig
+
+
 def reveal(value: Json) -> Json:
     """Without secret wrappers: a folder keeps no secrets."""
     if isinstance(value, dict):
-        if value.get(rpc._special_sig_key) == rpc._special_secret_sig:
+        if is_secret(value):
             return reveal(value["value"])
         return {k: reveal(v) for k, v in value.items()}
     return [reveal(v) for v in value] if isinstance(value, list) else value
@@ -96,6 +109,22 @@ def reveal(value: Json) -> Json:
 
 def is_unknown(value: Json) -> bool:
     return bool(value == rpc.UNKNOWN)
+
+
+def differences(path: str, old: Json, new: Json) -> Iterator[tuple[str, str]]:
+    """(property path, kind) of each leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new} - {"__defaults"}):
+            member = f"{path}.{key}" if path else key
+            if key not in old or key not in new:
+                yield member, "ADD" if key in new else "DELETE"
+            else:
+                yield from differences(member, old[key], new[key])
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from differences(f"{path}[{index}]", one, other)
+    elif old != new:
+        yield path, "UPDATE"
 
 
 def write_synced(path: Path, content: Json) -> None:
@@ -164,7 +193,7 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
         (World / "held" / f"{name}.{operation}").touch()
         deadline = time.monotonic() + HOLD_LIMIT_SECONDS
         while not (World / "release" / f"{name}.{operation}").exists():
-            if self.cancelled.is_set():
+            if self.cancelled.is_set() and not os.environ.get("TESTBED_IGNORES_CANCEL"):
                 context.abort(grpc.StatusCode.CANCELLED, f"the {operation} of {name} was cancelled")
             if time.monotonic() > deadline:
                 context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"nobody released the {operation} of {name}")
@@ -185,10 +214,12 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
 
     def outputs(self, id_: str, inputs: Mapping[str, Json], serial: int) -> dict[str, Json]:
         value = reveal(inputs.get("value"))
-        computed = rpc.UNKNOWN if not id_ or is_unknown(value) else f"{id_}:{json.dumps(value)}"
+        computed: Json = rpc.UNKNOWN if not id_ or is_unknown(value) else f"{id_}:{json.dumps(value)}"
+        if is_secret(inputs.get("value")):
+            computed = secret(computed)
         outputs = {**inputs, "computed": computed, "serial": serial if id_ else rpc.UNKNOWN}
         if "secret_out" in inputs:
-            outputs["token"] = {rpc._special_sig_key: rpc._special_secret_sig, "value": reveal(inputs["secret_out"])}
+            outputs["token"] = secret(reveal(inputs["secret_out"]))
         return outputs
 
     def write(self, id_: str, name: str, type_: str, inputs: Mapping[str, Json], serial: int) -> struct_pb2.Struct:
@@ -203,7 +234,9 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
     ) -> pb.ProviderHandshakeResponse:
         if not os.environ.get("TESTBED_HANDSHAKE"):
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "no handshake")
-        self.note({"event": "begin", "method": "handshake", "name": "", "invoke_with_preview": request.invoke_with_preview})
+        self.note(
+            {"event": "begin", "method": "handshake", "name": "", "invoke_with_preview": request.invoke_with_preview}
+        )
         return pb.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True, accept_outputs=True)
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:  # noqa: ARG002, N802
@@ -244,7 +277,9 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
         details = {"urn": request.urn, "inputs": plain(news), "olds": plain(olds), "seed": request.randomSeed.hex()}
         with self.call("check", request.name, context, **details):
             if "reject" in news:
-                return pb.CheckResponse(failures=[pb.CheckFailure(property="reject", reason=str(reveal(news["reject"])))])
+                return pb.CheckResponse(
+                    failures=[pb.CheckFailure(property="reject", reason=str(reveal(news["reject"])))]
+                )
             if "name" not in news:
                 old_name = olds.get("name") if "name" in olds.get("__defaults", []) else None
                 news["name"] = old_name or f"{request.name}-{request.randomSeed.hex()[:7]}"
@@ -254,11 +289,18 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: pb.DiffRequest, context: grpc.ServicerContext) -> pb.DiffResponse:  # noqa: N802
         olds, news = to_dict(request.old_inputs), to_dict(request.news)
         ignored = list(request.ignoreChanges)
-        details = {"urn": request.urn, "id": request.id, "olds": plain(olds), "inputs": plain(news), "ignore_changes": ignored}
+        details = {
+            "urn": request.urn,
+            "id": request.id,
+            "olds": plain(olds),
+            "inputs": plain(news),
+            "ignore_changes": ignored,
+        }
         with self.call("diff", request.name, context, **details):
-            keys = sorted({*olds, *news} - {"__defaults"})
-            changed = [k for k in keys if reveal(olds.get(k)) != reveal(news.get(k))]
-            replaces = [k for k in changed if k in {"key", "slot", "name"}]
+            changes = dict(differences("", reveal(olds), reveal(news)))
+            changed = sorted({path.partition(".")[0].partition("[")[0] for path in changes})
+            replaces = [key for key in changed if key in {"key", "slot", "name"}]
+            kinds = {path: kind + "_REPLACE" if path in replaces else kind for path, kind in changes.items()}
             return pb.DiffResponse(
                 changes=pb.DiffResponse.DIFF_SOME if changed else pb.DiffResponse.DIFF_NONE,
                 diffs=changed,
@@ -266,16 +308,10 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 deleteBeforeReplace="slot" in replaces,
                 hasDetailedDiff=True,
                 detailedDiff={
-                    k: pb.PropertyDiff(kind=self.diff_kind(k, olds, news, k in replaces), inputDiff=True) for k in changed
+                    path: pb.PropertyDiff(kind=pb.PropertyDiff.Kind.Value(kind), inputDiff=True)
+                    for path, kind in kinds.items()
                 },
             )
-
-    @staticmethod
-    def diff_kind(
-        key: str, olds: Mapping[str, Json], news: Mapping[str, Json], replace: bool
-    ) -> pb.PropertyDiff.Kind.ValueType:
-        kind = "ADD" if key not in olds else "DELETE" if key not in news else "UPDATE"
-        return pb.PropertyDiff.Kind.Value(kind + "_REPLACE" if replace else kind)
 
     def Create(self, request: pb.CreateRequest, context: grpc.ServicerContext) -> pb.CreateResponse:  # noqa: N802
         inputs = to_dict(request.properties)
@@ -303,7 +339,12 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                     context.abort(grpc.StatusCode.ALREADY_EXISTS, f"slot {slot} is in use by {path.stem}")
 
     def Read(self, request: pb.ReadRequest, context: grpc.ServicerContext) -> pb.ReadResponse:  # noqa: N802
-        details = {"urn": request.urn, "id": request.id, "timeout": request.timeout, "inputs": plain(to_dict(request.inputs))}
+        details = {
+            "urn": request.urn,
+            "id": request.id,
+            "timeout": request.timeout,
+            "inputs": plain(to_dict(request.inputs)),
+        }
         with self.call("read", request.name, context, **details):
             try:
                 record = json.loads(record_path(request.id).read_text())
@@ -345,7 +386,12 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
             return pb.UpdateResponse(properties=written)
 
     def Delete(self, request: pb.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:  # noqa: N802
-        details = {"urn": request.urn, "id": request.id, "timeout": request.timeout, "olds": plain(to_dict(request.old_inputs))}
+        details = {
+            "urn": request.urn,
+            "id": request.id,
+            "timeout": request.timeout,
+            "olds": plain(to_dict(request.old_inputs)),
+        }
         with self.call("delete", request.name, context, **details):
             record_path(request.id).unlink(missing_ok=True)
             sync_folder(World / "resources")
@@ -361,7 +407,7 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                     found = [json.loads(p.read_text()) for p in sorted((World / "resources").glob("*.json"))]
                     result = {"ids": [r["id"] for r in found if r["name"] == args["name"]]}
                 case "testbed:index:secretive":
-                    result = {"token": {rpc._special_sig_key: rpc._special_secret_sig, "value": args["value"]}}
+                    result = {"token": secret(args["value"])}
                 case "testbed:index:refuse":
                     return pb.InvokeResponse(failures=[pb.CheckFailure(property="name", reason="the testbed refuses")])
                 case unknown:
