@@ -24,7 +24,7 @@ from cli.text import as_json
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from keystoneauth1.access import AccessInfo
+    from keystoneauth1.access import AccessInfoV3
     from openstack.compute.v2.flavor import Flavor
     from openstack.connection import Connection
 
@@ -126,15 +126,23 @@ class Examination:
         return connect(self.session, self.os_cloud)
 
     @cached_property
-    def access(self) -> AccessInfo:
-        """What the token says."""
-        return self.cloud.session.auth.get_access(self.cloud.session)
+    def access(self) -> AccessInfoV3:
+        """What a new token says."""
+        from keystoneauth1.access import AccessInfoV3
+        from keystoneauth1.identity.base import BaseIdentityPlugin
+
+        plugin = self.cloud.session.auth
+        access = plugin.get_access(self.cloud.session) if isinstance(plugin, BaseIdentityPlugin) else None
+        if not isinstance(access, AccessInfoV3):
+            raise LabError("the cloud is not logged in to with Identity v3", remedy="set auth_type in clouds.yaml")
+        return access
 
     @cached_property
     def token_skew(self) -> timedelta:
         """How far this machine's clock is ahead of the one that dates a new token, request included."""
         self.cloud.session.invalidate()
-        return datetime.now(UTC) - self.cloud.session.auth.get_access(self.cloud.session).issued
+        del self.access
+        return datetime.now(UTC) - (self.access.issued or datetime.now(UTC))
 
     @cached_property
     def flavors(self) -> dict[str, Flavor]:
@@ -271,30 +279,35 @@ def _credential(examination: Examination) -> Iterator[Finding]:
 
 @check("restriction", "credential")
 def _restriction(examination: Examination) -> Iterator[Finding]:
+    from openstack.exceptions import raise_from_response
+
     access, settings = examination.access, examination.settings
     identity = access.application_credential_id
     if not identity:
         yield ok("not an application credential, so not restricted")
         return
-    credential = examination.cloud.identity.get_application_credential(access.user_id, identity)
+    response = examination.cloud.identity.get(f"/users/{access.user_id}/application_credentials/{identity}")
+    raise_from_response(response)
+    credential = response.json()["application_credential"]
+    name, expires_at = credential["name"], credential["expires_at"]
     again = "make one: openstack application credential create --unrestricted NAME"
-    if not credential.unrestricted and settings.lease:
-        yield fail(f"application credential '{credential.name}' is restricted: leases cannot be made with it", again)
-    elif not credential.unrestricted:
-        yield warn(f"application credential '{credential.name}' is restricted: it could not make leases", again)
+    if not credential["unrestricted"] and settings.lease:
+        yield fail(f"application credential '{name}' is restricted: leases cannot be made with it", again)
+    elif not credential["unrestricted"]:
+        yield warn(f"application credential '{name}' is restricted: it could not make leases", again)
     else:
-        yield ok(f"application credential '{credential.name}' is unrestricted")
-    if credential.expires_at:
-        expiry = datetime.fromisoformat(credential.expires_at).replace(tzinfo=UTC)
+        yield ok(f"application credential '{name}' is unrestricted")
+    if expires_at:
+        expiry = datetime.fromisoformat(expires_at).replace(tzinfo=UTC)
         period = settings.lease_period(datetime.now(UTC))
         until = period[1] if period else datetime.now(UTC) + timedelta(days=7)
         if expiry < until:
-            yield warn(f"application credential '{credential.name}' expires at {expiry:%Y-%m-%d %H:%M} UTC", again)
+            yield warn(f"application credential '{name}' expires at {expiry:%Y-%m-%d %H:%M} UTC", again)
 
 
 @check("roles", "credential")
 def _roles(examination: Examination) -> Iterator[Finding]:
-    have = {name.lower() for name in examination.access.role_names}
+    have = {name.lower() for name in examination.access.role_names or ()}
     # A role implies those below it, and then a token may list all of them, or the highest alone.
     missing = set() if "admin" in have else NEEDED_ROLES - have
     if missing:
@@ -422,7 +435,7 @@ def _floating_ips(examination: Examination) -> Iterator[Finding]:
     if not missing or not pool:
         yield ok(f"{needed} needed, {examination.own['floating IP']} there")
         return
-    network = examination.cloud.network.find_network(pool)
+    network = examination.cloud.network.find_network(pool, ignore_missing=False)
     unused = [ip for ip in examination.cloud.network.ips() if not ip.port_id and ip.floating_network_id == network.id]
     idle = f"; {len(unused)} of the project's are idle: {', '.join(ip.name for ip in unused)}" if unused else ""
     from cli.cloud import CloudError
@@ -502,7 +515,7 @@ def _compute_quota(examination: Examination) -> Iterator[Finding]:
 @check("network quota", "credential")
 def _network_quota(examination: Examination) -> Iterator[Finding]:
     settings, own = examination.settings, examination.own
-    quota = examination.cloud.network.get_quota(examination.access.project_id, details=True)
+    quota = examination.cloud.network.get_quota(str(examination.access.project_id), details=True)
     new = 0 if settings.network.existing else 1
     ranges = len(settings.access.ssh_from) + len(settings.access.api_from)
     rules = FIXED_RULES + ranges + len(settings.access.web_from) * len(settings.access.web_ports)

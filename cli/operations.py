@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from engine.operations import UpdateOptions, UpdateResult
+    from engine.deployment import UpdateOptions
+    from engine.operations import UpdateResult
 
 Kind = Literal["preview", "update", "refresh", "destroy"]
 Event = dict[str, Any]
@@ -70,7 +71,7 @@ class Operation:
         Raises:
             LabError: flags that cannot be used together.
         """
-        from engine.operations import UpdateOptions
+        from engine.deployment import UpdateOptions
 
         given = {name: tuple(value or ()) if name in LISTS else value for name, value in given.items()}
         both = given.pop("target_replace", ())
@@ -125,9 +126,11 @@ def embedded_runner(session: Session, stack: str, operation: Operation) -> Runne
     from engine.operations import Cancellation, UpdateRequest, run_update
     from engine.project import config_for_history
 
+    # As in the CLI, a stack can be destroyed and refreshed though its configuration is not valid any more.
+    runs_program = operation.kind in {"preview", "update"}
     config = session.config(stack)
     manager = session.secrets(stack, config)
-    values, secret_keys = config.decrypt_all(manager)
+    values, secret_keys = config.decrypt_all(manager, validate=runs_program)
     record = config_for_history(values, secret_keys, manager)
 
     def run(*, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:

@@ -167,7 +167,9 @@ def stack_outputs(session: Session, stack: str, *, show_secrets: bool) -> dict[s
     from engine.values import redact, reveal
 
     deployment = session.backend.load(session.project.name, stack).get("deployment") or {}
-    root = next((r for r in deployment.get("resources") or [] if r["type"] == "pulumi:pulumi:Stack"), {})
+    root: dict[str, Any] = next(
+        (r for r in deployment.get("resources") or [] if r["type"] == "pulumi:pulumi:Stack"), {}
+    )
     outputs: dict[str, Any] = root.get("outputs", {})
     if not show_secrets:
         return {key: redact(value) for key, value in outputs.items()}

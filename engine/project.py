@@ -301,15 +301,17 @@ class StackConfig:
             return _need(crypter).decrypt(value.value)
         return re.sub(r'\{"secure":"([^"]*)"\}', lambda match: to_json(_need(crypter).decrypt(match[1])), value.value)
 
-    def decrypt_all(self, crypter: SecretsManager | None) -> tuple[dict[str, str], list[str]]:
+    def decrypt_all(
+        self, crypter: SecretsManager | None, *, validate: bool = True
+    ) -> tuple[dict[str, str], list[str]]:
         """What the program is given: full keys with text or JSON, and the keys that hold secrets.
 
-        Defaults of the project's ``config`` schema are applied and types are checked. ``crypter`` may be None when
-        there are no secrets. Raises ConfigError with every fault at once, PassphraseError when a secret has no key.
+        Defaults of the project's ``config`` schema are applied and, with ``validate``, types are checked. ``crypter``
+        may be None when there are no secrets. Raises ConfigError with every fault at once, PassphraseError when a secret has no key.
         """
         values = self._trees()
         faults = self._apply_schema(values, crypter)
-        if faults:
+        if faults and validate:
             raise ConfigError(faults)
         texts = {key: _text(_decrypt(value, crypter)) for key, value in values.items()}
         return texts, [key for key, value in values.items() if _holds_secret(value)]
