@@ -7,6 +7,7 @@ so that an edit leaves everything else as it was.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -129,7 +130,8 @@ class YamlFile:
                 temporary.chmod(self.path.stat().st_mode & 0o7777)
             temporary.replace(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise EngineError(
                 f"'{self.path}' cannot be written: {error.strerror}.",
                 remedy="The file is as it was; correct and repeat.",
@@ -144,8 +146,11 @@ def tree(node: Node) -> Tree:
         return Secure(secret) if len(result) == 1 and isinstance(secret, str) else result
     if isinstance(node, SequenceNode):
         return [tree(item) for item in node.value]
-    # ruamel marks where a folded text was folded with the bell character.
-    return _scalar(_type(node), node.value.replace("\a", "") if node.style == ">" else node.value)
+    text: str = node.value
+    if isinstance(node, ScalarNode) and node.style == ">":
+        # ruamel marks where a folded text was folded with the bell character.
+        text = text.replace("\a", "")
+    return _scalar(_type(node), text)
 
 
 def entries(node: MappingNode) -> list[tuple[Node, Node]]:
@@ -245,17 +250,20 @@ def _container(node: Node | None, part: str | int, above: PropertyPath) -> Mappi
     return MappingNode(_TAG + "map", [], flow_style=False)
 
 
-def to_json(value: Tree) -> str:
+def to_json(value: Tree, *, nested: bool = False) -> str:
     """``value`` as Go's encoding/json writes it: keys sorted, no blanks, ``<``, ``>`` and ``&`` escaped."""
     match value:
         case Secure(ciphertext):
             return to_json({"secure": ciphertext})
         case dict():
-            return "{" + ",".join(f"{to_json(key)}:{to_json(value[key])}" for key in sorted(value)) + "}"
+            return "{" + ",".join(f"{to_json(key)}:{to_json(value[key], nested=True)}" for key in sorted(value)) + "}"
         case list():
-            return "[" + ",".join(map(to_json, value)) + "]"
+            return "[" + ",".join(to_json(item, nested=True) for item in value) + "]"
         case float():
             return _go_float(value)
+        case int() if nested and value >= 2**63:
+            # The CLI keeps objects as JSON, and reads from there only what fits 64 bits as a whole number.
+            return _go_float(float(value))
     text = json.dumps(value, ensure_ascii=False)
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 

@@ -1,0 +1,107 @@
+"""Both kinds of backend: a folder, and a bucket of a real object store on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+from engine.backend import open_backend
+from engine.backend.s3 import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.backend import Backend
+
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+_GRPC_OFFSET = 10_000  # SeaweedFS listens for gRPC this far above each port
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a SeaweedFS server, as host and port."""
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    names = ("master", "volume", "filer", "s3")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("weed"),
+                "server",
+                "-s3",
+                f"-dir={folder}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+                "-volume.max=20",
+                f"-filer.localSocket={folder}/filer.sock",
+                *(f"-{name}.port={port}" for name, port in ports.items()),
+            ],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+    try:
+        endpoint = f"127.0.0.1:{ports['s3']}"
+        os.environ.update(_CREDENTIALS)
+        _wait_until_writable(endpoint, process)
+        yield endpoint
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty backend."""
+    if request.param == "file":
+        return f"file://{tmp_path}"
+    endpoint = request.getfixturevalue("object_store")
+    return f"s3://state/{tmp_path.name}-{time.time_ns()}?endpoint={endpoint}&disableSSL=true&s3ForcePathStyle=true"
+
+
+@pytest.fixture
+def backend(url: str) -> Backend:
+    """A backend with the empty stack ``dev`` of the project ``sample``."""
+    backend = open_backend(url)
+    backend.create_stack("sample", "dev")
+    return backend
+
+
+def _free_ports(count: int) -> list[int]:
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 20_000, 55_000):
+        if len(found) == count:
+            break
+        if all(_is_free(each) for each in (port, port + _GRPC_OFFSET)):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _wait_until_writable(endpoint: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            url = f"s3://state?endpoint={endpoint}&disableSSL=true&s3ForcePathStyle=true"
+            client = connect(url)
+            client.create_bucket(Bucket="state")
+            client.put_object(Bucket="state", Key="ready", Body=b"yes")
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the object store did not start")
