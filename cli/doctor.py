@@ -39,8 +39,6 @@ DISK_FAIL, DISK_WARN = GIB // 4, 2 * GIB
 CLOCK_WARN, CLOCK_FAIL = timedelta(seconds=30), timedelta(minutes=5)
 NEEDED_ROLES = {"member", "reader"}
 HARMLESS_VARIABLES = {"OS_CLIENT_CONFIG_FILE", "OS_CLOUD"}
-# Security groups of a stack and their rules beside those of the settings' ranges: nodes among themselves, egress.
-GROUPS, FIXED_RULES = 3, 12
 
 
 @dataclass(frozen=True)
@@ -496,7 +494,14 @@ def _compute_quota(examination: Examination) -> Iterator[Finding]:
     flavors = [examination.flavors[g.flavor] for _, g in examination.groups() for _ in range(g.count)]
     # What is deployed already is taken for the plan's first nodes.
     missing = flavors[deployed:]
-    groups = sum(1 for _ in examination.groups()) if examination.settings.nodes.anti_affinity != "none" else 0
+    settings = examination.settings
+    spread = [
+        name
+        for name, group in examination.groups()
+        if group.count > 1
+        and settings.nodes.anti_affinity != "none"
+        and group.flavor not in settings.cloud.bare_metal_flavors
+    ]
     yield from _judge(
         [
             Quota("instances", len(missing), limits.instances, limits.instances_used),
@@ -504,7 +509,7 @@ def _compute_quota(examination: Examination) -> Iterator[Finding]:
             Quota("MB of RAM", sum(f.ram for f in missing), limits.total_ram, limits.total_ram_used),
             Quota(
                 "server groups",
-                max(0, groups - examination.own["server group"]),
+                max(0, len(spread) - examination.own["server group"]),
                 limits.server_groups,
                 limits.server_groups_used or 0,
             ),
@@ -514,11 +519,13 @@ def _compute_quota(examination: Examination) -> Iterator[Finding]:
 
 @check("network quota", "credential")
 def _network_quota(examination: Examination) -> Iterator[Finding]:
+    from infra.network import ingress_rules
+
     settings, own = examination.settings, examination.own
     quota = examination.cloud.network.get_quota(str(examination.access.project_id), details=True)
     new = 0 if settings.network.existing else 1
-    ranges = len(settings.access.ssh_from) + len(settings.access.api_from)
-    rules = FIXED_RULES + ranges + len(settings.access.web_from) * len(settings.access.web_ports)
+    # Neutron gives every group an egress rule for IPv4 and one for IPv6.
+    groups = [len(rules) + 2 for rules in ingress_rules(settings.access)] if settings.network.port_security else []
     # A router's interface and a DHCP agent take a port each.
     needed = {
         "networks": max(0, new - own["network"]),
@@ -526,8 +533,8 @@ def _network_quota(examination: Examination) -> Iterator[Finding]:
         "routers": max(0, new * bool(settings.network.external_network) - own["router"]),
         "ports": max(0, settings.nodes.total + 2 * new - own["port"]),
         "floating_ips": max(0, _floating_ips_needed(settings) - own["floating IP"]),
-        "security_groups": max(0, GROUPS - own["security group"]),
-        "security_group_rules": 0 if own["security group"] else rules,
+        "security_groups": len(groups[own["security group"] :]),
+        "security_group_rules": sum(groups[own["security group"] :]),
     }
     details = {name: getattr(quota, name) for name in needed}
     yield from _judge(
