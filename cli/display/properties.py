@@ -10,8 +10,6 @@ from io import StringIO
 from typing import Any
 
 from rich.text import Text
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cli.display.ops import describe
 from cli.display.values import Asset, Bytes, Diff, Reference, Special, Value, diff_values, format_path, is_internal
@@ -359,6 +357,9 @@ def parse_document(text: str) -> tuple[str, Value] | None:
             return "json", parsed
     if "\n" not in stripped:
         return None
+    from ruamel.yaml import YAML  # takes as long to import as the rest of the display
+    from ruamel.yaml.error import YAMLError
+
     try:
         documents = list(YAML(typ="safe", pure=True).load_all(StringIO(stripped)))
     except (YAMLError, ValueError, TypeError, AttributeError):
