@@ -944,7 +944,9 @@ def _check_types(tree: dict[str, Any]) -> tuple[Settings, Faults, set[Location]]
             faults.setdefault(location, _explain(detail))
             _mend(tree, location[:1] if location in doubtful else location)
             doubtful.add(location)
-            if detail["type"] == "extra_forbidden" and (near := _near_key(location)):
+            # A misspelt key leaves the one that was meant unset: what follows from that is no fault of its own.
+            near = _near_key(location) if detail["type"] == "extra_forbidden" else None
+            if near and _value_at(tree, (*location[:-1], near)) is _MISSING:
                 doubtful.add((*location[:-1], near))
 
 
