@@ -1,4 +1,4 @@
-"""What all displays share: a lock, a console, and the promise never to disturb the deployment."""
+"""What all displays share: a lock, and an end that comes once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 STEP_EVENTS = ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent")
@@ -37,21 +37,17 @@ def is_internal(event: Mapping[str, Any]) -> bool:
 
 
 class Display(abc.ABC):
-    """Shows an update's engine events to people or programs. May be called from any thread.
-
-    When the output is gone (a closed pipe, a full disk) the display goes quiet and the update carries on.
-    """
+    """Shows an update's engine events to people or programs. May be called from any thread."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._closed = False
-        self._broken = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one engine event (`apitype.EngineEvent` as JSON)."""
         with self.lock:
-            if not (self._closed or self._broken or is_internal(event)):
-                self.guarded(lambda: self.handle(event))
+            if not self._closed and not is_internal(event):
+                self.handle(event)
 
     def close(self, result: Result | None = None) -> None:
         """Show what is left and give the terminal back. Later calls do nothing."""
@@ -59,14 +55,7 @@ class Display(abc.ABC):
             if self._closed:
                 return
             self._closed = True
-        self.guarded(lambda: self.end(result))
-
-    def guarded(self, show: Callable[[], None]) -> None:
-        """Call `show`; go quiet where it can't write."""
-        try:
-            show()
-        except OSError:
-            self._broken = True
+        self.end(result)
 
     def __enter__(self) -> Self:
         return self

@@ -149,7 +149,7 @@ class DiffDisplay(Display):
         self._options, self._console, self._errors = options, console, errors
         self._renderer = DiffRenderer(options)
         self._failed = 0
-        self.guarded(lambda: self._print(banner(options)))
+        self._print(banner(options))
 
     def handle(self, event: dict[str, Any]) -> None:
         """Print one event."""

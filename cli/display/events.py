@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cli.display.base import Display, Result
 from cli.display.model import Options, Step, is_listed
-from cli.display.text import plain
+from cli.display.text import Output, plain
 from cli.display.values import BLINDED, OUTPUT_SIGNATURE, SECRET_SIGNATURE, SIGNATURE, blind
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class JsonStream(Display):
 
     def __init__(self, out: TextIO, *, color: bool) -> None:
         super().__init__()
-        self._out, self._color = out, color
+        self._out, self._color = Output(out), color
 
     def handle(self, event: dict[str, Any]) -> None:
         """Write one event."""
@@ -46,7 +46,7 @@ class PreviewDigest(Display):
 
     def __init__(self, options: Options, out: TextIO) -> None:
         super().__init__()
-        self._options, self._out = options, out
+        self._options, self._out = options, Output(out)
         self._config: dict[str, str] = {}
         self._steps: dict[str, list[dict[str, Any]]] = {}
         self._refreshed: set[str] = set()

@@ -25,9 +25,9 @@ class PlainDisplay(ProgressDisplay):
     def __init__(self, model: Model, console: Console) -> None:
         super().__init__(model, console)
         self._printed_at = model.clock()
-        self.guarded(lambda: self.print(banner(model.options)))
+        self.print(banner(model.options))
         self._downloads: set[str] = set()
-        self._ticker = Ticker(1.0, lambda: self.guarded(self.beat))
+        self._ticker = Ticker(1.0, self.beat)
 
     def handle(self, event: dict[str, Any]) -> None:
         """Print what `event` changed."""

@@ -1,4 +1,4 @@
-"""Text for terminals: Pulumi's colour tags, control characters, durations, and consoles that never end the program."""
+"""Text for terminals: Pulumi's colour tags, control characters, durations, and output that never ends the program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -61,10 +61,30 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Go quiet: whoever read the output has left, yet the deployment must go on (Rich would exit here)."""
-        self.quiet = True
+class Output:
+    """`out`, silent from the first write that fails: a closed pipe or a full disk must not end a deployment."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._broken = out, False
+
+    def write(self, text: str) -> int:
+        """Write `text`, if that is still possible."""
+        self._attempt(lambda: self._out.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what is buffered, if that is still possible."""
+        self._attempt(self._out.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if not self._broken:
+            try:
+                action()
+            except OSError:
+                self._broken = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
 
 
 def is_terminal(out: TextIO) -> bool:
@@ -92,8 +112,8 @@ def open_console(out: TextIO, *, color: str, interactive: bool) -> Console:
     if isinstance(out, TextIOWrapper) and not out.encoding.lower().startswith("utf"):
         out.reconfigure(errors="replace")
     colored = uses_color(out, color)
-    return _Console(
-        file=out,
+    return Console(
+        file=cast("TextIO", Output(out)),
         force_terminal=interactive or colored,
         color_system="256" if colored else None,
         no_color=not colored,

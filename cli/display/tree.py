@@ -38,13 +38,13 @@ class TreeDisplay(ProgressDisplay):
 
     def __init__(self, model: Model, console: Console) -> None:
         super().__init__(model, console)
-        self.guarded(lambda: self.print(banner(model.options), Text()))
+        self.print(banner(model.options), Text())
         self.frames = 0
         self._drawn: tuple[int, int] | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
         atexit.register(self.close)
         self._live.start()
-        self._ticker = Ticker(1 / FRAMES_PER_SECOND, lambda: self.guarded(self.draw))
+        self._ticker = Ticker(1 / FRAMES_PER_SECOND, self.draw)
 
     def handle(self, event: dict[str, Any]) -> None:
         """Fold an event; the next frame shows it."""

@@ -94,3 +94,16 @@ def show(events: Iterable[Event], **flags: Any) -> tuple[str, str]:
         for event in events:
             display(event)
     return out.getvalue(), errors.getvalue()
+
+
+class Gone(io.StringIO):
+    """Output that fails once it holds `room` characters, as a closed pipe or a full disk does."""
+
+    def __init__(self, error: OSError, room: int) -> None:
+        super().__init__()
+        self._error, self._room = error, room
+
+    def write(self, text: str) -> int:
+        if self.tell() >= self._room:
+            raise self._error
+        return super().write(text)

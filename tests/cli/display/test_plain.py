@@ -17,6 +17,7 @@ from tests.cli.display.stream import (
     STACK,
     UNKNOWN,
     Event,
+    Gone,
     begin,
     begin_stack,
     change,
@@ -187,19 +188,6 @@ def test_silence_is_broken_by_a_word_about_what_takes_so_long() -> None:
     assert "@ 2 resources in progress, the longest: openstack:compute:Instance slow (20s)\n" in out.getvalue()
 
 
-class _Gone(io.StringIO):
-    """Output that fails once it holds `room` characters, as a closed pipe or a full disk does."""
-
-    def __init__(self, error: OSError, room: int) -> None:
-        super().__init__()
-        self._error, self._room = error, room
-
-    def write(self, text: str) -> int:
-        if self.tell() >= self._room:
-            raise self._error
-        return super().write(text)
-
-
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("flags", [{}, {"diff": True}, {"json": True}, {"json": True, "dry_run": True}])
 @pytest.mark.parametrize("room", [0, 40])
@@ -207,7 +195,7 @@ def test_an_update_goes_on_when_its_output_is_gone(room: int, error: OSError, fl
     defaults: dict[str, Any] = {"json": False, "diff": False, "dry_run": False}
     display = make_display(
         "update", **(defaults | flags), interactive=None, color="never", show_sames=True, stack="dev", project="lab",
-        out=_Gone(error, room), errors=_Gone(error, room),
+        out=Gone(error, room), errors=Gone(error, room),
     )  # fmt: skip
     for event in [begin_stack(), begin("create", "node"), say("x"), end("create", "node"), *finish({"create": 1})]:
         display(event)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from cli.display.progress import HEARTBEAT_SECONDS, Stages
+from tests.cli.display.stream import Gone
 
 
 def test_stages_print_when_they_begin_wait_and_end_and_all_are_listed_at_last() -> None:
@@ -63,3 +64,14 @@ def test_on_a_terminal_a_stage_is_one_line_that_changes() -> None:
     assert "\x1b[?25l" in out.getvalue()
     assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
     assert "✓ Boot" in out.getvalue()
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_the_work_goes_on_when_its_report_cannot_be_written(interactive: bool) -> None:
+    done = []
+    with Stages("Preparing", out=Gone(OSError(28, "No space left on device"), 0), interactive=interactive) as stages:
+        with stages.stage("Boot", waiting_for="SSH") as stage:
+            stage.wait_for("DNS")
+            stages.draw()
+        done.append(True)
+    assert done
