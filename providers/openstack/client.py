@@ -174,7 +174,13 @@ class Service:
                 method,
                 path,
                 repeatable,
-                {"json": body, "data": data, "params": params, "headers": headers or {}, "microversion": microversion},
+                {
+                    "json": body,
+                    "data": data,
+                    "params": params,
+                    "headers": {"Accept": "application/json", **(headers or {})},  # Glance's errors are HTML otherwise
+                    "microversion": microversion,
+                },
             )
 
         retrying = tenacity.Retrying(

@@ -60,7 +60,7 @@ class ApplicationCredential(ResourceType[Cloud]):
             description="RFC 3339; never by default.",
             force_new=True,
             validate=_rfc3339,
-            same=lambda old, new: _instant(old) == _instant(new),
+            same=lambda old, new: bool(old and new) and _instant(old) == _instant(new),
         ),
         Field("projectId", output=True),
     )

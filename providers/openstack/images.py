@@ -186,7 +186,12 @@ class Image(ResourceType[Cloud]):
         Field("imageSourceUrl", description="URL of the data.", force_new=True, conflicts=("localFilePath",)),
         Field("imageSourceUsername", description="User at the URL, for a download here.", conflicts=("localFilePath",)),
         Field("imageSourcePassword", description="Password at the URL.", secret=True, conflicts=("localFilePath",)),
-        Field("imageCachePath", description="Folder that keeps what was downloaded here.", default=_cache),
+        Field(
+            "imageCachePath",
+            description="Folder that keeps what was downloaded here.",
+            default=_cache,
+            same=lambda _old, _new: True,
+        ),
         Field(
             "webDownload",
             BOOLEAN,
@@ -301,7 +306,12 @@ class Image(ResourceType[Cloud]):
 
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         service = client.in_region(olds.get("region")).image
-        image = service.get(f"/images/{id_}")
+
+        def settled() -> dict[str, Any] | None:
+            found: dict[str, Any] = service.get(f"/images/{id_}")
+            return None if found["status"] in {"saving", "uploading", "importing"} else found
+
+        image = operation.wait(f"image {id_} to be settled", settled)
         changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
         kinds = {field.name: field.kind for field in self.fields}
         patch = [

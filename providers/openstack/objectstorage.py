@@ -242,7 +242,7 @@ class ContainerObject(ResourceType[Cloud]):
             description="RFC 3339.",
             computed=True,
             validate=_is_time,
-            same=lambda old, new: _instant(old) == _instant(new),
+            same=lambda old, new: bool(old and new) and _instant(old) == _instant(new),
         ),
         Field("detectContentType", BOOLEAN, default=False),
         Field("etag", description="MD5 of the data; a change uploads it again.", computed=True),
