@@ -436,7 +436,8 @@ def import_inputs(fields: Iterable[Field], found: Properties) -> Properties:
     inputs: Properties = {DEFAULTS: []}
     for field in fields:
         value = plain(found.get(field.name))
-        if field.output or _empty(value) or value == field.default_value():
+        default = field.default_value()
+        if field.output or value is None or (_empty(value) if default is None else value == default):
             continue
         inputs[field.name] = (
             Secret(_import_value(field.kind, value)) if field.secret else _import_value(field.kind, value)

@@ -79,6 +79,7 @@ PROTOCOLS: Final = frozenset(
         "vrrp",
     ]
 )
+ICMP: Final = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
 
 
 def _cidr_fault(value: str) -> str | None:
@@ -280,7 +281,12 @@ class Subnet(RestType):
             if news.get("noGateway"):
                 body["gateway_ip"] = None
             elif not news.get("gatewayIp"):
-                body["gateway_ip"] = str(ipaddress.ip_network(olds["cidr"])[1])
+                # As Neutron does when it makes a subnet: the first address, and the pool begins behind it.
+                network = ipaddress.ip_network(olds["cidr"])
+                body["gateway_ip"] = str(network[1])
+                if not news.get("allocationPools"):
+                    last = -2 if network.version == 4 else -1
+                    body["allocation_pools"] = [{"start": str(network[2]), "end": str(network[last])}]
         return body
 
     def attributes(self, client: Cloud, found: Properties, state: Properties) -> Properties:
@@ -671,11 +677,11 @@ class PortSecGroupAssociate(ResourceType[Cloud]):
             return None
         present = answer["port"]["security_groups"]
         enforce = bool(state.get("enforce"))
-        mine = present if enforce else [group for group in state.get("securityGroupIds") or () if group in present]
+        mine = state.get("securityGroupIds", present)  # an import takes over all
         return {
             "portId": id_,
             "allSecurityGroupIds": present,
-            "securityGroupIds": mine,
+            "securityGroupIds": present if enforce else [group for group in mine if group in present],
             "enforce": enforce,
             "region": cloud.region,
         }
@@ -883,15 +889,15 @@ class SecGroupRule(RestType):
     )
 
     def check(self, inputs: Properties) -> Iterable[Fault]:
-        for name in ("portRangeMin", "portRangeMax"):
-            if inputs.get(name) is not None:
-                other = "portRangeMax" if name == "portRangeMin" else "portRangeMin"
-                missing = [needed for needed in ("protocol", other) if inputs.get(needed) is None]
-                if missing:
-                    yield Fault(name, f"needs {' and '.join(missing)}, too")
-        low, high, protocol = (inputs.get(name) for name in ("portRangeMin", "portRangeMax", "protocol"))
-        # For ICMP these are type and code, which have no order.
-        if isinstance(low, int) and isinstance(high, int) and low > high and protocol in ("tcp", "udp", "sctp", "dccp"):
+        protocol = inputs.get("protocol")
+        for name, other in (("portRangeMin", "portRangeMax"), ("portRangeMax", "portRangeMin")):
+            # For ICMP these are type and code, of which one may be left open, and which have no order.
+            needed = ["protocol"] if protocol in ICMP else ["protocol", other]
+            missing = [item for item in needed if inputs.get(item) is None]
+            if inputs.get(name) is not None and missing:
+                yield Fault(name, f"needs {' and '.join(missing)}, too")
+        low, high = inputs.get("portRangeMin"), inputs.get("portRangeMax")
+        if isinstance(low, int) and isinstance(high, int) and low > high and protocol not in ICMP:
             yield Fault("portRangeMin", f"is {low}, above portRangeMax {high}")
 
     def body(self, client: Cloud, inputs: Properties) -> Properties:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from google.protobuf import empty_pb2
@@ -15,6 +14,9 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc
 
 from providers.values import Properties, marshal, plain, unmarshal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = ROOT / "providers/bin/pulumi-resource-openstack"
@@ -36,7 +38,8 @@ class CallError(Exception):
         super().__init__(error.details())
         self.code: grpc.StatusCode = error.code()
         self.partial: provider_pb2.ErrorResourceInitFailed | None = None
-        for key, value in error.trailing_metadata() or ():
+        trailer: Any = error.trailing_metadata() or ()
+        for key, value in trailer:
             partial = provider_pb2.ErrorResourceInitFailed()
             if key == "grpc-status-details-bin" and status_pb2.Status.FromString(value).details[0].Unpack(partial):
                 self.partial = partial

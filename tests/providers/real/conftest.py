@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import openstack
 import pytest
 
-from tests.providers.plugin import Plugin, changed
+from providers.values import plain, unmarshal
+from tests.providers.plugin import Plugin, Resource, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openstack.connection import Connection
+    from pulumi.runtime.proto import provider_pb2
 
     from providers.values import Properties
-    from tests.providers.plugin import Resource
 
 
 class Maker:
@@ -43,12 +44,31 @@ class Maker:
         self._made.append(resource)
         return resource
 
+    def changed(self, before: Resource, after: Resource) -> Resource:
+        """Delete it as it is after an update."""
+        self._made[self._made.index(before)] = after
+        return after
+
+    def keep_partial(
+        self, token: str, name: str, inputs: Properties, partial: provider_pb2.ErrorResourceInitFailed
+    ) -> Resource:
+        """What a failed create left behind; deleted at the end as well."""
+        return self.keep(Resource(token, name, partial.id, inputs, unmarshal(partial.properties)))
+
+    def clean_last(self) -> None:
+        """Delete the latest, again (that is no error), and see that it is gone."""
+        resource = self._made.pop()
+        self.plugin.delete(resource)
+        found = self.plugin.read(resource)
+        # An association's id is of a thing that outlives it.
+        assert found is None or changed(self.plugin.diff(found, plain(resource.inputs))), (
+            f"{resource.id} is still there"
+        )
+        self.plugin.delete(resource)
+
     def clean(self) -> None:
         while self._made:
-            resource = self._made.pop()
-            self.plugin.delete(resource)
-            assert self.plugin.read(resource) is None, f"{resource.id} is still there"
-            self.plugin.delete(resource)  # it is no error that it is gone
+            self.clean_last()
 
 
 @pytest.fixture(scope="session")
