@@ -122,12 +122,8 @@ class PropertyPrinter:
                 self._asset(value, at)
             case Reference():
                 self.write("{\n", at.op)
-                inner = at.deeper()
                 for key, item in (("URN", value.urn), ("ID", value.id), ("PackageVersion", value.version)):
-                    self._title(key, 3)(inner)
-                    self.write(quote(item) + "\n" if isinstance(item, str) else "", at.op)
-                    if not isinstance(item, str):
-                        self.value(item, inner)
+                    self.property(key, 3, item, at.deeper())
                 self.write(f"{end}}}", at.op)
             case _:
                 self._primitive(value, at)

@@ -16,7 +16,7 @@ from cli.display.rows import Cells, cells
 from cli.display.text import Ticker, clean, duration, plural, tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -155,6 +155,6 @@ def _clamp(line: Text, width: int) -> Text:
     return line
 
 
-def _download(payload: dict[str, Any] | Any) -> str:
+def _download(payload: Mapping[str, Any]) -> str:
     total, done = payload.get("total") or 0, payload.get("received") or 0
     return f"  {clean(payload.get('message', ''))}" + (f" {100 * done // total}%" if total else "")
