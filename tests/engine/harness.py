@@ -30,7 +30,7 @@ ENGINE = os.environ.get("LAB_TEST_ENGINE", "embedded")
 STACK = "dev"
 PROJECT = "conformance"
 PASSPHRASE = "correct horse battery staple"  # noqa: S105
-STEP_TIMEOUT_SECONDS = 120.0
+STEP_TIMEOUT_SECONDS = 300.0
 
 PREAMBLE = """\
 import pulumi
@@ -43,7 +43,7 @@ def name_of(urn: str) -> str:
     return urn.rsplit("::", 1)[-1]
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -281,7 +281,8 @@ def test_transforms(stack: Stack) -> None:
 
         async def on_stack(args):
             if args.name == "alone":
-                return ResourceTransformResult(args.props, ResourceOptions.merge(args.opts, ResourceOptions(protect=True)))
+                args.opts.protect = True
+                return ResourceTransformResult(args.props, args.opts)
 
         pulumi.runtime.register_resource_transform(on_stack)
         box = Box("box", ResourceOptions(transformations=[old_style], transforms=[new_style]))
@@ -334,8 +335,8 @@ def test_assets(stack: Stack) -> None:
     (stack.folder / "tree").mkdir()
     (stack.folder / "tree" / "leaf.txt").write_text("leaf")
     stack.program("""
-        Thing("a", text=StringAsset("hello"), file=FileAsset("note.txt"),
-              archive=AssetArchive({"x": StringAsset("x"), "note": FileAsset("note.txt")}), tree=FileArchive("tree"))
+        archive = AssetArchive({"x": StringAsset("x"), "note": FileAsset("note.txt")})
+        Thing("a", text=StringAsset("hello"), file=FileAsset("note.txt"), archive=archive, tree=FileArchive("tree"))
     """)
     stack.up()
     inputs = stack.call("create", "a")["inputs"]

@@ -17,8 +17,9 @@ PROGRAMS = {
         a = Thing("a", value=1, secret=Output.secret("hush"), text=StringAsset("hello"))
         box = Box("box")
         b = Thing("b", value=a.computed, ref=a,
-                  opts=ResourceOptions(parent=box, protect=True, custom_timeouts=CustomTimeouts(create="5m"), depends_on=[a],
-                                       ignore_changes=["other"], additional_secret_outputs=["computed"]))
+                  opts=ResourceOptions(parent=box, depends_on=[a], protect=True, ignore_changes=["other"],
+                                       custom_timeouts=CustomTimeouts(create="5m"),
+                                       additional_secret_outputs=["computed"]))
         north = Provider("north", region="north", token=Output.secret("hush"))
         Thing("n", opts=ResourceOptions(provider=north, deleted_with=a, delete_before_replace=True))
         export("b", b.computed)
@@ -26,9 +27,10 @@ PROGRAMS = {
     "values": """
         outer = Box("outer", type_="test:index:Outer")
         inner = Box("inner", ResourceOptions(parent=outer))
-        leaf = Thing("leaf", none=None, number=1.5, big=2**40, text="ünïcödé \\n <&>", truth=False, empty_list=[], empty={},
+        folder = AssetArchive({"two": StringAsset("2")})
+        leaf = Thing("leaf", none=None, number=1.5, big=2**40, text="ünïcödé <&>", truth=False, empty_list=[], empty={},
                      nested={"list": [1, [2, {"deep": Output.secret({"x": [1]})}]]},
-                     archive=AssetArchive({"one": StringAsset("1"), "folder": AssetArchive({"two": StringAsset("2")})}),
+                     archive=AssetArchive({"one": StringAsset("1"), "folder": folder}),
                      opts=ResourceOptions(parent=inner))
         inner.register_outputs({"leaf": leaf, "secret": Output.secret("hush")})
         outer.register_outputs({})
