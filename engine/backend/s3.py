@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -185,7 +186,7 @@ def connect(url: str) -> Any:
         response_checksum_validation=options.get("response_checksum_validation"),
     )
     try:
-        session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+        session = _session(options.get("profile"), options.get("region"))
         return session.client(
             "s3",
             region_name=session.region_name or "us-east-1",
@@ -197,6 +198,12 @@ def connect(url: str) -> Any:
         raise EngineError(
             f"The backend '{url}' cannot be opened: {error}", remedy="Correct the URL or the AWS profile."
         ) from error
+
+
+# boto3 reads megabytes of API descriptions for a session's first client, and none for the next.
+@functools.cache
+def _session(profile: str | None, region: str | None) -> Any:
+    return boto3.Session(profile_name=profile, region_name=region)
 
 
 def _is_true(text: str | None) -> bool:
