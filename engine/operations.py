@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -277,11 +278,9 @@ class _Run:
 
     def _cancel(self, requests: int, deployment: Deployment, host: PluginHost) -> None:
         deployment.cancelled = True
-        if requests == 1:
-            self._emitter.emit("cancelEvent", {})
-        elif requests == 2:
+        if requests == 2:
             self._cancel_task = asyncio.ensure_future(host.cancel())
-        elif self._hard_stop is not None:
+        elif requests > 2 and self._hard_stop is not None:
             self._hard_stop.set()
 
     def _log_plugin(self, package: str, line: str) -> None:
@@ -332,13 +331,15 @@ class _Run:
             "summaryEvent",
             {
                 "maybeCorrupt": False,
-                "durationSeconds": round(duration),
+                "durationSeconds": math.ceil(duration),
                 "resourceChanges": deployment.changes,
                 "PolicyPacks": {},
                 "isPreview": self._request.dry_run,
                 "result": outcome if outcome == "succeeded" else "failed",
             },
         )
+        if deployment.cancelled and not deployment.errored:
+            self._emitter.emit("cancelEvent", {})
         outputs = next((state.outputs for state in snapshot.resources if state.type == ROOT_STACK_TYPE), {})
         return UpdateResult(
             outcome=outcome,

@@ -22,6 +22,10 @@ Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others 
 ``secret_out``  returned as the secret output ``token``
 ``reject``      a reason for which Check refuses
 
+With ``TESTBED_CRASH=<n>:before`` or ``<n>:after`` the n-th call that changes the world ends the engine by ``kill -9``, just
+before or just after it takes effect; ``mutations`` counts these calls. With ``TESTBED_RECOVERS`` the provider says that it
+can find what an interrupted create has made, and a read without an ID does.
+
 Computed outputs: ``computed`` (``<id>:<value>``) and ``serial`` (number of writes); both unknown in a preview that
 changes them.
 """
@@ -31,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -52,10 +57,11 @@ if TYPE_CHECKING:
 Json: TypeAlias = Any
 World = Path(os.environ["TESTBED_WORLD"])
 VERSION = os.environ.get("TESTBED_VERSION", "0.1.0")
-HOLD_LIMIT_SECONDS = 60.0
+HOLD_LIMIT_SECONDS = 300.0
+MUTATIONS = {"create", "update", "delete"}
 
 
-def plain(value: Json) -> Json:
+def plain(value: Json) -> Json:  # noqa: PLR0911
     """The wire form of a property made readable, as ``{"$secret": x}``, ``"$unknown"``, ``{"$ref": urn}``."""
     if isinstance(value, list):
         return [plain(v) for v in value]
@@ -174,11 +180,26 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 self.hold(operation, name, context)
             if self.ordered("fail", name, operation):
                 context.abort(grpc.StatusCode.UNKNOWN, f"the testbed was told to fail the {operation} of {name}")
+            number = self.count_mutation() if operation in MUTATIONS and not details.get("preview") else 0
+            self.crash(f"{number}:before")
             yield
+            self.crash(f"{number}:after")
         except BaseException:
             self.note({"event": "end", "ok": False, **entry})
             raise
         self.note({"event": "end", "ok": True, **entry})
+
+    def count_mutation(self) -> int:
+        with self.log_lock, (World / "mutations").open("a+") as tally:
+            tally.write("x")
+            return tally.tell()
+
+    @staticmethod
+    def crash(point: str) -> None:
+        if os.environ.get("TESTBED_CRASH") == point:
+            os.kill(os.getppid(), signal.SIGKILL)
+            # The engine's death ends this process too: it must not answer in between.
+            time.sleep(HOLD_LIMIT_SECONDS)
 
     def note(self, entry: Json) -> None:
         line = json.dumps({"time": time.time(), **entry}) + "\n"
@@ -240,6 +261,8 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
         return pb.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True, accept_outputs=True)
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:  # noqa: ARG002, N802
+        if os.environ.get("TESTBED_RECOVERS"):
+            context.set_trailing_metadata((("recovers-interrupted-creates", "yes"),))
         return plugin_pb2.PluginInfo(version=VERSION)
 
     def GetSchema(self, request: pb.GetSchemaRequest, context: grpc.ServicerContext) -> pb.GetSchemaResponse:  # noqa: ARG002, N802
@@ -346,20 +369,30 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
             "inputs": plain(to_dict(request.inputs)),
         }
         with self.call("read", request.name, context, **details):
+            old_inputs = to_dict(request.inputs)
+            id_ = request.id or self.find_created(request.name, reveal(old_inputs))
             try:
-                record = json.loads(record_path(request.id).read_text())
+                record = json.loads(record_path(id_).read_text())
             except FileNotFoundError:
                 return pb.ReadResponse()
-            old_inputs = to_dict(request.inputs)
             inputs = record["inputs"]
             for key, value in old_inputs.items():
                 # What the engine knows to be secret stays so; what has not drifted keeps its form.
                 if reveal(value) == inputs.get(key):
                     inputs[key] = value
-            outputs = to_struct(self.outputs(request.id, inputs, record["serial"]))
+            outputs = to_struct(self.outputs(id_, inputs, record["serial"]))
             if self.ordered("fail", request.name, "read-partial"):
-                self.partial(context, request.id, request.name, outputs, to_struct(inputs))
-            return pb.ReadResponse(id=request.id, properties=outputs, inputs=to_struct(inputs))
+                self.partial(context, id_, request.name, outputs, to_struct(inputs))
+            return pb.ReadResponse(id=id_, properties=outputs, inputs=to_struct(inputs))
+
+    @staticmethod
+    def find_created(name: str, inputs: Mapping[str, Json]) -> str:
+        """The ID of what a create with these inputs has made: physical names are never used twice."""
+        for path in (World / "resources").glob("*.json"):
+            record = json.loads(path.read_text())
+            if record["name"] == name and record["inputs"].get("name") == inputs.get("name"):
+                return str(record["id"])
+        return ""
 
     def Update(self, request: pb.UpdateRequest, context: grpc.ServicerContext) -> pb.UpdateResponse:  # noqa: N802
         news = to_dict(request.news)
