@@ -1,7 +1,7 @@
 """Options and markers for all tests, and the conformance table.
 
-A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table: ``feature``
-is the option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
+A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
+option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
 the embedded engine differs. Write it with ``pytest tests/engine --conformance-table docs/reference/conformance.md``.
 """
 

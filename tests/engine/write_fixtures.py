@@ -1,6 +1,7 @@
 """Writes fixtures/*.json with the Pulumi CLI: `LAB_TEST_ENGINE=pulumi python -m tests.engine.write_fixtures`.
 
-Each holds a program, the deployment that `pulumi stack export` gave after `pulumi up`, and what then existed.
+Each holds a program, the deployment that `pulumi stack export` gave after `pulumi up`, and what then existed. Source
+positions, which name paths of the machine, are left out.
 """
 
 from __future__ import annotations
@@ -49,10 +50,14 @@ def main() -> None:
             stack.program(program)
             stack.init()
             stack.up()
+            exported = stack.export()
+            for resource in exported["deployment"]["resources"]:
+                for key in ("sourcePosition", "stackTrace"):
+                    resource.pop(key, None)
             fixture = {
                 "program": textwrap.dedent(program),
                 "world": list(stack.existing().values()),
-                "deployment": stack.export(),
+                "deployment": exported,
             }
             path = Path(__file__).parent / "fixtures" / f"{name}.json"
             path.write_text(json.dumps(fixture, indent=1, sort_keys=True) + "\n")
