@@ -432,12 +432,17 @@ def adopt_inputs(fields: Iterable[Field], given: Properties, found: Properties) 
 
 
 def import_inputs(fields: Iterable[Field], found: Properties) -> Properties:
-    """The inputs that would make what an import found: all that is neither empty nor the default."""
+    """The inputs that would make what an import found: all that is neither empty nor the default.
+
+    Of two that exclude each other the one declared first is kept.
+    """
     inputs: Properties = {DEFAULTS: []}
     for field in fields:
         value = plain(found.get(field.name))
         default = field.default_value()
         if field.output or value is None or (_empty(value) if default is None else value == default):
+            continue
+        if any(other in inputs for other in field.conflicts):
             continue
         inputs[field.name] = (
             Secret(_import_value(field.kind, value)) if field.secret else _import_value(field.kind, value)

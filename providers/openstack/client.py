@@ -384,6 +384,10 @@ def _region_config(config: Properties) -> Any:
     options = {option: value for key, (option, names) in _OPTIONS.items() if (value := _setting(config, key, names))}
     if str(options.pop("insecure", "")).lower() in {"true", "1", "yes", "t"}:
         options["verify"] = False
+    domain = auth.pop("default_domain_id", None) or "default"
+    for owner, named in (("project", "project_name"), ("user", "username")):
+        if named in auth and not cloud and not {f"{owner}_domain_id", f"{owner}_domain_name"} & auth.keys():
+            auth[f"{owner}_domain_id"] = domain
     if config.get("systemScope"):
         auth["system_scope"] = "all"
     if any(key.startswith("application_credential") for key in auth):

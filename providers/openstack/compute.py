@@ -53,6 +53,7 @@ POWER_STATES: Final = ("active", "shutoff", "shelved_offloaded", "paused")
 
 class Keypair(ResourceType[Cloud]):
     token = "openstack:compute/keypair:Keypair"
+    import_id = "<name>"
     description = "An SSH key pair. Without publicKey the cloud makes one, and the private key is an output."
     fields = (
         REGION,
@@ -757,6 +758,7 @@ def _go_time(stamp: str) -> str:
 
 class VolumeAttach(ResourceType[Cloud]):
     token = "openstack:compute/volumeAttach:VolumeAttach"
+    import_id = "<instance id>/<volume id>"
     description = "A volume attached to an instance. Its id is <instance>/<attachment>."
     fields = (
         REGION,
@@ -796,7 +798,7 @@ class VolumeAttach(ResourceType[Cloud]):
         id_ = f"{server}/{operation.wait(f'volume {volume} to be attachable', attach)['id']}"
         operation.created(id_)
         if not (inputs.get("vendorOptions") or {}).get("ignoreVolumeConfirmation"):
-            operation.wait(f"volume {volume} to be attached", lambda: self._in_use(cloud, volume))
+            operation.wait(f"volume {volume} to be attached", lambda: self._in_use(cloud, volume, operation))
         return id_
 
     @staticmethod
@@ -805,9 +807,10 @@ class VolumeAttach(ResourceType[Cloud]):
         return next((item for item in found if item["volumeId"] == volume), None)
 
     @staticmethod
-    def _in_use(cloud: Cloud, id_: str) -> bool | None:
+    def _in_use(cloud: Cloud, id_: str, operation: Operation) -> bool | None:
         status = cloud.block_storage.get(f"/volumes/{id_}")["volume"]["status"]
-        # Back to available: Nova gave up, and the attachment is gone.
+        if status == "available":
+            operation.forget()  # Nova gave up, and took the attachment back
         if status in ("error", "available"):
             raise ProviderError(
                 f"volume {id_} could not be attached: it is {status}",
@@ -840,6 +843,7 @@ class VolumeAttach(ResourceType[Cloud]):
 
 class InterfaceAttach(ResourceType[Cloud]):
     token = "openstack:compute/interfaceAttach:InterfaceAttach"
+    import_id = "<instance id>/<port id>"
     description = "A port or network attached to an instance. Its id is <instance>/<port>."
     fields = (
         REGION,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.providers.plugin import Plugin
+from tests.providers.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,3 +24,30 @@ def offline() -> Iterator[Plugin]:
             tenantName="t",
         )
         yield plugin
+
+
+@pytest.fixture(scope="module")
+def recording() -> Iterator[tuple[Recorder, Plugin]]:
+    """A recorder, and a plugin whose cloud it is."""
+    recorder = Recorder()
+    with Plugin({"PATH": os.environ["PATH"]}) as plugin:
+        plugin.configure(
+            authUrl=f"{recorder.url}/identity/v3",
+            userName="u",
+            password="p",  # noqa: S106
+            tenantName="p",
+            region="r",
+        )
+        yield recorder, plugin
+    recorder.close()
+
+
+@pytest.fixture
+def recorder(recording: tuple[Recorder, Plugin]) -> Recorder:
+    recording[0].forget()
+    return recording[0]
+
+
+@pytest.fixture
+def recorded(recording: tuple[Recorder, Plugin]) -> Plugin:
+    return recording[1]

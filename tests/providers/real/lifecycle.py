@@ -45,7 +45,7 @@ def live(plugin: Plugin, make: Maker, life: Life, seen: Callable[[Resource], Non
 
     before = plugin.preview(life.token, life.inputs)
     checked = plugin.check(life.token, life.inputs)
-    assert {name for name, value in before.items() if value is UNKNOWN} == computed - set(checked)
+    assert {name for name, value in before.items() if plain(value) is UNKNOWN} == computed - set(checked)
 
     resource = make(life.token, life.inputs)
     assert resource.id

@@ -205,7 +205,7 @@ def test_volume_attach(plugin: Plugin, make: Maker, sdk: Connection, instance: R
         make,
         Life(
             VOLUME_ATTACH,
-            {"instanceId": instance.id, "volumeId": volume.id},
+            {"instanceId": instance.id, "volumeId": volume.id, "device": "/dev/vdb"},
             replace={"instanceId": "another", "volumeId": "another"},
         ),
         seen,
