@@ -199,13 +199,17 @@ class Operation:
 
 
 class ResourceType(ABC, Generic[C]):
-    """One type of resource. Its instances hold no state: a single one serves all resources of the type."""
+    """One type of resource. Its instances hold no state: a single one serves all resources of the type.
+
+    import_id: the form of the id that an import takes.
+    """
 
     token: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
     description: ClassVar[str] = ""
     timeouts: ClassVar[Timeouts] = Timeouts()
     delete_before_replace: ClassVar[bool] = False
+    import_id: ClassVar[str] = "<id>"
 
     @abstractmethod
     def create(self, client: C, inputs: Properties, operation: Operation) -> str:

@@ -107,9 +107,10 @@ class _DnsType(ResourceType[Cloud]):
 
 
 class Zone(_DnsType):
-    """A zone. Imported as ``<zone id>`` or ``<zone id>:<project id>``."""
+    """A zone."""
 
     token = "openstack:dns/zone:Zone"
+    import_id = "<id> or <id>:<project id>"
     description = "A DNS zone."
     what = "zone"
     method = "PATCH"
@@ -118,7 +119,7 @@ class Zone(_DnsType):
     fields = (
         REGION,
         _PROJECT,
-        Field("name", description="Ends with a dot.", required=True, autoname=True, force_new=True),
+        Field("name", description="Ends with a dot.", computed=True, autoname=True, force_new=True),
         Field("email", description="Whom to write to about the zone."),
         Field("type", computed=True, force_new=True, choices=("PRIMARY", "SECONDARY")),
         Field("attributes", Map(STRING), "Hints for the choice of a pool.", force_new=True),
@@ -142,9 +143,10 @@ class Zone(_DnsType):
 
 
 class RecordSet(_DnsType):
-    """A record set; its id is ``<zone id>/<record set id>``. Imported by it, or as ``<project id>/<its id>``."""
+    """A record set; its id is ``<zone id>/<record set id>``."""
 
     token = "openstack:dns/recordSet:RecordSet"
+    import_id = "<zone id>/<id> or <project id>/<zone id>/<id>"
     description = "A DNS record set."
     what = "record set"
     method = "PUT"
@@ -154,7 +156,7 @@ class RecordSet(_DnsType):
         REGION,
         _PROJECT,
         Field("zoneId", required=True, force_new=True),
-        Field("name", description="Ends with a dot.", required=True, autoname=True, force_new=True),
+        Field("name", description="Ends with a dot.", computed=True, autoname=True, force_new=True),
         DESCRIPTION,
         Field("records", List(STRING, unordered=True), "The records' data.", required=True),
         _TTL,

@@ -47,7 +47,7 @@ class ApplicationCredential(ResourceType[Cloud]):
     description = "An application credential of the current user in the current project."
     fields = (
         REGION,
-        Field("name", required=True, autoname=True, force_new=True),
+        Field("name", computed=True, autoname=True, force_new=True),
         Field("description", description=DESCRIPTION.description, force_new=True),
         Field("unrestricted", BOOLEAN, "Let it make further credentials and trusts.", default=False, force_new=True),
         Field("secret", description="Made by the cloud unless given.", computed=True, secret=True, force_new=True),

@@ -163,7 +163,7 @@ class Image(ResourceType[Cloud]):
     timeouts = Timeouts(create=1800)
     fields = (
         REGION,
-        Field("name", required=True, autoname=True),
+        Field("name", computed=True, autoname=True),
         Field(
             "containerFormat",
             required=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from providers import schema
-from providers.framework import DeadlineError, Operation, ProviderError, ResourceType, Timeouts
+from providers.framework import NotYetError, Operation, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError, Service
 from providers.openstack.rest import DESCRIPTION, NAME, REGION, TENANT_ID, RestType, from_api, given, pair, to_api
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map, Object
@@ -25,10 +25,27 @@ T = TypeVar("T")
 _STRINGS: Final = List(STRING)
 _TAGS: Final = Field("tags", List(STRING, unordered=True))
 _ADMIN: Final = Field("adminStateUp", BOOLEAN, "Off: it exists, but does nothing.", default=True)
-_ALPN: Final = Field("alpnProtocols", List(STRING, unordered=True), computed=True)
+
+
+def _each_of(*known: str) -> Callable[[list[str]], str | None]:
+    def fault(values: list[str]) -> str | None:
+        wrong = next((value for value in values if value not in known), None)
+        return f"holds {wrong!r}, which is none of {', '.join(known)}" if wrong else None
+
+    return fault
+
+
 _TLS: Final = (
+    Field(
+        "alpnProtocols", List(STRING, unordered=True), computed=True, validate=_each_of("http/1.0", "http/1.1", "h2")
+    ),
     Field("tlsCiphers", description="OpenSSL's notation.", computed=True),
-    Field("tlsVersions", List(STRING, unordered=True), computed=True),
+    Field(
+        "tlsVersions",
+        List(STRING, unordered=True),
+        computed=True,
+        validate=_each_of("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    ),
 )
 
 
@@ -41,10 +58,8 @@ _PORT_NUMBER: Final = _between(1, 65535)
 
 def _patiently(service: Service, balancer: str, what: str, call: Callable[[], T | None], operation: Operation) -> T:
     """The result of ``call``, made when the load balancer is ACTIVE, and again while it is immutable."""
-    reason: CloudError | None = None
 
     def attempt() -> T | None:
-        nonlocal reason
         status = service.get(f"/lbaas/loadbalancers/{balancer}")["loadbalancer"]["provisioning_status"]
         if status == "ERROR":
             raise ProviderError(
@@ -56,17 +71,11 @@ def _patiently(service: Service, balancer: str, what: str, call: Callable[[], T 
         try:
             return call()
         except CloudError as error:
-            if error.status != 409 or "immutable" not in str(error):
-                raise
-            reason = error
-            return None
+            if error.status == 409 and "immutable" in str(error):
+                raise NotYetError(error) from error
+            raise
 
-    try:
-        return operation.wait(f"{what} (load balancer {balancer} is busy)", attempt)
-    except DeadlineError:
-        if reason:
-            raise reason from None
-        raise
+    return operation.wait(f"{what} (load balancer {balancer} is busy)", attempt)
 
 
 class _OctaviaType(RestType):
@@ -145,29 +154,22 @@ class _OctaviaType(RestType):
 
     def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
         service, path = self.api(client, state), f"{self.where(state)}/{id_}"
-        reason: CloudError | None = None
 
         def gone() -> bool | None:
-            nonlocal reason
             found = service.find(path)
-            if found is None or found[self.key].get("provisioning_status") == "DELETED":
+            status = found and found[self.key].get("provisioning_status")
+            if found is None or status == "DELETED":
                 return True
-            if found[self.key].get("provisioning_status") != "PENDING_DELETE":
+            if status != "PENDING_DELETE":
                 try:
                     service.delete(path)
                 except CloudError as error:
-                    if error.status != 409:
-                        raise
-                    reason = error
-                    operation.status(f"cannot delete {operation.name} yet: {error}")
+                    if error.status == 409:
+                        raise NotYetError(error) from error
+                    raise
             return None
 
-        try:
-            operation.wait(f"{self.key} {id_} to be gone", gone)
-        except DeadlineError:
-            if reason:
-                raise reason from None
-            raise
+        operation.wait(f"{self.key} {id_} to be gone", gone)
 
 
 class LoadBalancer(_OctaviaType):
@@ -268,7 +270,6 @@ class Listener(_OctaviaType):
         Field("hstsIncludeSubdomains", BOOLEAN),
         Field("hstsMaxAge", INTEGER, "Seconds."),
         Field("hstsPreload", BOOLEAN),
-        _ALPN,
         *_TLS,
         _TAGS,
     )
@@ -343,7 +344,6 @@ class Pool(_OctaviaType):
         Field("tlsContainerRef", description="URL of the client certificate in the key manager."),
         Field("caTlsContainerRef", description="URL of the authority for the members' certificates."),
         Field("crlContainerRef", description="URL of its revocation list."),
-        _ALPN,
         *_TLS,
         _TAGS,
     )
@@ -382,9 +382,10 @@ _MEMBER: Final = (
 
 
 class Member(_OctaviaType):
-    """A server behind a pool. Imported as ``<pool id>/<member id>``."""
+    """A server behind a pool."""
 
     token = "openstack:loadbalancer/member:Member"
+    import_id = "<pool id>/<id>"
     description = "A member of a pool."
     path = "/lbaas/pools/{poolId}/members"
     key = "member"
@@ -423,6 +424,7 @@ class Members(_OctaviaType):
     """All members of a pool at once; its id is the pool's."""
 
     token = "openstack:loadbalancer/members:Members"
+    import_id = "<pool id>"
     description = "All members of a pool."
     fields = (
         REGION,
@@ -491,9 +493,10 @@ class Members(_OctaviaType):
 
 
 class Monitor(_OctaviaType):
-    """How a pool tells whether its members are well. Imported as ``<monitor id>`` or ``<monitor id>/<pool id>``."""
+    """How a pool tells whether its members are well."""
 
     token = "openstack:loadbalancer/monitor:Monitor"
+    import_id = "<id> or <id>/<pool id>"
     description = "A health monitor of a pool."
     path = "/lbaas/healthmonitors"
     key = "healthmonitor"

@@ -394,6 +394,7 @@ class Router(RestType):
 
 class RouterInterface(ResourceType[Cloud]):
     token = "openstack:networking/routerInterface:RouterInterface"
+    import_id = "<port id>"
     description = "A router's port on a subnet. Its id is the port's."
     fields = (
         REGION,
@@ -648,6 +649,7 @@ class Port(RestType):
 
 class PortSecGroupAssociate(ResourceType[Cloud]):
     token = "openstack:networking/portSecGroupAssociate:PortSecGroupAssociate"
+    import_id = "<port id>"
     description = "Security groups of a port that something else made. Its id is the port's."
     fields = (
         REGION,
@@ -781,6 +783,7 @@ def _network_id(network: Service, name: str) -> str:
 
 class FloatingIpAssociate(ResourceType[Cloud]):
     token = "openstack:networking/floatingIpAssociate:FloatingIpAssociate"
+    import_id = "<floating IP id>"
     description = "A floating IP's mapping to a port. Its id is the floating IP's."
     fields = (
         REGION,

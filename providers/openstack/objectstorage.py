@@ -48,12 +48,13 @@ class Container(ResourceType[Cloud]):
     """
 
     token = "openstack:objectstorage/container:Container"
+    import_id = "<name>"
     description = "A container of objects."
     fields = (
         REGION,
         Field(
             "name",
-            required=True,
+            computed=True,
             autoname=True,
             force_new=True,
             validate=lambda name: "must not contain a slash" if "/" in name else None,
@@ -87,7 +88,9 @@ class Container(ResourceType[Cloud]):
     @staticmethod
     def _headers(olds: Properties, news: Properties) -> dict[str, str]:
         headers = {
-            header: news.get(name) or "" for name, header in _HEADERS.items() if news.get(name) != olds.get(name)
+            header: news.get(name) or ""
+            for name, header in _HEADERS.items()
+            if (news.get(name) or "") != (olds.get(name) or "")
         }
         before, after = olds.get("metadata") or {}, news.get("metadata") or {}
         for key in before.keys() | after.keys():
@@ -214,11 +217,12 @@ class ContainerObject(ResourceType[Cloud]):
     """An object; its id is ``<container>/<name>``."""
 
     token = "openstack:objectstorage/containerObject:ContainerObject"
+    import_id = "<container>/<name>"
     description = "An object of a container."
     fields = (
         REGION,
         Field("containerName", required=True, force_new=True),
-        Field("name", required=True, autoname=True, force_new=True),
+        Field("name", computed=True, autoname=True, force_new=True),
         Field("content", description="The data itself.", conflicts=("copyFrom", "objectManifest", "source")),
         Field("source", description="File with the data.", conflicts=("content", "copyFrom", "objectManifest")),
         Field(
