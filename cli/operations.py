@@ -10,17 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rich.prompt import Prompt
-
 from cli.errors import ExitCode, LabError
-from cli.session import ROOT, Session
+from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from engine.deployment import UpdateOptions
+    from engine.goal import UpdateOptions
     from engine.operations import UpdateResult
 
 Kind = Literal["preview", "update", "refresh", "destroy"]
@@ -71,7 +69,7 @@ class Operation:
         Raises:
             LabError: flags that cannot be used together.
         """
-        from engine.deployment import UpdateOptions
+        from engine.goal import UpdateOptions
 
         given = {name: tuple(value or ()) if name in LISTS else value for name, value in given.items()}
         both = given.pop("target_replace", ())
@@ -162,7 +160,7 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         EngineError: it was refused, declined, failed or cancelled; the exit codes are the CLI's.
     """
     operation = Operation.parse(session, kind, given)
-    assume_yes = operation.yes or operation.skip_preview or os.environ.get("PULUMI_SKIP_CONFIRMATIONS") == "true"
+    assume_yes = operation.yes or operation.skip_preview or confirmations_skipped()
     dry_only = kind == "preview" or operation.preview_only
     if not (session.interactive or assume_yes or dry_only):
         raise LabError(
@@ -264,7 +262,7 @@ def _confirm(session: Session, stack: str, operation: Operation, events: list[Ev
     if operation.kind == "refresh":
         question += "\nNo resources will be modified as part of this refresh; just your stack's state will be.\n"
     while True:
-        answer = Prompt.ask(question, choices=["yes", "no", "details"], default="no", console=session.out)
+        answer = choose(question, ["yes", "no", "details"], default="no")
         if answer == "yes":
             return
         if answer == "no":

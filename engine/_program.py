@@ -21,8 +21,8 @@ def main() -> int:
     settings = json.load(sys.stdin)
     sys.path[0] = settings["pwd"]
     try:
-        import pulumi
-        import pulumi.runtime
+        import pulumi  # noqa: PLC0415
+        import pulumi.runtime  # noqa: PLC0415
     except ImportError as error:
         print(f"the Pulumi SDK is not installed in {sys.prefix}: {error}", file=sys.stderr)
         return 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .diff import Diff
 from .errors import EngineError
-from .plugins import Diff, ReadResult
+from .plugins import ReadResult
 from .values import Properties, contains_secret, is_secret, reveal, secret
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class BuiltinProvider:
         name = str(reveal((inputs or {}).get("name") or id_))
         return ReadResult(name, {"name": name}, self._read(name))
 
-    async def invoke(
-        self, token: str, args: Properties, *, preview: bool
-    ) -> tuple[Properties, list[tuple[str, str]]]:
+    async def invoke(self, token: str, args: Properties, *, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
         """``readStackOutputs``, as an invoke."""
         del preview
         if token != READ_OUTPUTS:
@@ -95,6 +94,10 @@ class BuiltinProvider:
         outputs = self._outputs_of(name)
         return {
             "name": name,
-            "outputs": {key: secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()},
-            "secretOutputNames": sorted(key for key, value in outputs.items() if is_secret(value) or contains_secret(value)),
+            "outputs": {
+                key: secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()
+            },
+            "secretOutputNames": sorted(
+                key for key, value in outputs.items() if is_secret(value) or contains_secret(value)
+            ),
         }

@@ -15,7 +15,7 @@ from .values import contains, is_secret, redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .plugins import PropertyDiff
+    from .diff import PropertyDiff
     from .state import State
 
 Event = dict[str, Any]

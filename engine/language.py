@@ -26,7 +26,7 @@ class Program:
     def __init__(self, project: Project) -> None:
         if project.runtime_name != "python":
             raise EngineError(
-                f"this engine runs Python programs; {project.root / 'Pulumi.yaml'} says runtime {project.runtime_name!r}",
+                f"this engine runs Python programs; {project.file} says runtime {project.runtime_name!r}",
                 remedy="use the Pulumi CLI for other languages",
             )
         self.folder = project.main if project.main.is_dir() else project.main.parent

@@ -1,11 +1,11 @@
-"""The services the program speaks to: ``pulumirpc.ResourceMonitor``, ``pulumirpc.Engine``, and back to its callbacks."""
+"""The services the program speaks to, ``pulumirpc.ResourceMonitor`` and ``pulumirpc.Engine``, and its callbacks."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -21,8 +21,9 @@ from pulumi.runtime.proto import (
     resource_pb2_grpc,
 )
 
-from .deployment import Alias, CancelledUpdateError, Goal, Registered
+from .deployment import CancelledUpdateError
 from .errors import EngineError
+from .goal import Alias, Goal, Registered
 from .plugins import CHANNEL_OPTIONS
 from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of
 from .values import (
@@ -62,7 +63,7 @@ FEATURES = {
 }
 """What this engine can do of all that an SDK may ask for; the SDK refuses the rest by name."""
 
-_Context = grpc.aio.ServicerContext
+_Context = grpc.aio.ServicerContext[Any, Any]
 _Options = resource_pb2.TransformResourceOptions
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -78,10 +79,9 @@ _SEVERITIES = {
 class _Parent:
     """What children inherit and where the chain of transforms goes on."""
 
-    parent: str
-    custom: bool
-    protect: bool
-    retain_on_delete: bool
+    parent: str = ""
+    protect: bool = False
+    retain_on_delete: bool = False
     providers: dict[str, str] = field(default_factory=dict)
     transforms: list[callback_pb2.Callback] = field(default_factory=list)
 
@@ -101,7 +101,9 @@ class EngineService(engine_pb2_grpc.EngineServicer):
         if severity == "error":
             self.reported_error = True
         urn = request.urn or self.root_urn
-        self._emit.diagnostic(severity, request.message.rstrip("\n"), urn, stream=request.streamId, ephemeral=request.ephemeral)
+        self._emit.diagnostic(
+            severity, request.message.rstrip("\n"), urn, stream=request.streamId, ephemeral=request.ephemeral
+        )
         return empty_pb2.Empty()
 
     async def GetRootResource(  # noqa: N802
@@ -143,7 +145,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     async def close(self) -> None:
         """Close the connections to the program's callbacks."""
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*(channel.close(None) for channel in self._channels))
 
     async def GetDeploymentInfo(  # noqa: N802
         self, request: empty_pb2.Empty, context: _Context
@@ -182,79 +184,42 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         try:
             return await self._register(request)
         except CancelledUpdateError:
-            return await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except EngineError as error:
             self._deployment.errored = True
-            self._deployment.report(error, self._service.root_urn)
-            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._deployment.executor.report(error, self._service.root_urn)
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     async def _register(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         _refuse_unsupported(request)
-        parent = self._parents.get(request.parent)
-        protect = request.protect if request.HasField("protect") else parent is not None and parent.protect
-        retain = (
-            request.retainOnDelete
-            if request.HasField("retainOnDelete")
-            else parent is not None and parent.retain_on_delete
-        )
-        aliases = [alias_pb2.Alias(urn=urn) for urn in request.aliasURNs] + list(request.aliases)
-        options = _Options(
-            depends_on=request.dependencies,
-            protect=protect,
-            ignore_changes=request.ignoreChanges,
-            replace_on_changes=request.replaceOnChanges,
-            version=request.version,
-            aliases=aliases,
-            provider=self._resolve_provider(request),
-            plugin_download_url=request.pluginDownloadURL,
-            retain_on_delete=retain,
-            deleted_with=request.deletedWith,
-            additional_secret_outputs=request.additionalSecretOutputs,
-            providers=dict(request.providers),
-            replace_with=request.replace_with,
-        )
-        setattr(options, "import", request.importId)
-        if request.HasField("customTimeouts"):
-            options.custom_timeouts.CopyFrom(request.customTimeouts)
-        if request.deleteBeforeReplace or request.deleteBeforeReplaceDefined:
-            options.delete_before_replace = request.deleteBeforeReplace
-        if request.HasField("replacement_trigger"):
-            options.replacement_trigger.CopyFrom(request.replacement_trigger)
-
+        options = self._options(request)
         properties = hash_assets(from_wire(request.object), self._program_dir)
-        dependencies = set(request.dependencies)
-        property_dependencies = {key: set(value.urns) for key, value in request.propertyDependencies.items()}
-        if not property_dependencies:
-            property_dependencies = {key: set(dependencies) for key in properties}
+        by_property = {key: set(value.urns) for key, value in request.propertyDependencies.items()}
+        if not by_property:
+            by_property = {key: set(request.dependencies) for key in properties}
         transforms = [*request.transforms, *self._inherited_transforms(request.parent), *self._stack_transforms]
         if transforms:
-            properties = {
-                key: raise_outputs(value, property_dependencies.get(key, ())) for key, value in properties.items()
-            }
+            properties = {key: raise_outputs(value, by_property.get(key, ())) for key, value in properties.items()}
+            by_property = {}
             for callback in transforms:
                 properties, options = await self._transform(callback, request, properties, options)
-            dependencies = set(options.depends_on)
-            property_dependencies = {}
-
+        dependencies = set(options.depends_on)
         plain: Properties = {}
         for key, value in properties.items():
             found: set[str] = set()
             plain[key] = lower_outputs(value, found)
-            property_dependencies.setdefault(key, set()).update(found)
+            by_property.setdefault(key, set()).update(found)
             if transforms:
                 dependencies |= found
-        if not request.custom and not is_provider_type(request.type) and parent is not None and not parent.custom:
-            for package, reference in parent.providers.items():
-                if package not in options.providers:
-                    options.providers[package] = reference
 
         provider = ""
-        if request.custom and not is_provider_type(request.type):
+        if is_provider_type(request.type):
+            if options.version:
+                plain["version"] = options.version
+        elif request.custom:
             provider = options.provider or await self._deployment.default_provider(
                 package_of(request.type), options.version, options.plugin_download_url
             )
-        if is_provider_type(request.type) and options.version:
-            plain["version"] = options.version
         goal = Goal(
             type=request.type,
             name=request.name,
@@ -264,7 +229,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             protect=options.protect,
             dependencies=sorted(dependencies),
             provider=provider,
-            property_dependencies={key: sorted(urns) for key, urns in property_dependencies.items()},
+            property_dependencies={key: sorted(urns) for key, urns in by_property.items()},
             delete_before_replace=options.delete_before_replace if options.HasField("delete_before_replace") else None,
             ignore_changes=list(options.ignore_changes),
             additional_secret_outputs=list(options.additional_secret_outputs),
@@ -283,15 +248,47 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         registered = await self._deployment.register(goal)
         self._parents[registered.state.urn] = _Parent(
             request.parent,
-            request.custom,
             options.protect,
             options.retain_on_delete,
-            dict(options.providers),
+            self._component_providers(request, options),
             list(request.transforms) if not request.custom else [],
         )
         if request.type == ROOT_STACK_TYPE:
             self._service.root_urn = registered.state.urn
         return self._answer(request, registered)
+
+    def _options(self, request: resource_pb2.RegisterResourceRequest) -> _Options:
+        """The options of a registration, with what it inherits from its parent."""
+        parent = self._parents.get(request.parent, _Parent())
+        options = _Options(
+            depends_on=request.dependencies,
+            protect=request.protect if request.HasField("protect") else parent.protect,
+            ignore_changes=request.ignoreChanges,
+            replace_on_changes=request.replaceOnChanges,
+            version=request.version,
+            aliases=[*(alias_pb2.Alias(urn=urn) for urn in request.aliasURNs), *request.aliases],
+            provider=self._resolve_provider(request),
+            plugin_download_url=request.pluginDownloadURL,
+            retain_on_delete=request.retainOnDelete if request.HasField("retainOnDelete") else parent.retain_on_delete,
+            deleted_with=request.deletedWith,
+            additional_secret_outputs=request.additionalSecretOutputs,
+            providers=dict(request.providers),
+            replace_with=request.replace_with,
+        )
+        setattr(options, "import", request.importId)
+        if request.HasField("customTimeouts"):
+            options.custom_timeouts.CopyFrom(request.customTimeouts)
+        if request.deleteBeforeReplace or request.deleteBeforeReplaceDefined:
+            options.delete_before_replace = request.deleteBeforeReplace
+        if request.HasField("replacement_trigger"):
+            options.replacement_trigger.CopyFrom(request.replacement_trigger)
+        return options
+
+    def _component_providers(self, request: resource_pb2.RegisterResourceRequest, options: _Options) -> dict[str, str]:
+        """What the children of a component find their providers in: its own map over that of its parent."""
+        if request.custom:
+            return {}
+        return {**self._parents.get(request.parent, _Parent()).providers, **options.providers}
 
     def _answer(
         self, request: resource_pb2.RegisterResourceRequest, registered: Registered
@@ -323,8 +320,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         """The provider that is named, or that the map has, or the parent component's; empty for the default one."""
         if named or package in providers:
             return named or providers[package]
-        component = self._parents.get(parent)
-        return component.providers.get(package, "") if component is not None else ""
+        return self._parents.get(parent, _Parent()).providers.get(package, "")
 
     async def RegisterResourceOutputs(  # noqa: N802
         self, request: resource_pb2.RegisterResourceOutputsRequest, context: _Context
@@ -337,7 +333,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         try:
             await self._deployment.register_outputs(request.urn, outputs)
         except EngineError as error:
-            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return empty_pb2.Empty()
 
     async def ReadResource(  # noqa: N802
@@ -361,11 +357,11 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             )
             read = await self._deployment.read(goal, request.id)
         except CancelledUpdateError:
-            return await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except EngineError as error:
             self._deployment.errored = True
-            self._deployment.report(error, self._service.root_urn)
-            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._deployment.executor.report(error, self._service.root_urn)
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         outputs = read.state.outputs if request.acceptSecrets else reveal_properties(read.state.outputs)
         if not request.acceptResources:
             outputs = transform_properties(outputs, without_references)
@@ -378,7 +374,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     async def ExistsResource(self, request: Any, context: _Context) -> Any:  # noqa: N802
         """Asking whether a resource exists is not there."""
-        return await self._refuse(context, f"asking whether a {request.type} exists")
+        await self._refuse(context, f"asking whether a {request.type} exists")
 
     # --- functions -----------------------------------------------------------------------------------------------
 
@@ -389,7 +385,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         try:
             return await self._invoke(request)
         except EngineError as error:
-            return await _abort(context, grpc.StatusCode.UNKNOWN, f"invocation of {request.tok} returned an error: {error}")
+            await _abort(context, grpc.StatusCode.UNKNOWN, f"invocation of {request.tok} returned an error: {error}")
 
     async def _invoke(self, request: resource_pb2.ResourceInvokeRequest) -> resource_pb2.ResourceInvokeResponse:
         if request.packageRef:
@@ -421,20 +417,21 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         result, failures = await provider.invoke(request.tok, args, preview=self._deployment.dry_run)
         if not request.acceptResources:
             result = transform_properties(result, without_references)
-        return resource_pb2.ResourceInvokeResponse(
-            **{"return": to_wire(result)},
-            failures=[provider_pb2.CheckFailure(property=name, reason=reason) for name, reason in failures],
+        response = resource_pb2.ResourceInvokeResponse(
+            failures=[provider_pb2.CheckFailure(property=name, reason=reason) for name, reason in failures]
         )
+        getattr(response, "return").CopyFrom(to_wire(result))
+        return response
 
     def _is_unresolved(self, urn: str) -> bool:
-        state = self._deployment.news.get(urn)
+        state = self._deployment.executor.news.get(urn)
         return state is not None and state.custom and not state.id
 
     async def Call(  # noqa: N802
         self, request: resource_pb2.ResourceCallRequest, context: _Context
     ) -> provider_pb2.CallResponse:
         """Methods of resources exist for remote components only, which this engine does not run."""
-        return await self._refuse(context, f"calling the method {request.tok}")
+        await self._refuse(context, f"calling the method {request.tok}")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 
@@ -458,25 +455,25 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         self, request: resource_pb2.RegisterResourceHookRequest, context: _Context
     ) -> empty_pb2.Empty:
         """Hooks are not there."""
-        return await self._refuse(context, f"the resource hook {request.name!r}")
+        await self._refuse(context, f"the resource hook {request.name!r}")
 
     async def RegisterErrorHook(  # noqa: N802
         self, request: resource_pb2.RegisterErrorHookRequest, context: _Context
     ) -> empty_pb2.Empty:
         """Hooks are not there."""
-        return await self._refuse(context, f"the error hook {request.name!r}")
+        await self._refuse(context, f"the error hook {request.name!r}")
 
     async def RegisterPackage(  # noqa: N802
         self, request: resource_pb2.RegisterPackageRequest, context: _Context
     ) -> resource_pb2.RegisterPackageResponse:
         """Parameterized packages are not there."""
-        return await self._refuse(context, f"the parameterized package {request.name!r}")
+        await self._refuse(context, f"the parameterized package {request.name!r}")
 
-    async def _refuse(self, context: _Context, what: str) -> Any:
+    async def _refuse(self, context: _Context, what: str) -> NoReturn:
         error = EngineError(f"{what} is not supported by this engine", remedy="use the Pulumi CLI for it")
         self._deployment.errored = True
-        self._deployment.report(error, self._service.root_urn)
-        return await _abort(context, grpc.StatusCode.UNIMPLEMENTED, str(error))
+        self._deployment.executor.report(error, self._service.root_urn)
+        await _abort(context, grpc.StatusCode.UNIMPLEMENTED, str(error))
 
     async def _transform(
         self,
@@ -516,8 +513,9 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return response_type.FromString(response.response)
 
 
-async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> Any:
+async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:
     await context.abort(code, message)
+    raise AssertionError
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:

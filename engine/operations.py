@@ -16,9 +16,10 @@ from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2_grpc
 
 from . import snapshot as snapshots
 from .builtin import BuiltinProvider
-from .deployment import Deployment, UpdateOptions
+from .deployment import Deployment
 from .errors import EngineError
 from .events import Emitter, mask
+from .goal import UpdateOptions
 from .language import EXIT_ERROR_SHOWN, Program
 from .monitor import EngineService, ResourceMonitor, package_config
 from .plugins import CHANNEL_OPTIONS, PluginHost
@@ -205,7 +206,7 @@ class _Run:
             result = self._finish(deployment, snapshot, update, records)
         return result
 
-    async def _work(
+    async def _work(  # noqa: PLR0917
         self,
         deployment: Deployment,
         program: Program,
@@ -238,7 +239,7 @@ class _Run:
                 await deployment.register_outputs(*monitor.stack_outputs)
         except EngineError as error:
             deployment.errored = True
-            deployment.report(error)
+            deployment.executor.report(error)
 
     async def _run_program(
         self,
@@ -314,25 +315,26 @@ class _Run:
         elif deployment.cancelled:
             outcome = "cancelled"
             self._emitter.diagnostic("error", f"{verb} canceled")
-        unexpected = {op: count for op, count in deployment.changes.items() if op not in {"same", "read"}}
+        unexpected = {op: count for op, count in deployment.executor.changes.items() if op not in {"same", "read"}}
         if self._request.options.expect_no_changes and outcome == "succeeded" and unexpected:
             outcome = "failed"
-            self._emitter.diagnostic("error", "no changes were expected but changes were " + (
-                "proposed" if self._request.dry_run else "made"
-            ))
+            self._emitter.diagnostic(
+                "error",
+                "no changes were expected but changes were " + ("proposed" if self._request.dry_run else "made"),
+            )
         duration = time.monotonic() - self._started
         if update is not None:
             update.finish(
                 snapshot.checkpoint(self._request.secrets, plugins),
                 result="succeeded" if outcome == "succeeded" else "failed",
-                changes=deployment.changes,
+                changes=deployment.executor.changes,
             )
         self._emitter.emit(
             "summaryEvent",
             {
                 "maybeCorrupt": False,
                 "durationSeconds": math.ceil(duration),
-                "resourceChanges": deployment.changes,
+                "resourceChanges": deployment.executor.changes,
                 "PolicyPacks": {},
                 "isPreview": self._request.dry_run,
                 "result": outcome if outcome == "succeeded" else "failed",
@@ -343,7 +345,7 @@ class _Run:
         outputs = next((state.outputs for state in snapshot.resources if state.type == ROOT_STACK_TYPE), {})
         return UpdateResult(
             outcome=outcome,
-            changes=deployment.changes,
+            changes=deployment.executor.changes,
             outputs={key: Secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()},
             duration_seconds=duration,
             errors=self._emitter.errors,

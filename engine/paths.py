@@ -67,9 +67,7 @@ def _reset(path: Path, old: Any, new: Any) -> bool:
         return _reset_all(rest, old, new)
     old_has, new_has = _has(old, head), _has(new, head)
     if not rest:
-        if old_has and isinstance(new, dict):
-            new[head] = old[head]
-        elif old_has and new_has:
+        if (old_has and isinstance(new, dict)) or (old_has and new_has):
             new[head] = old[head]
         elif new_has and isinstance(new, dict):
             del new[head]
@@ -94,12 +92,14 @@ def _reset_all(rest: Path, old: Any, new: Any) -> bool:
             new.clear()
             new.update(old)
             return True
-        return all([_reset((key, *rest), old, new) for key in {*old, *new}])
+        matched = [_reset((key, *rest), old, new) for key in {*old, *new}]
+        return all(matched)
     if isinstance(old, list) and isinstance(new, list):
         if not rest:
             new[:] = old
             return True
-        return len(old) == len(new) and all([_reset((index, *rest), old, new) for index in range(len(new))])
+        matched = [_reset((index, *rest), old, new) for index in range(min(len(old), len(new)))]
+        return len(old) == len(new) and all(matched)
     return False
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 from google.protobuf import empty_pb2
-from google.rpc import status_pb2
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import errors_pb2, provider_pb2, provider_pb2_grpc
 
+from .diff import Diff, PropertyDiff
 from .errors import EngineError
 from .processes import spawn, stop
 from .urn import name_of, type_of
@@ -33,7 +34,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf import struct_pb2
 
@@ -48,39 +49,6 @@ CANCEL_TIMEOUT_SECONDS = 5.0
 DYNAMIC_PACKAGE = "pulumi-python"
 RECOVERY_KEY = "recovers-interrupted-creates"
 """Metadata by which a provider says that ``Read`` without an ID finds what an unfinished create may have left."""
-
-
-@dataclass
-class PropertyDiff:
-    """One entry of a detailed diff."""
-
-    kind: str
-    """``add``, ``delete`` or ``update``, with ``-replace`` where the change replaces the resource."""
-    input_diff: bool = False
-
-    def replacing(self) -> PropertyDiff:
-        """The same change, as one that replaces the resource."""
-        return PropertyDiff(f"{self.kind.removesuffix('-replace')}-replace", self.input_diff)
-
-
-@dataclass
-class Diff:
-    """What a provider (or the engine) says of the difference between old and new inputs."""
-
-    changed: bool
-    known: bool = True
-    """False where the provider leaves the answer to a comparison of the inputs."""
-    replace_keys: list[str] = field(default_factory=list)
-    changed_keys: list[str] = field(default_factory=list)
-    detailed: dict[str, PropertyDiff] | None = None
-    delete_before_replace: bool = False
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the resource has to be replaced."""
-        return self.changed and bool(
-            self.replace_keys or any(entry.kind.endswith("-replace") for entry in (self.detailed or {}).values())
-        )
 
 
 class ProviderError(EngineError):
@@ -149,12 +117,14 @@ class Provider:
                     invoke_with_preview=True,
                 )
             )
-        call = self._stub.GetPluginInfo(empty_pb2.Empty())
+        call: Any = self._stub.GetPluginInfo(empty_pb2.Empty())
         with contextlib.suppress(grpc.aio.AioRpcError):
             self.version = (await call).version
             self.recovers = any(key == RECOVERY_KEY for key, _ in await call.trailing_metadata())
 
-    async def check_config(self, urn: str, olds: Properties, news: Properties) -> tuple[Properties, list[tuple[str, str]]]:
+    async def check_config(
+        self, urn: str, olds: Properties, news: Properties
+    ) -> tuple[Properties, list[tuple[str, str]]]:
         """Validate the provider's own configuration."""
         request = provider_pb2.CheckRequest(
             urn=urn, name=name_of(urn), type=type_of(urn), olds=to_wire(olds), news=to_wire(news)
@@ -356,11 +326,12 @@ class Provider:
     async def cancel(self) -> None:
         """Ask the provider to give up what it is doing."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._stub.Cancel(empty_pb2.Empty(), timeout=CANCEL_TIMEOUT_SECONDS)
+            call: Any = self._stub.Cancel(empty_pb2.Empty(), timeout=CANCEL_TIMEOUT_SECONDS)
+            await call
 
     async def close(self) -> None:
         """End the provider's process."""
-        await self._channel.close()
+        await self._channel.close(None)
         await stop(self._process)
 
     def _encode(self, properties: Mapping[str, Any]) -> struct_pb2.Struct:
@@ -375,7 +346,7 @@ class Provider:
         properties = from_wire(struct)
         return properties if self._accepts_secrets else propagate_secrets(properties, inputs)
 
-    async def _call(self, method: Callable[[Any], Awaitable[Any]], request: Any, inputs: Properties | None = None) -> Any:
+    async def _call(self, method: Any, request: Any, inputs: Properties | None = None) -> Any:
         try:
             return await method(request)
         except grpc.aio.AioRpcError as error:
@@ -418,7 +389,8 @@ class _UnimplementedError(EngineError):
 
 
 def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
-    for key, value in error.trailing_metadata() or ():
+    metadata: Any = error.trailing_metadata()
+    for key, value in metadata or ():
         if key == "grpc-status-details-bin":
             raw = value if isinstance(value, bytes) else value.encode()
             return list(status_pb2.Status.FromString(raw).details)
@@ -487,7 +459,7 @@ class PluginHost:
         return provider
 
     def find(self, package: str, version: str) -> Path:
-        """The executable of a provider: what Pulumi.yaml names, then Pulumi's plugin folder, ``PATH``, the folders given."""
+        """The executable of a provider: named by Pulumi.yaml, in Pulumi's plugin folder, on ``PATH``, or given."""
         name = f"pulumi-resource-{package}"
         if chosen := self._plugin_paths.get(package):
             return chosen / name if chosen.is_dir() else chosen
@@ -502,7 +474,7 @@ class PluginHost:
                 return folder / name
         wanted = f"{package} {version}".strip()
         raise EngineError(
-            f"no provider plugin for package {wanted!r}: {name} is neither in {home} nor on PATH nor part of this project",
+            f"no provider plugin for package {wanted!r}: {name} is neither in {home} nor on PATH",
             remedy=f"install it, for instance with `pulumi plugin install resource {wanted}`",
         )
 

@@ -301,9 +301,7 @@ class StackConfig:
             return _need(crypter).decrypt(value.value)
         return re.sub(r'\{"secure":"([^"]*)"\}', lambda match: to_json(_need(crypter).decrypt(match[1])), value.value)
 
-    def decrypt_all(
-        self, crypter: SecretsManager | None, *, validate: bool = True
-    ) -> tuple[dict[str, str], list[str]]:
+    def decrypt_all(self, crypter: SecretsManager | None, *, validate: bool = True) -> tuple[dict[str, str], list[str]]:
         """What the program is given: full keys with text or JSON, and the keys that hold secrets.
 
         Defaults of the project's ``config`` schema are applied and, with ``validate``, types are checked. ``crypter``

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from .builtin import PACKAGE as BUILTIN_PACKAGE
 from .builtin import BuiltinProvider
+from .diff import Diff
 from .errors import EngineError
-from .plugins import Diff, PluginHost, Provider
 from .urn import name_of, package_of, split_reference
 from .values import UNKNOWN, Properties, contains_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .plugins import PluginHost, Provider
     from .state import State
 
 INTERNAL = "__internal"
@@ -46,9 +47,7 @@ class ProviderRegistry:
             raise EngineError(f"unknown provider {reference!r}: it is not registered in this update")
         return provider
 
-    async def check(
-        self, urn: str, olds: Properties, news: Properties
-    ) -> tuple[Properties, list[tuple[str, str]]]:
+    async def check(self, urn: str, olds: Properties, news: Properties) -> tuple[Properties, list[tuple[str, str]]]:
         """Validate a provider's configuration by the provider's own ``CheckConfig``."""
         if package_of(_type(urn)) == BUILTIN_PACKAGE:
             return news, []

@@ -243,7 +243,7 @@ def replay(deployment: Json, entries: Sequence[Json]) -> Json:
                 done.update(entry.get("done", ()))
                 if "add" in entry:
                     add(*entry["add"])
-                records.update({reference: record for reference, record in entry.get("set", ())})
+                records.update(entry.get("set", ()))
             case "keep":
                 done.add(entry["done"])
                 add(entry["as"], entry.get("r") or records[entry["done"]])
@@ -253,7 +253,7 @@ def replay(deployment: Json, entries: Sequence[Json]) -> Json:
                 if "add" in entry:
                     add(*entry["add"])
             case "set":
-                records.update({reference: record for reference, record in entry["r"]})
+                records.update(entry["r"])
     order = [*added, *(f"b{index}" for index in range(len(base)))]
     resources = [records[reference] for reference in order if reference not in done]
     return make_deployment(

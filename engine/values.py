@@ -12,16 +12,16 @@ import io
 import tarfile
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import struct_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 SIG = "4dabf18193072939515e22adb298388d"
-SECRET_SIG = "1b47061264138c4ac30d75fd1eb44270"
+SECRET_SIG = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
 ASSET_SIG = "c44067f5952c0a294b673a41bacd8c17"
 ARCHIVE_SIG = "0def7320c3a5731c473e5ecbe6d01bc7"
 RESOURCE_SIG = "5cf8f73096256a8f31e491e813e4eb8e"
@@ -268,7 +268,8 @@ def hash_assets(value: Value, folder: Path) -> Value:
 
 def _asset_bytes(asset: Mapping[str, Value], folder: Path) -> bytes:
     if "path" in asset:
-        return (folder / asset["path"]).read_bytes()
+        path: Path = folder / asset["path"]
+        return path.read_bytes()
     # A remote asset is known by its address: fetching it here would make previews depend on the network.
     return str(asset.get("text") or asset.get("uri") or "").encode()
 

@@ -1,0 +1,359 @@
+"""Carrying steps out: tell the user, ask the provider, record the outcome, tell again."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from .diff import Diff, compare, inverted
+from .errors import EngineError
+from .events import Emitter, Step, mask
+from .paths import parse_path, reset
+from .plugins import DiffUnavailableError, PartialFailureError, ProviderError
+from .state import State, now
+from .urn import package_of
+from .values import UNKNOWN, Properties, is_secret, reveal_properties, secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .builtin import BuiltinProvider
+    from .plugins import Provider
+    from .registry import ProviderRegistry
+    from .snapshot import Snapshot
+
+
+class StepFailedError(Exception):
+    """A step failed and has been reported."""
+
+
+class Executor:
+    """Runs the steps of one operation, in the order its caller gives them."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Snapshot,
+        registry: ProviderRegistry,
+        emitter: Emitter,
+        dry_run: bool,
+        find_provider: Callable[[str], State | None],
+        known_secrets: Iterable[str],
+    ) -> None:
+        self.snapshot = snapshot
+        self.registry = registry
+        self.dry_run = dry_run
+        self.changes: dict[str, int] = {}
+        """How many resources each operation was done to."""
+        self.news: dict[str, State] = {}
+        """What has become of each resource in this operation."""
+        self.deletes: set[str] = set()
+        """Resources that this operation deletes, for those that are deleted with them."""
+        self._emit = emitter
+        self._find_provider = find_provider
+        self._secrets = set(known_secrets)
+        self._steps_run = 0
+
+    async def execute(self, step: Step) -> None:
+        """Run one step: tell, do, record, tell again. Raises :class:`StepFailedError` when it failed."""
+        self._emit.before(step, planning=self.dry_run)
+        self._steps_run += 1
+        try:
+            op = await self._apply(step)
+        except EngineError as error:
+            partial = isinstance(error, PartialFailureError)
+            self.report(error, step.urn)
+            self._emit.failed(step, status=1 if partial else 0, steps=self._steps_run)
+            raise StepFailedError from None
+        if step.new is not None and step.op != "replace" and not step.skipped_create:
+            self.news[step.urn] = step.new
+        if step.logical and not step.hidden and not _is_silent_read(step):
+            self.changes[op] = self.changes.get(op, 0) + 1
+        if step.state.custom or step.new is None:
+            self._emit.outputs(step, op, planning=self.dry_run)
+
+    async def _apply(self, step: Step) -> str:
+        match step.op:
+            case "same":
+                await self._apply_same(step)
+            case "create" | "create-replacement":
+                await self._apply_create(step)
+            case "update":
+                await self._apply_update(step)
+            case "delete" | "delete-replaced" | "discard" | "discard-replaced":
+                await self._apply_delete(step)
+            case "read" | "read-replacement":
+                await self._apply_read(step)
+            case "import" | "import-replacement":
+                await self._apply_import(step)
+            case "refresh":
+                return await self._apply_refresh(step)
+            case "remove-pending-replace":
+                await self.snapshot.end(done=[_required(step.old)])
+        return step.op
+
+    async def _apply_same(self, step: Step) -> None:
+        new = _required(step.new)
+        if step.old is None:
+            return
+        new.id, new.outputs = step.old.id, step.old.outputs
+        if new.is_provider and new.id:
+            await self.registry.serve(new.urn, new.id, step.old.inputs)
+        self.snapshot.keep(step.old, new)
+
+    async def _apply_create(self, step: Step) -> None:
+        old, new = step.old, _required(step.new)
+        key = None if self.dry_run else await self.snapshot.begin("creating", new)
+        failure: PartialFailureError | None = None
+        try:
+            if new.is_provider:
+                new.id, new.outputs = await self.registry.create(new.urn, new.inputs), dict(new.inputs)
+            elif new.custom:
+                provider = self.registry.get(new.provider)
+                new.id, new.outputs = (
+                    await provider.create(
+                        new.urn, new.inputs, new.custom_timeouts.get("create", 0), preview=self.dry_run
+                    )
+                    if provider.configured
+                    else ("", {})
+                )
+        except PartialFailureError as error:
+            failure = error
+            new.id, new.outputs, new.init_errors = error.id, error.outputs, error.reasons
+        except EngineError:
+            if key is not None:
+                await self.snapshot.end(key)
+            raise
+        new.created = new.modified = now()
+        mark_secrets(new)
+        done, changed = [], []
+        if old is not None and step.op == "create-replacement":
+            if step.pending_delete:
+                old.delete = True
+                changed.append(old)
+            elif old.pending_replacement:
+                done.append(old)
+        await self.snapshot.end(key, done=done, add=new, changed=changed)
+        if failure is not None:
+            self.news[new.urn] = new
+            raise failure
+
+    async def _apply_update(self, step: Step) -> None:
+        old, new = _required(step.old), _required(step.new)
+        new.id = old.id
+        key = None if self.dry_run else await self.snapshot.begin("updating", new)
+        failure: PartialFailureError | None = None
+        try:
+            if new.is_provider:
+                await self.registry.serve(new.urn, new.id, new.inputs)
+                new.outputs = dict(new.inputs)
+            elif new.custom:
+                provider = self.registry.get(new.provider)
+                new.outputs = (
+                    await provider.update(
+                        new.urn,
+                        new.id,
+                        old_inputs=old.inputs,
+                        old_outputs=old.outputs,
+                        news=new.inputs,
+                        timeout=new.custom_timeouts.get("update", 0),
+                        ignore_changes=new.ignore_changes,
+                        preview=self.dry_run,
+                    )
+                    if provider.configured
+                    else {}
+                )
+            else:
+                new.outputs = old.outputs
+        except PartialFailureError as error:
+            failure = error
+            new.outputs, new.init_errors = error.outputs, error.reasons
+        except EngineError:
+            if key is not None:
+                await self.snapshot.end(key)
+            raise
+        new.modified = now()
+        mark_secrets(new)
+        await self.snapshot.end(key, done=[old], add=new)
+        if failure is not None:
+            self.news[new.urn] = new
+            raise failure
+
+    async def _apply_delete(self, step: Step) -> None:
+        old = _required(step.old)
+        replacing = step.op == "delete-replaced"
+        if old.protect and not replacing:
+            raise EngineError(
+                f"resource {old.urn!r} cannot be deleted\nbecause it is protected. To unprotect the resource, remove "
+                "the `protect` flag from the resource in your Pulumi program and run `pulumi up`"
+            )
+        if self.dry_run:
+            if step.pending_replacement:
+                old.pending_replacement = True
+            return
+        key = await self.snapshot.begin("deleting", old)
+        kept = old.external or old.retain_on_delete or (old.deleted_with and old.deleted_with in self.deletes)
+        try:
+            if old.custom and not kept and not old.is_provider:
+                provider = await self.ensure_provider(old)
+                if provider is not None:
+                    timeout = old.custom_timeouts.get("delete", 0)
+                    await provider.delete(old.urn, old.id, old.inputs, old.outputs, timeout)
+        except EngineError:
+            await self.snapshot.end(key)
+            raise
+        if step.pending_replacement:
+            old.pending_replacement = True
+            await self.snapshot.end(key, changed=[old])
+        else:
+            await self.snapshot.end(key, done=[old])
+
+    async def _apply_read(self, step: Step) -> None:
+        old, new = step.old, _required(step.new)
+        key = None if self.dry_run else await self.snapshot.begin("reading", new)
+        try:
+            if new.id == UNKNOWN:
+                new.outputs = {}
+            else:
+                provider = self.registry.get(new.provider)
+                found = await provider.read(new.urn, new.id, new.inputs, new.inputs, new.custom_timeouts.get("read", 0))
+                if not found.id:
+                    raise ProviderError(f"resource '{new.id}' does not exist")
+                new.id, new.outputs, new.init_errors = found.id, found.outputs, found.init_errors
+        except EngineError:
+            if key is not None:
+                await self.snapshot.end(key)
+            raise
+        mark_secrets(new)
+        if old is not None:
+            new.created, new.modified = old.created, old.modified
+            if (old.inputs, old.outputs) != (new.inputs, new.outputs):
+                new.modified = now()
+        if step.op == "read-replacement" and old is not None:
+            old.delete = True
+            await self.snapshot.end(key, add=new, changed=[old])
+        else:
+            await self.snapshot.end(key, done=[old] if old is not None else [], add=new)
+
+    async def _apply_refresh(self, step: Step) -> str:
+        old = _required(step.old)
+        step.new = old
+        if not old.custom or old.is_provider or old.pending_replacement:
+            return "same"
+        provider = await self.ensure_provider(old)
+        if provider is None:
+            return "same"
+        found = await provider.read(old.urn, old.id, old.inputs, old.outputs, old.custom_timeouts.get("read", 0))
+        if not found.id:
+            step.new = None
+            await self.snapshot.end(done=[old])
+            return "delete"
+        if found.init_errors:
+            listed = "\n* ".join(found.init_errors)
+            self._emit.diagnostic("warning", f"Refreshed resource is in an unhealthy state:\n* {listed}", old.urn)
+        new = old.copy(id=found.id, outputs=found.outputs, init_errors=found.init_errors)
+        if found.inputs is not None:
+            new.inputs = found.inputs
+        mark_secrets(new)
+        if (new.inputs, new.outputs) != (old.inputs, old.outputs):
+            new.modified = now()
+        step.new = new
+        if old.external:
+            changed = new.outputs != old.outputs
+        else:
+            diff = await self.diff_inputs(provider, new, new.inputs, old.inputs, old.ignore_changes)
+            step.detailed, step.diffs, changed = inverted(diff.detailed), diff.changed_keys, diff.changed
+        await self.snapshot.end(done=[old], add=new)
+        return "update" if changed else "same"
+
+    async def _apply_import(self, step: Step) -> None:
+        """Adopt an existing resource by its ID; what is read becomes the resource's recorded state."""
+        old, new = step.old, _required(step.new)
+        key = None if self.dry_run else await self.snapshot.begin("importing", new)
+        try:
+            found = await self.registry.get(new.provider).read(new.urn, new.import_id, None, None)
+            if not found.id:
+                raise ProviderError(f"resource '{new.import_id}' does not exist")
+            if found.inputs is None:
+                raise ProviderError(f"the {package_of(new.type)} provider does not support importing resources")
+        except EngineError:
+            if key is not None:
+                await self.snapshot.end(key)
+            raise
+        new.id, new.inputs, new.outputs = found.id, found.inputs, found.outputs
+        new.created = new.modified = now()
+        mark_secrets(new)
+        if old is not None:
+            old.delete = True
+        await self.snapshot.end(key, add=new, changed=[old] if old is not None else [])
+
+    async def ensure_provider(self, state: State) -> Provider | BuiltinProvider | None:
+        if not state.provider:
+            return None
+        return await self.registry.ensure(state.provider, self._find_provider)
+
+    async def diff_inputs(
+        self,
+        provider: Provider | BuiltinProvider,
+        old: State,
+        old_inputs: Properties,
+        news: Properties,
+        ignore_changes: Sequence[str],
+    ) -> Diff:
+        if not provider.configured:
+            raise DiffUnavailableError(
+                "The provider for this resource has inputs that are not known during preview.\n"
+                "This preview may not correctly represent the changes that will be applied during an update."
+            )
+        diff = await provider.diff(
+            old.urn,
+            old.id,
+            old_inputs=old_inputs,
+            old_outputs=old.outputs,
+            news=news,
+            ignore_changes=ignore_changes,
+        )
+        if not diff.known:
+            compared = self.ignore_changes(old.urn, news, old_inputs, ignore_changes)
+            own = compare(reveal_properties(old_inputs), reveal_properties(compared))
+            diff.known, diff.changed = True, own.changed
+            diff.changed_keys, diff.detailed = own.changed_keys, diff.detailed or own.detailed
+        return diff
+
+    def ignore_changes(self, urn: str, news: Properties, olds: Properties, paths: Sequence[str]) -> Properties:
+        if not paths:
+            return news
+        result = copy.deepcopy(news)
+        unmatched = [text for text in paths if not reset(parse_path(text), olds, result)]
+        if unmatched:
+            listed = ", ".join(unmatched)
+            message = f"cannot ignore changes in added or removed elements of the path: {listed!r}"
+            self._emit.diagnostic("info", message, urn)
+        return result
+
+    def report(self, error: EngineError, urn: str = "") -> None:
+        """Tell the user of a failure."""
+        message = mask(str(error), self._secrets)
+        if error.remedy:
+            message += f"\n{error.remedy[0].upper()}{error.remedy[1:]}"
+        self._emit.diagnostic("error", message, urn)
+
+
+def _is_silent_read(step: Step) -> bool:
+    """A read that found what it had found before is no news."""
+    if step.op != "read" or step.old is None or step.new is None:
+        return False
+    return (step.old.inputs, step.old.outputs) == (step.new.inputs, step.new.outputs)
+
+
+def _required(state: State | None) -> State:
+    if state is None:
+        raise AssertionError
+    return state
+
+
+def mark_secrets(state: State) -> None:
+    """Secret inputs make secret outputs, and so does the program's own list."""
+    for key, value in state.outputs.items():
+        if not is_secret(value) and (key in state.additional_secret_outputs or is_secret(state.inputs.get(key))):
+            state.outputs[key] = secret(value)
