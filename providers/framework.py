@@ -178,14 +178,16 @@ class Operation:
         Raises DeadlineError, CancelledError, and whatever ``poll`` raises, except NotYetError: that goes on waiting,
         and at the deadline its reason is raised.
         """
-        delay, told, reason = first, time.monotonic(), None
+        delay, told = first, time.monotonic()
+        reason: ProviderError | None = None
         while True:
+            news = False
             try:
                 if (result := poll()) is not None:
                     return result
             except NotYetError as hold:
-                reason = hold.reason
-            if time.monotonic() - told > PROGRESS_SECONDS:
+                news, reason = reason is None, hold.reason
+            if news or time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 because = f": {reason}" if reason else ""
                 self.status(f"waiting for {what} ({told - self.started:.0f} s){because}")

@@ -48,7 +48,7 @@ def test_given_name(offline: Plugin) -> None:
 @pytest.mark.parametrize(
     ("mode", "name"), [(Naming.PROPOSE, "proposed"), (Naming.ENFORCE, "proposed")], ids=["propose", "enforce"]
 )
-def test_autonaming_settings(offline: Plugin, mode: Naming.Mode, name: str) -> None:
+def test_autonaming_settings(offline: Plugin, mode: Naming.Mode.ValueType, name: str) -> None:
     options = Naming(proposed_name=name, mode=mode)
     assert offline.check(NETWORK, {}, autonaming=options)["name"] == name
 

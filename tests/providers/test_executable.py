@@ -27,7 +27,7 @@ CLOUDS = """
 clouds:
   good: {auth: {auth_url: "http://127.0.0.1:9/v3", username: u, password: planted-in-yaml, project_name: p,
          user_domain_id: default, project_domain_id: default}, region_name: Here}
-  bad: {auth: {auth_url: "http://127.0.0.1:9/v3", username: u, password: p, project_name: p}}
+  bad: {auth_type: telepathy, auth: {auth_url: "http://127.0.0.1:9/v3", username: u, password: p, project_name: p}}
 """
 
 
