@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from providers.framework import Operation, ProviderError, ResourceType
+from providers import schema
+from providers.framework import CancelledError, DeadlineError, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError, Service
 from providers.openstack.rest import DESCRIPTION, NAME, REGION, RestType, given, to_api
-from providers.schema import BOOLEAN, INTEGER, STRING, Field, List, Map, Object
+from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Field, List, Map, Object
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from providers.framework import Function
     from providers.values import Properties
 
 # Microversions of the block storage API: extend a volume in use; make one of a backup.
 _ONLINE_RESIZE: Final = "3.42"
 _FROM_BACKUP: Final = "3.47"
+# cinder.api.api_utils.add_visible_admin_metadata
+_ADMIN_METADATA: Final = frozenset({"attached_mode", "readonly"})
 _SOURCES: Final = ("backupId", "imageId", "snapshotId", "sourceVolId")
 _MOVING: Final = frozenset(
     {
@@ -92,6 +97,14 @@ class Volume(RestType):
             output=True,
         ),
     )
+
+    def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
+        # What Cinder shows among the metadata of an attached volume is no difference.
+        wanted, present = news.get("metadata"), olds.get("metadata")
+        if isinstance(wanted, dict) and isinstance(present, dict):
+            own = {key: value for key, value in present.items() if key in wanted or key not in _ADMIN_METADATA}
+            olds = {**olds, "metadata": own}
+        return schema.diff(self.fields, olds, news)
 
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
         for hints in (inputs.get("schedulerHints") or ())[:1]:
@@ -175,10 +188,14 @@ class Volume(RestType):
     def wait_ready(self, service: Service, id_: str, operation: Operation) -> None:
         try:
             super().wait_ready(service, id_, operation)
-        except ProviderError as error:
-            if reason := _reason(service, id_):
-                raise ProviderError(f"{error}: {reason}", remedy=error.remedy) from error
+        except (DeadlineError, CancelledError, CloudError):
             raise
+        except ProviderError as error:
+            reason = _reason(service, id_)
+            raise ProviderError(
+                f"{error}: {reason}" if reason else str(error),
+                remedy=f"When its cause is gone, replace it: run the update with --replace '{operation.urn}'.",
+            ) from error
 
     def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
         service = self.api(client, state)

@@ -351,7 +351,7 @@ class Cloud:
                 except (ksa.ClientException, openstack.exceptions.SDKException) as failure:
                     raise CloudError(
                         f"cannot reach the {name} service: {_first_line(failure)}",
-                        remedy="Check identity URL, credential, the region, and that the cloud has this service.",
+                        remedy="Check identity URL, credential, region, and that the cloud has this service.",
                     ) from failure
             return self._services[name]
 
@@ -446,7 +446,7 @@ def _message(response: requests.Response) -> str:
             body = next(iter(body.values()))
         else:
             break
-    return str(body).strip() or str(response.reason)
+    return re.sub(r"\s*<br */?>", "", str(body)).strip() or str(response.reason)  # Glance ends its messages so
 
 
 def _json(response: requests.Response) -> Any:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-SERVICES = {"load-balancer": "/v2.0", "dns": "/v2", "object-store": "/v1/AUTH_p", "network": "/v2.0"}
+SERVICES = {"image": "/v2", "load-balancer": "/v2.0", "dns": "/v2", "object-store": "/v1/AUTH_p", "network": "/v2.0"}
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,16 @@ def test_create_update_grow(plugin: Plugin, make: Maker, sdk: Connection) -> Non
         plugin.update(grown, {**wanted, "size": 1})
 
 
+def test_what_an_attachment_adds_is_no_difference(plugin: Plugin, make: Maker) -> None:
+    inputs = {"size": 1, "metadata": {"stack": "one"}}
+    made = make(VOLUME, inputs)
+    made.outputs["metadata"] |= {"attached_mode": "rw", "readonly": "False"}
+    assert not changed(plugin.diff(made, inputs))
+    assert changed(plugin.diff(made, {**inputs, "metadata": {"readonly": "True"}})) == {
+        "metadata.stack", "metadata.readonly",
+    }  # fmt: skip
+
+
 def test_retype(plugin: Plugin, make: Maker, sdk: Connection) -> None:
     made = make(VOLUME, {"size": 1})
     other = next(kind.name for kind in sdk.block_storage.types() if kind.name != made.outputs["volumeType"])
@@ -93,7 +103,7 @@ def test_of_an_image_and_import(plugin: Plugin, make: Maker, tmp_path: Path) -> 
 
 def test_a_volume_that_fails_is_not_lost(plugin: Plugin, make: Maker, tmp_path: Path) -> None:
     inputs = {"size": 1, "imageId": image(make, tmp_path, b"this is no qcow2", "qcow2")}
-    with pytest.raises(CallError, match="is in status error") as caught:
+    with pytest.raises(CallError, match=r"is in status error.*\n.*--replace") as caught:
         plugin.create(VOLUME, inputs)
     partial = caught.value.partial
     assert partial

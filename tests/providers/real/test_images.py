@@ -199,8 +199,10 @@ def test_the_file_is_looked_for_before_the_cloud_is_called(plugin: Plugin, input
     assert sdk.image.find_image(name) is None
 
 
-def test_the_cloud_downloads(plugin: Plugin, make: Maker, inputs: Properties, web: Web) -> None:
-    """Glance refuses the port, so that this shows the request and its failure; see the reference page."""
+def test_a_download_that_the_cloud_refuses_is_not_lost(
+    plugin: Plugin, make: Maker, inputs: Properties, web: Web
+) -> None:
+    """Glance refuses an address of its own host: the image that has no data yet must not be lost."""
     given = {key: value for key, value in inputs.items() if key != "localFilePath"}
     given |= {"imageSourceUrl": web.url("disk"), "webDownload": True}
     with pytest.raises(CallError, match=r"POST image/images/.*/import answered 400: URI for web-download") as caught:
