@@ -137,11 +137,10 @@ class _Lease:
 
 def _leases(cloud: Connection, scope: Scope) -> Found:
     from cli.cloud import blazar, offers
-    from infra.naming import LEASE_PART
 
     if offers(cloud, "reservation"):
         for lease in blazar(cloud).get("/leases").json()["leases"]:
-            yield _Lease(lease["id"], lease["name"]), scope.owner(lease["name"], LEASE_PART)
+            yield _Lease(lease["id"], lease["name"]), scope.owner(lease["name"])
 
 
 def _delete_lease(cloud: Connection, identity: str) -> None:

@@ -6,7 +6,7 @@ Credentials come from clouds.yaml or OS_*, on the machine and at the time that t
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.exceptions import ConfigException, SDKException
 
-from infra.lease_terms import LeaseError, Reservation, end_of, parse_time
+from infra.lease_terms import LeaseError, end_of, minute, parse_time
 
 Props = Mapping[str, Any]
 """Inputs of a lease resource; numbers may be floats, as the engine hands them over."""
@@ -103,55 +103,38 @@ def remedy(status: int | None, said: str) -> str:
         401: "The credential is not accepted: `lab doctor` tells why.",
         403: "The credential lacks a role, or the site's rules forbid such a lease: ask for the roles `member` and "
         "`reader`, and check the lease's length.",
-        500: "Blazar answers 500 to restricted application credentials: make one with "
-        "`openstack application credential create --unrestricted`.",
+        500: "Blazar answers 500 where the credential may not create trusts: make the application credential with "
+        "`openstack application credential create --unrestricted`. A Keystone with the fixes of 2026 refuses trusts to "
+        "every application credential: log in with a password there.",
     }
     return known.get(status or 0, "`lab doctor` checks the credential, the roles and what can be reserved.")
 
 
-def reservation_bodies(kind: str, wanted: Sequence[Reservation], flavors: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The reservations as Blazar's API takes them. `flavors` maps flavor names to ids."""
+def reservation_body(props: Props, flavor_id: str | None) -> dict[str, Any]:
+    """The reservation as Blazar's API takes it."""
+    kind, amount = props["kind"], int(props["amount"])
     if kind == "flavor:instance":
-        return [
-            {"resource_type": kind, "flavor_id": flavors[one["key"]], "amount": int(one["amount"]), "affinity": None}
-            for one in wanted
-        ]
-    return [
-        {
-            "resource_type": kind,
-            "min": int(one["amount"]),
-            "max": int(one["amount"]),
-            "resource_properties": one["properties"],
-            "hypervisor_properties": "",
-        }
-        for one in wanted
-    ]
+        return {"resource_type": kind, "flavor_id": flavor_id, "amount": amount, "affinity": None}
+    properties = props.get("properties") or ""
+    return {
+        "resource_type": kind,
+        "min": amount,
+        "max": amount,
+        "resource_properties": properties,
+        "hypervisor_properties": "",
+    }
 
 
-def match_reservations(
-    kind: str, wanted: Sequence[Reservation], answered: Sequence[Mapping[str, Any]], flavors: Mapping[str, str]
-) -> dict[str, str] | None:
-    """Id of the reservation of each key; None where the answered lease is not the wanted one."""
-    left = sorted((one for one in answered if one["resource_type"] == kind), key=lambda one: str(one["id"]))
-    if len(left) != len(wanted):
-        return None
-    ids: dict[str, str] = {}
-    for one in wanted:
-        found = next((each for each in left if _serves(each, kind, one, flavors)), None)
-        if found is None:
-            return None
-        left.remove(found)
-        ids[one["key"]] = str(found["id"])
-    return ids
-
-
-def _serves(answered: Mapping[str, Any], kind: str, wanted: Reservation, flavors: Mapping[str, str]) -> bool:
-    properties = str(answered.get("resource_properties") or "")
-    if kind == "physical:host":
-        return properties == wanted["properties"] and int(answered["max"]) == int(wanted["amount"])
+def is_wanted(answered: Mapping[str, Any], props: Props, flavor_id: str | None) -> bool:
+    """Whether a reservation that Blazar has is the one that `props` describe."""
+    if answered["resource_type"] != props["kind"]:
+        return False
+    properties = answered.get("resource_properties") or ""
+    if props["kind"] == "physical:host":
+        return properties == (props.get("properties") or "") and int(answered["max"]) == int(props["amount"])
     # Blazar keeps a copy of the reserved flavor in the reservation's properties.
-    source = json.loads(properties).get("id") if properties.startswith("{") else None
-    return int(answered["amount"]) == int(wanted["amount"]) and source in {flavors[wanted["key"]], None}
+    source = json.loads(properties).get("id") if properties.startswith("{") else flavor_id
+    return int(answered["amount"]) == int(props["amount"]) and source == flavor_id
 
 
 def reserve(props: Props) -> tuple[str, dict[str, Any]]:
@@ -161,14 +144,13 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
     is taken over. A lease that does not become ACTIVE is deleted again. Raises LeaseError.
     """
     session = Session(props)
-    name, kind = props["name"], props["kind"]
-    with session.explained(f"reserve {name}"):
-        flavors = _flavor_ids(session.connection, kind, props["reservations"])
-        lease = _find_or_make(session, props, flavors)
-        ids = match_reservations(kind, props["reservations"], lease["reservations"], flavors)
-        if ids is None:
+    with session.explained(f"reserve {props['amount']:g} x {props.get('flavor') or 'host'}"):
+        flavor_id = _flavor_id(session.connection, props.get("flavor"))
+        lease = _find_or_make(session, props, flavor_id)
+        reservations = lease["reservations"]
+        if len(reservations) != 1 or not is_wanted(reservations[0], props, flavor_id):
             _fail(
-                f"A lease {name} ({lease['id']}) exists that reserves something else. If nobody needs it: "
+                f"A lease {props['name']} ({lease['id']}) exists that reserves something else. If nobody needs it: "
                 f"`openstack reservation lease delete {lease['id']}`, then `lab up`."
             )
         try:
@@ -176,7 +158,7 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
         except LeaseError:
             session.leases.delete(lease["id"])
             raise
-    return str(lease["id"]), {**props, **_outputs(lease), "reservation_ids": ids}
+    return str(lease["id"]), {**props, **_outputs(lease)}
 
 
 def await_start(lease_id: str, props: Props) -> dict[str, Any]:
@@ -186,35 +168,35 @@ def await_start(lease_id: str, props: Props) -> dict[str, Any]:
         return _outputs(_wait_active(session, lease_id, props))
 
 
-def describe(lease_id: str, props: Props) -> dict[str, Any] | None:
-    """Start, end and status of the lease; None if it is gone or over. Raises LeaseError."""
+def describe(lease_id: str, props: Props) -> tuple[dict[str, Any], str] | None:
+    """Outputs and end of the lease; None if it is gone or over. Raises LeaseError."""
     session = Session(props)
     with session.explained(f"read the lease {props['name']}"):
         lease = session.get(lease_id)
     if lease is None or lease["status"] in OVER:
         return None
-    return {**_outputs(lease), "end_date": _minute(lease["end_date"])}
+    return _outputs(lease), minute(parse_time(lease["end_date"]))
 
 
 def move_end(props: Props) -> str:
     """Extend or shorten the lease `lease_id` to the wanted end; the end it has then. Raises LeaseError."""
     wanted = end_of(props["start_date"], props.get("hours"), props.get("end"))
     session = Session(props)
-    with session.explained(f"move the end of the lease {props['name']} to {wanted:%Y-%m-%dT%H:%MZ}"):
+    with session.explained(f"move the end of the lease {props['name']} to {minute(wanted)}"):
         lease = session.leases.get(props["lease_id"])
         if parse_time(lease["end_date"]) != wanted:
             if lease["status"] in OVER:
                 _fail(
-                    f"The lease {props['name']} ended at {_minute(lease['end_date'])}Z and cannot be extended. "
+                    f"The lease {props['name']} is over and cannot be extended. "
                     "`lab refresh` forgets it and the nodes that went with it; `lab up` then makes new ones."
                 )
             if wanted <= datetime.now(UTC):
                 _fail(
-                    f"The lease {props['name']} started at {props['start_date']}Z, so it would end in the past "
-                    f"({wanted:%Y-%m-%dT%H:%MZ}). Give it more hours, or `lab destroy`."
+                    f"The lease {props['name']} started at {props['start_date']}, so it would end in the past "
+                    f"({minute(wanted)}). Give it more hours, or `lab destroy`."
                 )
             lease = session.leases.update(props["lease_id"], end_date=wanted.strftime(BLAZAR_TIME))
-    return _minute(lease["end_date"])
+    return minute(parse_time(lease["end_date"]))
 
 
 def release(lease_id: str, props: Props) -> None:
@@ -227,29 +209,28 @@ def release(lease_id: str, props: Props) -> None:
         _poll(lambda: session.get(lease_id) is None, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
 
 
-def _minute(text: str) -> str:
-    return parse_time(text).strftime("%Y-%m-%dT%H:%M:00")
-
-
 def _outputs(lease: Mapping[str, Any]) -> dict[str, Any]:
-    return {"start_date": _minute(lease["start_date"]), "status": lease["status"]}
+    return {
+        "reservation_id": lease["reservations"][0]["id"],
+        "start_date": minute(parse_time(lease["start_date"])),
+        "status": lease["status"],
+    }
 
 
-def _flavor_ids(connection: Connection, kind: str, wanted: Sequence[Reservation]) -> dict[str, str]:
-    if kind != "flavor:instance":
-        return {}
+def _flavor_id(connection: Connection, name: str | None) -> str | None:
+    if name is None:
+        return None
     flavors = {flavor.name: str(flavor.id) for flavor in connection.compute.flavors()}
-    unknown = sorted(one["key"] for one in wanted if one["key"] not in flavors)
-    if unknown:
-        _fail(f"The cloud has no flavor {', '.join(unknown)}. It has: {', '.join(sorted(flavors))}.")
-    return flavors
+    if name not in flavors:
+        _fail(f"The cloud has no flavor {name}. It has: {', '.join(sorted(flavors))}.")
+    return flavors[name]
 
 
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ConnectFailure) or _status(error) in {409, 429, 502, 503, 504}
 
 
-def _find_or_make(session: Session, props: Props, flavors: Mapping[str, str]) -> Any:
+def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
     """The lease of that name, looked for before each try: a lost answer makes no second lease."""
     user = session.connection.current_user_id
 
@@ -271,7 +252,7 @@ def _find_or_make(session: Session, props: Props, flavors: Mapping[str, str]) ->
             # Blazar refuses a start in the past, be it by seconds.
             start=start.strftime(BLAZAR_TIME) if start > now + timedelta(minutes=1) else "now",
             end=end_of(start.strftime(BLAZAR_TIME), props.get("hours"), props.get("end")).strftime(BLAZAR_TIME),
-            reservations=reservation_bodies(props["kind"], props["reservations"], flavors),
+            reservations=[reservation_body(props, flavor_id)],
             events=[],
         )
 

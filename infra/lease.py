@@ -13,10 +13,11 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions, dynamic
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
+from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
-from infra.lease_terms import end_of, lease_replaces, parse_time, plain, wanted_reservations
-from infra.naming import LEASE_PART, PROJECT, resource_name
+from infra.lease_terms import end_of, lease_replaces, minute, parse_time, reservation
+from infra.naming import PROJECT, lease_part, resource_name
+from infra.settings import Lease as LeaseSettings
 from infra.settings import Settings
 
 # The providers import `infra.blazar` where they ask the cloud: its clients take a second to load, which neither the
@@ -29,7 +30,7 @@ class LeaseProvider(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another name, kind, start or reservation is another lease; the old one goes first, for it holds the hosts."""
+        """What is reserved, and from when, makes another lease; the old one goes first, for it holds the hosts."""
         replaces = lease_replaces(olds, news)
         due = olds.get("status") == "PENDING" and parse_time(olds["start_date"]) <= datetime.now(UTC)
         return DiffResult(changes=bool(replaces) or due, replaces=replaces, delete_before_replace=True)
@@ -45,16 +46,13 @@ class LeaseProvider(dynamic.ResourceProvider):
         from infra import blazar  # noqa: PLC0415
 
         found = blazar.describe(id_, props)
-        if found is None:
-            return ReadResult("", {})
-        return ReadResult(id_, {**props, "start_date": found["start_date"], "status": found["status"]})
+        return ReadResult(id_, {**props, **found[0]}) if found else ReadResult("", {})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Wait for a lease that was made for later and is due now."""
         from infra import blazar  # noqa: PLC0415
 
-        ids = _olds["reservation_ids"]
-        return UpdateResult({**_news, **blazar.await_start(_id, _news), "reservation_ids": ids})
+        return UpdateResult({**_news, **blazar.await_start(_id, _news)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the lease; one that is gone already is fine."""
@@ -68,12 +66,17 @@ class LeaseEndProvider(dynamic.ResourceProvider):
 
     serialize_as_secret_always = False
 
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Work out the end, so that previews show it; for a lease that is still to be made it may be unknown."""
+        if news.get("end") or isinstance(news["start_date"], str):
+            news["end_date"] = minute(end_of(news["start_date"], news.get("hours"), news.get("end")))
+        return CheckResult(news, [])
+
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Another end changes the lease in place; another lease has another end."""
-        if plain(olds.get("lease_id")) != plain(news.get("lease_id")):
+        if olds["lease_id"] != news["lease_id"]:
             return DiffResult(changes=True, replaces=["lease_id"])
-        wanted = end_of(news["start_date"], news.get("hours"), news.get("end"))
-        return DiffResult(changes=parse_time(olds["end_date"]) != wanted, replaces=[])
+        return DiffResult(changes=olds.get("end_date") != news["end_date"], replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Bring a new lease, or one taken over, to its end."""
@@ -82,11 +85,14 @@ class LeaseEndProvider(dynamic.ResourceProvider):
         return CreateResult(f"{props['lease_id']}/end", {**props, "end_date": blazar.move_end(props)})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """The end that the lease has now."""
+        """The end that the lease has now, as an input too, so that a preview shows what would change."""
         from infra import blazar  # noqa: PLC0415
 
         found = blazar.describe(props["lease_id"], props)
-        return ReadResult(id_, {**props, "end_date": found["end_date"]}) if found else ReadResult("", {})
+        if found is None:
+            return ReadResult("", {})
+        now = {**props, "end_date": found[1]}
+        return ReadResult(id_, now, dict(now))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Extend or shorten the lease."""
@@ -98,11 +104,11 @@ class LeaseEndProvider(dynamic.ResourceProvider):
 class BlazarLease(dynamic.Resource, module="blazar", name="Lease"):
     """A lease in Blazar."""
 
-    reservation_ids: Output[dict[str, str]]
+    reservation_id: Output[str]
     start_date: Output[str]
 
     def __init__(self, name: str, props: Mapping[str, Input[Any]], opts: ResourceOptions | None = None) -> None:
-        outputs = dict.fromkeys(("reservation_ids", "start_date", "status"))
+        outputs = dict.fromkeys(("reservation_id", "start_date", "status"))
         super().__init__(LeaseProvider(), name, {**props, **outputs}, opts)
 
 
@@ -116,47 +122,53 @@ class BlazarLeaseEnd(dynamic.Resource, module="blazar", name="LeaseEnd"):
 
 
 class Lease(pulumi.ComponentResource):
-    """The stack's reservation, if it has one: what nodes need to run in it, and when it ends."""
+    """The stack's reservations, if it has any: what nodes need to run in them, and when they end.
+
+    Each node group has a lease of its own: Blazar cannot change what a lease reserves, so another number of workers
+    makes another lease, and would take the control plane with it if that were in the same.
+    """
 
     end_date: Output[str] | None = None
-    """End of the lease, UTC; None without a lease."""
+    """End of the first lease that ends, UTC; None without a lease."""
 
     def __init__(self, settings: Settings, opts: ResourceOptions | None = None) -> None:
         super().__init__(f"{PROJECT}:infra:Lease", "lease", None, opts)
         self._settings = settings
-        self._reservation_ids: Output[dict[str, str]] | None = None
-        lease = settings.lease
-        if lease is not None:
-            common = {
-                "name": resource_name(pulumi.get_stack(), LEASE_PART),
-                "hours": lease.hours,
-                "end": lease.end.isoformat() if lease.end else None,
-                "cloud": settings.cloud.name,
-                "region": settings.cloud.region,
-            }
-            reserved = {
-                **common,
-                "kind": lease.type,
-                "reservations": wanted_reservations(settings),
-                "start": lease.start.isoformat() if lease.start else None,
-                "wait_minutes": lease.wait_minutes,
-            }
-            own = ResourceOptions(parent=self)
-            blazar_lease = BlazarLease("lease", reserved, own)
-            until = {**common, "lease_id": blazar_lease.id, "start_date": blazar_lease.start_date}
-            self.end_date = BlazarLeaseEnd("lease-end", until, own).end_date
-            self._reservation_ids = blazar_lease.reservation_ids
+        self._reservation_ids: dict[str, Output[str]] = {}
+        ends = [self._reserve(settings.lease, name) for name, group in settings.nodes.groups.items() if group.count]
+        if settings.lease is not None:
+            self.end_date = Output.all(*ends).apply(min)
         self.register_outputs({"endDate": self.end_date})
+
+    def _reserve(self, lease: LeaseSettings | None, group: str) -> Output[str] | None:
+        if lease is None:
+            return None
+        cloud = self._settings.cloud
+        common = {
+            "name": resource_name(pulumi.get_stack(), lease_part(group)),
+            "hours": lease.hours,
+            "end": minute(lease.end) if lease.end else None,
+            "cloud": cloud.name,
+            "region": cloud.region,
+        }
+        reserved = {
+            **common,
+            **reservation(self._settings, group),
+            "start": minute(lease.start) if lease.start else None,
+            "wait_minutes": lease.wait_minutes,
+        }
+        own = ResourceOptions(parent=self)
+        made = BlazarLease(lease_part(group), reserved, own)
+        self._reservation_ids[group] = made.reservation_id
+        until = {**common, "lease_id": made.id, "start_date": made.start_date}
+        return BlazarLeaseEnd(f"{lease_part(group)}-end", until, own).end_date
 
     def flavor(self, group: str) -> Input[str]:
         """Flavor that nodes of `group` boot with: the reservation's own, or the plain one."""
-        plain_flavor = self._settings.nodes.groups[group].flavor
-        if self._reservation_ids is None or not self._settings.reserves_flavors:
-            return plain_flavor
-        return self._reservation_ids.apply(lambda ids: f"reservation:{ids[plain_flavor]}")
+        if not self._settings.reserves_flavors:
+            return self._settings.nodes.groups[group].flavor
+        return Output.concat("reservation:", self._reservation_ids[group])
 
     def hint(self, group: str) -> Output[str] | None:
         """Scheduler hint `reservation` for nodes of `group`; None where none is needed."""
-        if self._reservation_ids is None or self._settings.reserves_flavors:
-            return None
-        return self._reservation_ids.apply(lambda ids: ids[group])
+        return None if self._settings.reserves_flavors else self._reservation_ids.get(group)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any
 
 from infra.settings import Settings
 
@@ -12,17 +12,14 @@ class LeaseError(Exception):
     """Blazar refused or failed; the text says what it answered, and what to do."""
 
 
-class Reservation(TypedDict):
-    """One reservation of a lease: `key` is the flavor (flavor:instance) or the node group (physical:host)."""
-
-    key: str
-    amount: int
-    properties: str
-
-
 def parse_time(text: str) -> datetime:
     """A time as Blazar answers it (`2026-12-01T18:00:00.000000`) or takes it (`2026-12-01 18:00`): UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def minute(time: datetime) -> str:
+    """A time in UTC to the minute, Blazar's grain, as the state and the outputs have it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def end_of(start: str, hours: float | None, end: str | None) -> datetime:
@@ -30,20 +27,13 @@ def end_of(start: str, hours: float | None, end: str | None) -> datetime:
     return datetime.fromisoformat(end).astimezone(UTC) if end else parse_time(start) + timedelta(hours=hours or 0)
 
 
-def wanted_reservations(settings: Settings) -> list[Reservation]:
-    """What the node groups need: one reservation a flavor, or one a group for hosts."""
-    groups = {name: group for name, group in settings.nodes.groups.items() if group.count}
-    if settings.lease is None:
-        return []
-    if settings.lease.type == "physical:host":
-        return [
-            Reservation(key=name, amount=group.hosts or group.count, properties=host_query(group.host_properties))
-            for name, group in groups.items()
-        ]
-    amounts: dict[str, int] = {}
-    for group in groups.values():
-        amounts[group.flavor] = amounts.get(group.flavor, 0) + group.count
-    return [Reservation(key=flavor, amount=amount, properties="") for flavor, amount in amounts.items()]
+def reservation(settings: Settings, group: str) -> dict[str, Any]:
+    """What the lease of a node group reserves: that many of a flavor, or of the hosts with certain properties."""
+    nodes = settings.nodes.groups[group]
+    if settings.reserves_flavors:
+        return {"kind": "flavor:instance", "amount": nodes.count, "flavor": nodes.flavor, "properties": None}
+    amount = nodes.hosts or nodes.count
+    return {"kind": "physical:host", "amount": amount, "flavor": None, "properties": host_query(nodes.host_properties)}
 
 
 def host_query(properties: Mapping[str, str]) -> str:
@@ -54,12 +44,17 @@ def host_query(properties: Mapping[str, str]) -> str:
     return json.dumps(terms[0] if len(terms) == 1 else ["and", *terms])
 
 
-def plain(value: object) -> object:
-    """A property as it compares with the engine's copy of it: numbers as floats, and nothing like an empty value."""
-    return json.loads(json.dumps(value, sort_keys=True), parse_int=float) or None
-
-
 def lease_replaces(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
     """Inputs whose change needs another lease. Its end is not among them; a start that is taken away is not either."""
-    keys = ["name", "kind", "reservations", "cloud", "region", *(["start"] if news.get("start") else [])]
-    return [key for key in keys if plain(olds.get(key)) != plain(news.get(key))]
+    keys = [
+        "name",
+        "kind",
+        "amount",
+        "flavor",
+        "properties",
+        "cloud",
+        "region",
+        *(["start"] if news.get("start") else []),
+    ]
+    # The engine drops empty values.
+    return [key for key in keys if (olds.get(key) or None) != (news.get(key) or None)]

@@ -44,10 +44,14 @@ def resource_name(stack: str, part: str) -> str:
     return f"{stack}-{part}"
 
 
+def lease_part(group: str) -> str:
+    """Name inside its stack of a node group's lease, e.g. `lease-control`."""
+    return f"lease-{group}"
+
+
 def node_part(group: str, index: int) -> str:
     """Name of a node inside its stack, e.g. `control-0`; with the stack's name before it, its host name."""
     return f"{group}-{index}"
 
 
-LEASE_PART = "lease"
 KEYPAIR_PART = "key"

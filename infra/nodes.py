@@ -66,7 +66,8 @@ class Nodes(pulumi.ComponentResource):
         spread = None
         nodes = self._settings.nodes
         bare_metal = group.flavor in self._settings.cloud.bare_metal_flavors
-        if nodes.anti_affinity != "none" and group.count > 1 and not bare_metal:
+        # A group of one has it too: nodes that join later must not change the hints of those that are there.
+        if nodes.anti_affinity != "none" and not bare_metal:
             spread = openstack.compute.ServerGroup(
                 f"{name}-spread",
                 name=resource_name(self._stack, name),

@@ -167,8 +167,8 @@ class Lease(Section):
     """A Blazar reservation that the nodes run in; made, extended and deleted with the stack."""
 
     type: Literal["flavor:instance", "physical:host"] = Field(
-        description="What is reserved: flavor:instance (virtual machines, one reservation a flavor) or physical:host "
-        "(whole hosts, one reservation a node group).",
+        description="What is reserved: flavor:instance (virtual machines) or physical:host (whole hosts). Each "
+        "node group has a lease of its own, so that another number of workers leaves the control plane alone.",
         examples=["flavor:instance"],
     )
     hours: int | None = Field(
@@ -713,7 +713,7 @@ def names_fit(context: Context) -> Iterator[Breach]:
 def flavors_exist(context: Context) -> Iterator[Breach]:
     """Flavors are in `cloud.flavors`, where that is given; flavors of reservations come from the lease alone."""
     settings = context.settings
-    known = [*settings.cloud.flavors, *settings.cloud.bare_metal_flavors]
+    known = list(dict.fromkeys([*settings.cloud.flavors, *settings.cloud.bare_metal_flavors]))
     for name, group in settings.nodes.groups.items():
         at: Location = ("nodes", "groups", name, "flavor")
         if group.flavor.startswith("reservation:"):
