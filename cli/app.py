@@ -61,6 +61,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.ERROR)
+    except OSError as error:
+        report(LabError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
+        sys.exit(ExitCode.ERROR)
     except Exception as error:
         report_unexpected(error)
         sys.exit(255)

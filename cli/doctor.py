@@ -620,7 +620,7 @@ def doctor(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check, before anything is made, whether `up` can work, and say what to do where it cannot."""
+    """Check, before anything is made, whether `up` can work, and say what to do."""
     counts: Counter[str] = Counter()
     findings = []
     for finding in examine(Examination(context.obj, os_cloud)):

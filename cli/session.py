@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-from rich.prompt import Prompt
+import typer
 
 from cli.errors import ExitCode, LabError
 from cli.workspace import select_stack, selected_stack, settings_path
@@ -35,6 +34,24 @@ def passphrase_file() -> Path:
     return Path(base) / "ml-cluster" / "passphrase"
 
 
+def confirmations_skipped() -> bool:
+    """Whether PULUMI_SKIP_CONFIRMATIONS says --yes for every command."""
+    return os.environ.get("PULUMI_SKIP_CONFIRMATIONS", "").lower() in {"1", "true"}
+
+
+def choose(question: str, choices: list[str], default: str) -> str:
+    """Have the user answer with one of `choices`; enter is `default`.
+
+    Raises:
+        typer.Abort: the user pressed ^C.
+    """
+    while True:
+        answer = str(typer.prompt(f"{question} ({'/'.join(choices)})", default=default))
+        if answer in choices:
+            return answer
+        print(f"Please answer with one of: {', '.join(choices)}")
+
+
 def _resolve(url: str, base: Path) -> str:
     """`url` with the path of a `file://` URL made absolute; `~` is the home directory."""
     if not url.startswith("file://"):
@@ -53,16 +70,6 @@ class Session:
     interactive: bool
     color: str
     verbose: bool
-
-    @cached_property
-    def out(self) -> Console:
-        """Standard output, honouring --color."""
-        return Console(
-            highlight=False,
-            soft_wrap=True,
-            no_color=self.color == "never" or None,
-            force_terminal=True if self.color == "always" else None,
-        )
 
     @cached_property
     def project(self) -> Project:
@@ -148,9 +155,12 @@ class Session:
                     remedy=f"create it with `lab stack init {name}`; `lab stack ls` lists those that exist",
                     code=ExitCode.STACK_NOT_FOUND,
                 )
-            self.out.print(f"The stack '{name}' does not exist.\n")
-            Prompt.ask(
-                "If you would like to create this stack now, please press <ENTER>, otherwise press ^C", console=self.out
+            print(f"The stack '{name}' does not exist.\n")
+            typer.prompt(
+                "If you would like to create this stack now, please press <ENTER>, otherwise press ^C",
+                default="",
+                show_default=False,
+                prompt_suffix=" ",
             )
             return self.create_stack(name)
         current = self.current_stack()
@@ -175,14 +185,14 @@ class Session:
         choices = [*existing, CREATE_CHOICE] if offer_new else existing
         if not choices:
             raise LabError("this command requires a stack, but there are none", code=ExitCode.STACK_NOT_FOUND)
-        self.out.print("Please choose a stack" + (", or create a new one:" if offer_new else ":"))
+        print("Please choose a stack" + (", or create a new one:" if offer_new else ":"))
         for number, choice in enumerate(choices, 1):
-            self.out.print(f"  {number}. {choice}", markup=False)
+            print(f"  {number}. {choice}")
         numbers = [str(number) for number in range(1, len(choices) + 1)]
-        answer = choices[int(Prompt.ask("Stack", choices=numbers, default="1", console=self.out)) - 1]
+        answer = choices[int(choose("Stack", numbers, default="1")) - 1]
         if answer != CREATE_CHOICE:
             return answer
-        return self.create_stack(self.parse_stack(Prompt.ask("Please enter your desired stack name", console=self.out)))
+        return self.create_stack(self.parse_stack(str(typer.prompt("Please enter your desired stack name"))))
 
     def create_stack(self, name: str) -> str:
         """Create the stack, with the secrets provider that its configuration names or a new passphrase one."""
@@ -254,5 +264,5 @@ class Session:
         self.offer_passphrase_file()
         if not path.exists() and self.interactive:
             prompt = "Enter your passphrase to unlock config/secrets\n    (set PULUMI_CONFIG_PASSPHRASE to remember)"
-            os.environ["PULUMI_CONFIG_PASSPHRASE"] = Prompt.ask(prompt, password=True, console=self.out)
+            os.environ["PULUMI_CONFIG_PASSPHRASE"] = str(typer.prompt(prompt, hide_input=True))
         return require_passphrase(find_passphrase())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import ExitCode, LabError
+from cli.session import confirmations_skipped
 from cli.text import ago, as_json, cell, table, timestamp
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def confirm(session: Session, yes: bool, warning: str, word: str) -> None:
     Raises:
         LabError: nobody can be asked, or the user typed something else.
     """
-    if yes:
+    if yes or confirmations_skipped():
         return
     if not session.interactive:
         raise LabError("non-interactive mode requires --yes flag", code=ExitCode.CONFIGURATION)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import LabError
-from cli.integrity import faults, parse
 from cli.stack import StackName, confirm
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def import_(
     force: Annotated[bool, typer.Option("--force", "-f", help="Import in spite of apparent errors.")] = False,
 ) -> None:
     """Replace the stack's state by a deployment that `state export` or `pulumi stack export` wrote."""
+    from cli.integrity import faults, parse
+
     session: Session = context.obj
     stack = session.stack()
     try:

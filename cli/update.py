@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -24,10 +23,6 @@ def _flag(*names: str, description: str) -> Any:
     return Annotated[bool, typer.Option(*names, help=description)]
 
 
-def _environment_flag(name: str) -> bool:
-    return os.environ.get(name, "").lower() in {"1", "true"}
-
-
 # Parameter of cli.operations.Operation or engine.operations.UpdateOptions -> its flag and default.
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "yes": (_flag("--yes", "-y", description="Approve and perform the operation after previewing it."), False),
@@ -40,9 +35,17 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "target_replace": (_urns("--target-replace", description="Shorthand for --target URN --replace URN."), None),
     "parallel": (
         Annotated[
-            int, typer.Option("--parallel", "-p", min=1, metavar="N", help="Resource operations to run at once.")
+            int,
+            typer.Option(
+                "--parallel",
+                "-p",
+                envvar="PULUMI_PARALLEL",
+                min=1,
+                metavar="N",
+                help="Resource operations to run at once.",
+            ),
         ],
-        int(os.environ.get("PULUMI_PARALLEL") or 16),
+        16,
     ),
     "refresh": (_flag("--refresh", "-r", description="Refresh the state before this operation."), False),
     "expect_no_changes": (
@@ -50,8 +53,11 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "continue_on_error": (
-        _flag("--continue-on-error", description="Go on with the resources that do not depend on a failed one."),
-        _environment_flag("PULUMI_CONTINUE_ON_ERROR"),
+        _flag(
+            "--continue-on-error/--no-continue-on-error",
+            description="Go on with the resources that do not depend on a failed one.",
+        ),
+        True,
     ),
     "message": (Annotated[str, typer.Option("--message", "-m", help="A message for the stack's history.")], ""),
     "config": (

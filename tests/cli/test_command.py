@@ -1,0 +1,98 @@
+"""The command line itself: help, wrong use, errors, and how quickly it starts."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from cli import reference
+from tests.cli.harness import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.harness import Lab
+
+OPERATIONS = ("up", "preview", "destroy", "refresh")
+VERBS = (*OPERATIONS, "status", "history", "doctor", "sweep", "test", "bench", "stack", "config", "state")
+
+
+def test_help_names_every_verb(lab: Lab) -> None:
+    shown = lab.run("--help").stdout
+    assert all(f"\n  {verb} " in shown for verb in VERBS)
+    assert "stack init" not in lab.run("stack", "-h").stdout
+    assert "--skip-preview" in lab.run("up", "-h").stdout
+
+
+def test_the_reference_page_is_current() -> None:
+    assert reference.PATH.read_text() == reference.render(), "run python -m cli.reference"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = "{'pulumi', 'openstack', 'grpc', 'pydantic', 'rich', 'ruamel'}"
+    script = f"import sys, cli.app; print(*{heavy} & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""
+
+
+def test_wrong_use_is_refused(lab: Lab) -> None:
+    for arguments in (["fly"], ["up", "--altitude", "3"], ["up", "--parallel", "0"], ["config", "set"]):
+        outcome = lab.run(*arguments, status=2)
+        assert "Usage: lab" in outcome.stderr
+    lab.refuse(
+        "destroy", "--yes", "--preview-only", status=2, saying="--yes and --preview-only cannot be used together"
+    )
+    lab.refuse("bench", "fly", status=2, saying="choose one of: engine")
+
+
+def test_global_options_stand_anywhere(dev: Lab) -> None:
+    before = dev.run("--stack", "dev", "status", "--json").json
+    assert dev.run("status", "--json", "--stack=dev").json == before
+    assert dev.run("status", "-s", "dev", "--json", "--non-interactive").json == before
+    assert before["stack"] == "dev"
+
+
+def test_a_folder_without_a_project_is_refused(lab: Lab) -> None:
+    lab.refuse("stack", "ls", "--cwd", str(lab.home), status=1, saying="No Pulumi.yaml project file was found")
+    lab.refuse("stack", "ls", "-C", str(lab.home / "absent"), status=2, saying="there is no folder")
+
+
+def test_trouble_with_files_is_told_in_a_sentence(dev: Lab) -> None:
+    dev.refuse("stack", "ls", env={"PULUMI_HOME": "/dev/null"}, status=1, saying="Not a directory: /dev/null/")
+
+
+def test_a_defect_leaves_its_traceback_in_a_private_file(tmp_path: Path) -> None:
+    script = "from cli.errors import report_unexpected\ntry: 1 / 0\nexcept Exception as e: report_unexpected(e)"
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert "unexpected ZeroDivisionError" in shown
+    assert "Traceback" not in shown
+    (log,) = tmp_path.iterdir()
+    assert str(log) in shown
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "Traceback" in log.read_text()
+
+
+def test_the_pulumi_engine_needs_pulumi(lab: Lab) -> None:
+    lab.engine = "pulumi"
+    lab.refuse("stack", "ls", env={"PATH": "/usr/bin:/bin"}, status=1, saying="there is no pulumi on PATH")
+
+
+def test_arguments_of_test_go_to_pytest() -> None:
+    shown = subprocess.run(
+        [ROOT / "lab", "test", "tests/cli/test_command.py", "-k", "current", "-s", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown
+    assert "1 passed" in shown.stdout
+    assert "tests  passed" in shown.stdout
