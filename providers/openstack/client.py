@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -55,7 +56,7 @@ CONFIG: Final = (
     Field("projectDomainId", description="Id of the project's domain."),
     Field("projectDomainName", description="Name of the project's domain."),
     Field("region", description="Region to use."),
-    Field("swauth", BOOLEAN, "Swift's own authentication; not supported here."),
+    Field("swauth", BOOLEAN, "Swift's own authentication.", validate=lambda on: "is not supported" if on else None),
     Field("systemScope", BOOLEAN, "Scope to the system."),
     Field("tenantId", description="Id of the project."),
     Field("tenantName", description="Name of the project."),
@@ -97,7 +98,8 @@ _OPTIONS: Final = {
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _RETRY_STATUS: Final = frozenset({429, 502, 503, 504})
 _RETRY_POST_STATUS: Final = frozenset({429, 503})
-_ATTEMPTS: Final = 6
+ATTEMPTS: Final = 6
+_FAILURE_LASTS: Final = 30.0  # seconds that a service counts as unreachable, so that many resources fail at once
 _MOST_DELAY: Final = 30.0  # seconds between attempts, also the most that Retry-After is believed
 
 _REMEDIES: Final = (
@@ -149,9 +151,10 @@ class _RetryableError(Exception):
 class Service:
     """One API of the cloud. Paths are below the versioned endpoint and begin with a slash."""
 
-    def __init__(self, name: str, adapter: Any) -> None:
+    def __init__(self, name: str, adapter: Any, attempts: int = ATTEMPTS) -> None:
         self.name = name
         self._adapter = adapter
+        self._attempts = attempts
 
     def request(
         self,
@@ -185,7 +188,7 @@ class Service:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_RetryableError),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(self._attempts),
             wait=_delay,
             reraise=True,
         )
@@ -302,7 +305,9 @@ class Cloud:
     def __init__(self, config: Properties) -> None:
         self.config = config
         self._lock = threading.RLock()
+        self._attempts = ATTEMPTS if config.get("maxRetries") is None else 1 + int(config["maxRetries"])
         self._services: dict[str, Service] = {}
+        self._failures: dict[str, tuple[float, CloudError]] = {}
         self._regions: dict[str, Cloud] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._remembered: dict[tuple[str, str], str] = {}
@@ -345,15 +350,22 @@ class Cloud:
     def service(self, name: str) -> Service:
         """A service by openstacksdk's name of it: compute, network, block_storage, image..."""
         with self._lock:
-            if name not in self._services:
+            found = self._services.get(name)
+            if found is None:
+                since, failure = self._failures.get(name, (0.0, None))
+                if failure and time.monotonic() - since < _FAILURE_LASTS:
+                    raise failure
                 try:
-                    self._services[name] = Service(name, getattr(self.connection, name))
-                except (ksa.ClientException, openstack.exceptions.SDKException) as failure:
-                    raise CloudError(
-                        f"cannot reach the {name} service: {_first_line(failure)}",
+                    found = Service(name, getattr(self.connection, name), self._attempts)
+                except (ksa.ClientException, openstack.exceptions.SDKException) as reason:
+                    failure = CloudError(
+                        f"cannot reach the {name} service: {_first_line(reason)}",
                         remedy="Check identity URL, credential, region, and that the cloud has this service.",
-                    ) from failure
-            return self._services[name]
+                    )
+                    self._failures[name] = time.monotonic(), failure
+                    raise failure from reason
+                self._services[name] = found
+            return found
 
     compute = _ServiceOf()
     network = _ServiceOf()

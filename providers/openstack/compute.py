@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,8 @@ GROUP_POLICY: Final = "2.64"
 VOLUME_TYPE: Final = "2.67"
 HOST_AT_CREATE: Final = "2.74"
 TAGS_IN_SERVER: Final = "2.26"  # the last but one that still tells the flavor's id is 2.46
+
+DETACH_AGAIN: Final = 30.0  # seconds; a detach is asynchronous, and its failure shows nowhere
 
 BOOTED_FROM_VOLUME: Final = "Attempt to boot from volume - no image supplied"
 IMAGE_GONE: Final = "Image not found"
@@ -567,17 +570,21 @@ def _remove(compute: Service, id_: str, operation: Operation, *, force: bool = F
 
 
 def _detach(compute: Service, path: str, what: str, operation: Operation) -> None:
-    """DELETE until a GET finds nothing; 400 and 409 mean not yet."""
+    """DELETE, and wait until a GET finds nothing; again while the cloud says not yet, or forgets about it."""
+    asked = -DETACH_AGAIN
 
     def gone() -> bool | None:
+        nonlocal asked
         if compute.find(path) is None:
             return True
-        try:
-            compute.delete(path)
-        except CloudError as error:
-            if error.status in (400, 409):
-                raise NotYetError(error) from error
-            raise
+        if time.monotonic() - asked >= DETACH_AGAIN:
+            try:
+                compute.delete(path)
+            except CloudError as error:
+                if error.status in (400, 409):
+                    raise NotYetError(error) from error
+                raise
+            asked = time.monotonic()
         return None
 
     operation.wait(f"the {what} to be detached", gone)

@@ -99,7 +99,8 @@ def delete_and_wait(service: Service, path: str, what: str, operation: Operation
 
     def gone() -> bool | None:
         try:
-            service.delete(path, **options)
+            if not service.delete(path, **options):
+                return True
         except CloudError as error:
             if error.status == 409:
                 raise NotYetError(error) from error

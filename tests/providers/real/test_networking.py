@@ -26,6 +26,7 @@ FLOATING_IP = "openstack:networking/floatingIp:FloatingIp"
 FLOATING_IP_ASSOCIATE = "openstack:networking/floatingIpAssociate:FloatingIpAssociate"
 GROUP = "openstack:networking/secGroup:SecGroup"
 RULE = "openstack:networking/secGroupRule:SecGroupRule"
+TRUNK = "openstack:networking/trunk:Trunk"
 
 
 @pytest.fixture
@@ -479,6 +480,40 @@ def test_security_group_rule(plugin: Plugin, make: Maker, sdk: Connection, rule:
             {"direction": "ingress", "ethertype": "IPv4", "securityGroupId": group.id, **rule},
             replace={"direction": "egress", "securityGroupId": "another"},
             unread=frozenset({"protocol"}) if rule.get("protocol") == "any" else frozenset(),
+        ),
+        seen,
+    )
+
+
+def test_trunk(plugin: Plugin, make: Maker, sdk: Connection, network: Resource) -> None:
+    if not any(extension.alias == "trunk" for extension in sdk.network.extensions()):
+        pytest.skip("this cloud has no trunks")
+    parent, first, second = (make(PORT, {"networkId": network.id}) for _ in range(3))
+
+    def sub_port(port: Resource, tag: int) -> dict[str, object]:
+        return {"portId": port.id, "segmentationType": "vlan", "segmentationId": tag}
+
+    def seen(resource: Resource) -> None:
+        found = sdk.network.get_trunk(resource.id)
+        assert (found.name, found.port_id) == (resource.outputs["name"], parent.id)
+        assert found.is_admin_state_up == resource.outputs["adminStateUp"]
+        assert {(item["port_id"], item["segmentation_id"]) for item in found.sub_ports} == {
+            (item["portId"], item["segmentationId"]) for item in resource.outputs["subPorts"]
+        }
+        assert {item["portId"] for item in resource.inputs["subPorts"]} == {
+            item["portId"] for item in resource.outputs["subPorts"]
+        }
+
+    live(
+        plugin,
+        make,
+        Life(
+            TRUNK,
+            {"portId": parent.id, "subPorts": [sub_port(first, 10)], "tags": ["t"]},
+            update={"subPorts": [sub_port(second, 20)], "description": "two", "tags": ["u"]},
+            paths=frozenset({"subPorts[0]", "description", "tags[0]"}),
+            replace={"portId": "another"},
+            unread=frozenset({"tags"}),
         ),
         seen,
     )
