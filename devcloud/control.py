@@ -1,0 +1,248 @@
+"""Starting, asking and stopping the namespaces in which devcloud runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devcloud.config import PROVIDER_BRIDGE
+from devcloud.errors import DevcloudError
+from devcloud.layout import DEFAULT_STATE, Layout, write_secret
+from devcloud.services import INSIDE, write_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
+# The shell enters each cgroup it is told, then becomes the command after `--`.
+ENTER_CGROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """What the supervisor says of one service."""
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    ready_after: float | None
+    last_error: str | None
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """All services; `rest` is the memory (PSS, bytes) of what belongs to none: DHCP servers, proxies, supervisor."""
+
+    services: list[ServiceStatus]
+    rest: int
+
+
+class Control:
+    """One devcloud: its namespaces, and the supervisor inside them."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        same = layout.state == DEFAULT_STATE
+        # Two devclouds on one machine differ in state folder and subnet; so must interface and cgroup names.
+        self.name = "devcloud" if same else f"devcloud-{zlib.crc32(str(layout.state).encode()) & 0xFFFF:04x}"
+        self._record = layout.run / "process.json"
+
+    # ---- life
+
+    def first_process(self) -> int | None:
+        """The process id, on this machine, of the supervisor; None when devcloud is down."""
+        outer = self._outer_process()
+        if outer is None:
+            return None
+        children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def _outer_process(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads(self._record.read_text())
+            if started_at(record["pid"]) == record["started"]:
+                return int(record["pid"])
+        return None
+
+    def start(self) -> None:
+        """Make the namespaces and start the supervisor; nothing when it runs already.
+
+        Raises:
+            DevcloudError: the namespaces or their network could not be made.
+        """
+        if self.first_process() is not None:
+            return
+        plan = write_plan(self.layout)
+        self.layout.socket.unlink(missing_ok=True)
+        log = self.layout.log / "supervisor.log"
+        with log.open("wb") as output:
+            outer = subprocess.Popen(
+                ["sh", "-c", ENTER_CGROUPS, "devcloud", *self._make_cgroups(), "--",
+                 "unshare", *NAMESPACES, "--fork", "--kill-child=KILL", "--",
+                 sys.executable, str(INSIDE / "init.py"), str(plan)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                env=ENVIRONMENT, cwd="/",
+            )  # fmt: skip
+        write_secret(self._record, json.dumps({"pid": outer.pid, "started": started_at(outer.pid)}))
+        try:
+            wait_for(self.layout.socket.exists, 30, lambda: outer.poll() is not None)
+            self._connect_machine()
+        except (TimeoutError, ChildProcessError, subprocess.CalledProcessError) as error:
+            self.stop()
+            said = log.read_text(errors="replace").strip().splitlines() or [str(error)]
+            raise DevcloudError(f"devcloud's namespaces could not be made: {said[-1]}", remedy=f"see {log}") from error
+
+    def _make_cgroups(self) -> list[str]:
+        """A cgroup of devcloud's own in each hierarchy; returns the files by which a process enters them."""
+        files = []
+        for mount in cgroup_mounts():
+            cgroup = mount / self.name
+            cgroup.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (cgroup / name).exists() and not (cgroup / name).read_text().strip():
+                    (cgroup / name).write_text((mount / name).read_text())
+            files.append(str(cgroup / "cgroup.procs"))
+        return files
+
+    def _connect_machine(self) -> None:
+        """The one veth pair between this machine and the external network."""
+        prefix = self.layout.settings.subnet.prefixlen
+        peer = str(self.first_process())
+        for command in (
+            f"ip link add {self.name} type veth peer name machine netns {peer}",
+            f"ip address add {self.layout.machine_address}/{prefix} dev {self.name}",
+            f"ip link set {self.name} up",
+        ):
+            subprocess.run(command.split(), check=True, capture_output=True)
+        self.inside("ip", "link", "set", "machine", "master", PROVIDER_BRIDGE, "up")
+
+    def stop(self) -> None:
+        """Stop every service, then let the kernel take the namespaces back. Instances lose power.
+
+        Raises:
+            DevcloudError: something devcloud made could not be removed.
+        """
+        outer = self._outer_process()
+        if outer is not None:
+            first = self.first_process()
+            with contextlib.suppress(OSError):
+                self.call("shutdown")
+                with contextlib.suppress(TimeoutError):
+                    wait_for(lambda: started_at(outer) is None, 60)
+            for pid in (first, outer):
+                if pid is not None and started_at(outer) is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(outer, os.WNOHANG)
+        self._record.unlink(missing_ok=True)
+        try:
+            wait_for(lambda: not Path("/sys/class/net", self.name).exists(), 30)
+            self._detach_loops()
+            wait_for(self._remove_cgroups, 30)
+        except TimeoutError:
+            raise DevcloudError(
+                f"devcloud stopped, but its interface or cgroups named {self.name} are still there",
+                remedy=f"see which process holds them: grep -l {self.name} /proc/*/cgroup",
+            ) from None
+
+    def _detach_loops(self) -> None:
+        listed = subprocess.run(
+            ["losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        for line in listed.stdout.splitlines():
+            device, _, file = line.partition(" ")
+            if file.startswith(f"{self.layout.state}/"):
+                subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+
+    def _remove_cgroups(self) -> bool:
+        left = False
+        for mount in cgroup_mounts():
+            top = mount / self.name
+            folders = sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True)
+            for folder in [*folders, top]:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            left = left or top.exists()
+        return not left
+
+    # ---- the supervisor
+
+    def call(self, operation: str, *names: str, memory: bool = False) -> Status:
+        """Ask the supervisor for something; return the state of all services, `memory` (PSS, bytes) where asked for.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(30)
+            connection.connect(str(self.layout.socket))
+            request = {"op": operation, "names": names, "memory": memory}
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(connection.makefile().readline())
+        return Status([ServiceStatus(**entry) for entry in answer["services"]], answer["rest"])
+
+    def inside(self, *command: str, text: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+        """Run a command in devcloud's namespaces, `text` as its input; return what it printed.
+
+        Raises:
+            DevcloudError: the command failed.
+        """
+        enter = ["nsenter", "--target", str(self.first_process()), *NAMESPACES, "--", *command]
+        done = subprocess.run(
+            enter,
+            check=False,
+            capture_output=True,
+            text=True,
+            input=text or "",
+            env={**ENVIRONMENT, **(environment or {})},
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            raise DevcloudError(f"{command[0]} failed inside devcloud: {said[-1]}", remedy="lab devcloud status")
+        return done.stdout
+
+
+def cgroup_mounts() -> list[Path]:
+    """Mount points of all cgroup hierarchies, versions 1 and 2."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [Path(fields[4]) for fields in lines if fields[fields.index("-") + 1] in {"cgroup", "cgroup2"}]
+
+
+def started_at(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); None when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, failed: Callable[[], bool] | None = None) -> None:
+    """Wait until `condition` holds.
+
+    Raises:
+        TimeoutError: it did not within `seconds`.
+        ChildProcessError: `failed` came to hold first.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if failed and failed():
+            raise ChildProcessError("ended early")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s")
+        time.sleep(0.05)

@@ -1,0 +1,238 @@
+"""Process 1 of devcloud: starts the services of the plan, restarts those that die, answers on a Unix socket.
+
+Runs under Debian's Python inside the namespaces, standard library only. One JSON request a line, one JSON answer:
+``{"op": "status"}``, ``{"op": "start", "names": [...]}``, ``{"op": "stop", "names": [...]}``, ``{"op": "shutdown"}``.
+An empty list of names means all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TICK = 0.1
+STABLE_AFTER = 60.0
+LONGEST_PAUSE = 30.0
+
+
+@dataclass
+class Service:
+    """One supervised daemon."""
+
+    name: str
+    command: list[str]
+    needs: list[str]
+    environment: dict[str, str]
+    ready: list[str | int] | None  # ["tcp", address, port], ["unix", path] or None: ready once it has lived a second
+    stop_seconds: float
+    log: Path
+    wanted: bool = False
+    state: str = "stopped"
+    pid: int | None = None
+    started: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    kill_at: float = 0.0
+    last_error: str | None = None
+    ready_after: float | None = None
+
+    def spawn(self) -> None:
+        """Start the daemon in a session of its own, output to its log."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+        process.returncode = 0  # process 1 reaps every child itself; Popen must not wait for it too
+        self.pid, self.state, self.started, self.ready_after = process.pid, "starting", time.monotonic(), None
+
+    def answers(self) -> bool:
+        """Whether the daemon does its work."""
+        if self.ready is None:
+            return time.monotonic() - self.started > 1
+        kind, *where = self.ready
+        address: Any = tuple(where) if kind == "tcp" else where[0]
+        family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                probe.connect(address)
+                return True
+        return False
+
+    def signal(self, number: int) -> None:
+        """Signal the daemon, or with SIGKILL its whole session."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
+
+
+@dataclass
+class Supervisor:
+    """The table of services and the loop that keeps it true."""
+
+    services: dict[str, Service]
+    listener: socket.socket
+    stopping: bool = False
+    connections: dict[int, socket.socket] = field(default_factory=dict)
+
+    def loop(self) -> None:
+        """Run until told to shut down and every service has ended."""
+        poller = select.poll()
+        poller.register(self.listener, select.POLLIN)
+        while not (self.stopping and all(service.pid is None for service in self.services.values())):
+            for number, _ in poller.poll(TICK * 1000):
+                if number == self.listener.fileno():
+                    connection, _ = self.listener.accept()
+                    self.serve(connection)
+            self.reap()
+            for service in self.services.values():
+                self.step(service)
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer one request; a broken client is its own fault."""
+        with connection, contextlib.suppress(OSError, ValueError, KeyError):
+            connection.settimeout(2)
+            request = json.loads(connection.makefile("r").readline())
+            connection.sendall(json.dumps(self.answer(request)).encode() + b"\n")
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry a request out."""
+        names = request.get("names") or list(self.services)
+        if request["op"] == "start":
+            for name in names:
+                self.services[name].wanted = True
+                self.services[name].retry_at = 0
+        elif request["op"] == "stop":
+            for name in names:
+                self.stop(self.services[name])
+        elif request["op"] == "shutdown":
+            self.stopping = True
+            for service in self.services.values():
+                self.stop(service)
+        memory = memory_by_session() if request.get("memory") else {}
+        named = {service.pid for service in self.services.values()}
+        rest = sum(size for session, size in memory.items() if session not in named)
+        return {"services": [self.describe(service, memory) for service in self.services.values()], "rest": rest}
+
+    @staticmethod
+    def describe(service: Service, memory: dict[int, int]) -> dict[str, Any]:
+        """What `status` shows of a service."""
+        return {
+            "name": service.name,
+            "state": service.state,
+            "pid": service.pid,
+            "restarts": service.restarts,
+            "ready_after": service.ready_after,
+            "last_error": service.last_error,
+            "memory": memory.get(service.pid or 0),
+        }
+
+    @staticmethod
+    def stop(service: Service) -> None:
+        """Ask a service to end; `step` insists after its time."""
+        service.wanted = False
+        if service.pid is None:
+            service.state = "stopped"
+        elif service.state != "stopping":
+            service.state, service.kill_at = "stopping", time.monotonic() + service.stop_seconds
+            service.signal(signal.SIGTERM)
+
+    def reap(self) -> None:
+        """Collect ended children: services, and orphans that came to process 1."""
+        by_pid = {service.pid: service for service in self.services.values() if service.pid}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if service := by_pid.get(pid):
+                self.ended(service, os.waitstatus_to_exitcode(status))
+
+    @staticmethod
+    def ended(service: Service, code: int) -> None:
+        """Note the end of a service; plan its restart when it was not asked for."""
+        service.signal(signal.SIGKILL)  # what is left of its session would hold its ports
+        lived = time.monotonic() - service.started
+        service.pid = None
+        if not service.wanted:
+            service.state = "stopped"
+            return
+        service.failures = 0 if lived > STABLE_AFTER else service.failures + 1
+        service.restarts += 1
+        service.state = "backing off"
+        service.retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0 ** min(service.failures, 6) / 2)
+        service.last_error = f"{'signal ' + str(-code) if code < 0 else 'exit ' + str(code)}: {last_line(service.log)}"
+
+    def step(self, service: Service) -> None:
+        """Move one service towards what is wanted of it."""
+        now = time.monotonic()
+        if service.state == "starting" and service.answers():
+            service.state, service.ready_after = "running", round(now - service.started, 1)
+        elif service.state == "stopping" and now > service.kill_at:
+            service.signal(signal.SIGKILL)
+        elif service.wanted and service.pid is None and now >= service.retry_at:
+            if all(self.services[name].state == "running" for name in service.needs):
+                service.spawn()
+            else:
+                service.state = "waiting"
+
+
+def memory_by_session() -> dict[int, int]:
+    """Proportional set size in bytes of every process here, by session; instances' own processes left out."""
+    sizes: dict[int, int] = {}
+    own = Path("/proc/1/ns/pid").readlink()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            if (process / "ns/pid").readlink() != own:
+                continue
+            session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
+            lines = (process / "smaps_rollup").read_text().splitlines()
+            size = next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+            sizes[session] = sizes.get(session, 0) + size
+    return sizes
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+def main() -> None:
+    """Listen, then keep the services."""
+    plan = json.loads(Path(sys.argv[1]).read_text())
+    services = {entry["name"]: Service(**{**entry, "log": Path(entry["log"])}) for entry in plan["services"]}
+    path = Path(plan["socket"])
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(8)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Supervisor(services, listener).loop()
+
+
+if __name__ == "__main__":
+    main()

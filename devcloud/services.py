@@ -1,0 +1,271 @@
+"""The table of services, and the plan that `inside/init.py` and `inside/supervisor.py` carry out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devcloud.config import PROVIDER_BRIDGE
+from devcloud.layout import MANAGEMENT, PORTS, UNDERLAY_MTU, write_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devcloud.layout import Host, Layout
+
+INSIDE = Path(__file__).parent / "inside"
+OPT = "/opt/devcloud"
+MANAGEMENT_BRIDGE = "br-mgmt"
+BASE = ("mariadb", "memcached", "rabbitmq")
+LIBVIRTD_CONF = 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\nlog_outputs = "3:stderr"\n'
+LXC_CONF = 'security_driver = "none"\nlog_with_libvirtd = 0\n'
+
+
+@dataclass(frozen=True)
+class Service:
+    """One daemon: what runs, where, after what, and how it is known to be ready."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: tuple[str | int, ...] | None = None
+    stop_seconds: float = 10
+
+
+def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
+    """An API under uWSGI: one process, as few callers share it. uWSGI's own HTTP needs `Connection: close`."""
+    return (
+        "uwsgi_python3", "--lazy-apps", "--enable-threads", "--die-on-term", "--need-app",
+        "--plugins", "python3", "--threads", "6", "--buffer-size", "65535", "--disable-logging",
+        "--listen", "100", "--socket-timeout", "60", "--procname-prefix-spaced", name,
+        "--add-header", "Connection: close", "--http-socket", f"{address}:{PORTS[name]}", *application,
+    )  # fmt: skip
+
+
+def host_command(host: Host, *command: str) -> tuple[str, ...]:
+    """`command` in a compute host's namespaces."""
+    return (
+        "nsenter", f"--net=/run/netns/{host.name}", f"--mount=/run/hosts/{host.name}/mnt",
+        f"--uts=/run/hosts/{host.name}/uts", "--", *command,
+    )  # fmt: skip
+
+
+def table(layout: Layout) -> list[Service]:
+    """Every service, dependencies first."""
+    etc, api, control = layout.etc, str(layout.api_address), str(layout.control_address)
+    mysql = layout.data / "mysql"
+    rabbit = layout.data / "rabbitmq"
+    neutron = ("--config-file", f"{etc}/neutron/neutron.conf", "--config-file", f"{etc}/neutron/ml2.ini")
+    nova = ("--config-file", f"{etc}/nova/nova.conf")
+    cinder = ("--config-file", f"{etc}/cinder/cinder.conf")
+    bus, database = "rabbitmq", "mariadb"
+    services = [
+        Service(
+            "mariadb",
+            (
+                "mariadbd", "--no-defaults", "--user=root", f"--datadir={mysql}", f"--socket={layout.run}/mysql.sock",
+                "--bind-address=127.0.0.1", "--max-connections=400", "--skip-log-bin", "--skip-name-resolve",
+                "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=96M", "--performance-schema=OFF",
+                "--key-buffer-size=1M", f"--pid-file={layout.run}/mysqld.pid",
+            ),
+            ready=("tcp", "127.0.0.1", 3306),
+            stop_seconds=30,
+        ),
+        Service(
+            "memcached",
+            ("memcached", "-u", "nobody", "-m", "32", "-l", "127.0.0.1"),
+            ready=("tcp", "127.0.0.1", 11211),
+        ),
+        Service(
+            "rabbitmq",
+            ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
+            environment={
+                "HOME": str(rabbit),
+                "RABBITMQ_MNESIA_BASE": f"{rabbit}/mnesia",
+                "RABBITMQ_LOG_BASE": f"{rabbit}/log",
+                "RABBITMQ_CONFIG_FILE": f"{etc}/rabbitmq/rabbitmq",
+                "RABBITMQ_NODENAME": "devcloud@localhost",
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+            },
+            ready=("tcp", control, 5672),
+            stop_seconds=20,
+        ),
+        Service(
+            "keystone",
+            uwsgi("keystone", api, "--wsgi-file", "/usr/bin/keystone-wsgi-public"),
+            needs=(database, "memcached"),
+            environment={"OS_KEYSTONE_CONFIG_FILES": f"{etc}/keystone/keystone.conf"},
+            ready=("tcp", api, PORTS["keystone"]),
+        ),
+        Service(
+            "placement",
+            uwsgi("placement", api, "--wsgi-file", "/usr/bin/placement-api"),
+            needs=("keystone",),
+            environment={"OS_PLACEMENT_CONFIG_DIR": f"{etc}/placement"},
+            ready=("tcp", api, PORTS["placement"]),
+        ),
+        Service(
+            "glance",
+            ("glance-api", "--config-file", f"{etc}/glance/glance-api.conf"),
+            needs=("keystone",),
+            ready=("tcp", api, PORTS["glance"]),
+        ),
+        Service(
+            "neutron",
+            ("neutron-server", *neutron),
+            needs=("keystone", bus),
+            ready=("tcp", api, PORTS["neutron"]),
+        ),
+        Service("nova-conductor", ("nova-conductor", *nova), needs=(database, bus)),
+        Service(
+            "nova-scheduler",
+            ("nova-scheduler", *nova),
+            needs=(database, bus, "placement"),
+            environment={"PYTHONPATH": "/opt/blazar-nova"},
+        ),
+        Service("nova", ("nova-api", *nova), needs=("keystone", bus), ready=("tcp", api, PORTS["nova"])),
+        Service(
+            "cinder",
+            uwsgi("cinder", api, "--wsgi-file", "/usr/bin/cinder-wsgi", "--pyargv", " ".join(cinder)),
+            needs=("keystone", bus),
+            ready=("tcp", api, PORTS["cinder"]),
+        ),
+        Service("cinder-scheduler", ("cinder-scheduler", *cinder), needs=(database, bus)),
+        Service(
+            "cinder-volume", ("cinder-volume", *cinder), needs=(database, bus), environment={"PYTHONPATH": OPT}
+        ),
+        Service(
+            "blazar-manager",
+            ("/opt/blazar/bin/python", "/opt/blazar/bin/blazar-manager", "--config-file", f"{etc}/blazar/blazar.conf"),
+            needs=("keystone", bus),
+        ),
+        Service(
+            "blazar",
+            uwsgi("blazar", api, "--home", "/opt/blazar", "--module", "blazar.wsgi.api"),
+            needs=("keystone", bus),
+            environment={"OS_BLAZAR_CONFIG_DIR": f"{etc}/blazar"},
+            ready=("tcp", api, PORTS["blazar"]),
+        ),
+        Service(
+            "l2-ctl",
+            ("neutron-linuxbridge-agent", *neutron, "--config-file", f"{etc}/neutron/agent-ctl.ini"),
+            needs=("neutron",),
+        ),
+        Service(
+            "dhcp", ("neutron-dhcp-agent", *neutron, "--config-file", f"{etc}/neutron/dhcp.ini"), needs=("neutron",)
+        ),
+        Service("l3", ("neutron-l3-agent", *neutron, "--config-file", f"{etc}/neutron/l3.ini"), needs=("neutron",)),
+        Service(
+            "metadata",
+            ("neutron-metadata-agent", *neutron, "--config-file", f"{etc}/neutron/metadata.ini"),
+            needs=("neutron",),
+        ),
+    ]  # fmt: skip
+    for host in layout.settings.hosts:
+        agent = ("neutron-linuxbridge-agent", *neutron, "--config-file", f"{etc}/neutron/agent-{host.name}.ini")
+        compute = ("/usr/bin/python3", f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
+        libvirt = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
+        services += [
+            Service(f"libvirt-{host.name}", host_command(host, *libvirt), stop_seconds=5),
+            Service(f"l2-{host.name}", host_command(host, *agent), needs=("neutron",)),
+            Service(
+                f"compute-{host.name}",
+                host_command(host, *compute),
+                needs=(f"libvirt-{host.name}", "nova-conductor", "neutron", "placement"),
+            ),
+        ]
+    return services
+
+
+def prepare_network(layout: Layout) -> list[list[str]]:
+    """Bridges of the controller, and a veth pair to each compute host's network namespace."""
+    external, prefix = layout.settings.subnet.prefixlen, MANAGEMENT.prefixlen
+    commands = [
+        "ip link set lo up",
+        f"ip link add {PROVIDER_BRIDGE} type bridge",
+        f"ip address add {layout.api_address}/{external} dev {PROVIDER_BRIDGE}",
+        f"ip link set {PROVIDER_BRIDGE} up",
+        f"ip link add {MANAGEMENT_BRIDGE} mtu {UNDERLAY_MTU} type bridge",
+        f"ip address add {layout.control_address}/{prefix} dev {MANAGEMENT_BRIDGE}",
+        f"ip link set {MANAGEMENT_BRIDGE} up",
+        "sysctl -qw net.ipv4.ip_forward=1",
+    ]
+    for host in layout.settings.hosts:
+        name = host.name
+        commands += [
+            f"ip netns add {name}",
+            f"ip link add h-{name} mtu {UNDERLAY_MTU} type veth peer name eth0 netns {name} mtu {UNDERLAY_MTU}",
+            f"ip link set h-{name} master {MANAGEMENT_BRIDGE} up",
+            f"ip -n {name} address add {layout.host_address(host)}/{prefix} dev eth0",
+            f"ip -n {name} link set lo up",
+            f"ip -n {name} link set eth0 up",
+            f"ip -n {name} route add default via {layout.control_address}",
+        ]
+    return [command.split() for command in commands]
+
+
+def prepare_host(layout: Layout, host: Host) -> list[list[str]]:
+    """A compute host's mount and host name namespaces, kept open by bind mounts on files."""
+    folder = layout.data / "hosts" / host.name
+    inside = f"""set -e
+hostname {host.name}
+mount --rbind /sys/fs/cgroup /mnt
+mount -t sysfs sysfs /sys
+mount --rbind /mnt /sys/fs/cgroup
+umount --lazy /mnt
+for d in libvirt lock; do mkdir -p /run/$d; mount -t tmpfs -o mode=755 tmpfs /run/$d; done
+mkdir -p {folder}/var-lib-libvirt {folder}/etc-libvirt
+mount --bind {folder}/var-lib-libvirt /var/lib/libvirt
+mount --bind {folder}/etc-libvirt /etc/libvirt
+"""
+    handles = f"/run/hosts/{host.name}"
+    return [
+        ["sh", "-c", f"mkdir -p {handles} && touch {handles}/mnt {handles}/uts"],
+        [
+            "nsenter", f"--net=/run/netns/{host.name}", "unshare", f"--mount={handles}/mnt", f"--uts={handles}/uts",
+            "--propagation", "private", "sh", "-c", inside,
+        ],
+    ]  # fmt: skip
+
+
+def write_plan(layout: Layout) -> Path:
+    """Write the plan for the programs inside; return its path."""
+    hosts = layout.settings.hosts
+    names = [f"{layout.host_address(host)} {host.name}" for host in hosts]
+    known = "\n".join(["127.0.0.1 localhost", f"{layout.control_address} ctl", *names, ""])
+    files = {"/etc/hosts": known, "/etc/hostname": "ctl\n", "/etc/resolv.conf": ""}
+    for host in hosts:
+        folder = layout.data / "hosts" / host.name / "etc-libvirt"
+        files[f"{folder}/libvirtd.conf"] = LIBVIRTD_CONF
+        files[f"{folder}/lxc.conf"] = LXC_CONF
+    prepare = [
+        ["hostname", "ctl"],
+        *prepare_network(layout),
+        *[command for host in hosts for command in prepare_host(layout, host)],
+    ]
+    plan = {
+        "root": str(layout.root),
+        "binds": {str(INSIDE): OPT, str(layout.state): str(layout.state)},
+        "tmpfs": ["/run", "/tmp"],  # noqa: S108
+        "files": files,
+        "prepare": prepare,
+        "socket": str(layout.socket),
+        "services": [
+            {
+                "name": service.name,
+                "command": service.command,
+                "needs": service.needs,
+                "environment": {"MALLOC_ARENA_MAX": "2", **service.environment},
+                "ready": service.ready,
+                "stop_seconds": service.stop_seconds,
+                "log": str(layout.log / f"{service.name}.log"),
+            }
+            for service in table(layout)
+        ],
+    }
+    path = layout.run / "plan.json"
+    write_secret(path, json.dumps(plan, indent=1))
+    return path
