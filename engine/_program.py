@@ -15,6 +15,8 @@ from pathlib import Path
 
 EXIT_ERROR_SHOWN = 32
 """The error is with the engine already; the CLI's language host uses the same status."""
+MONITOR_GONE = "Resource monitor has terminated, shutting down"
+"""What the SDK says when the engine refuses to go on, having said why."""
 
 
 def main() -> int:
@@ -52,7 +54,8 @@ def main() -> int:
     try:
         loop.run_until_complete(pulumi.runtime.run_in_stack(lambda: _run(program)))
     except pulumi.RunError as error:
-        pulumi.log.error(str(error))
+        if str(error) != MONITOR_GONE:
+            pulumi.log.error(str(error))
         return EXIT_ERROR_SHOWN
     except Exception:
         pulumi.log.error(f"Program failed with an unhandled exception:\n{_user_trace(program)}")

@@ -188,7 +188,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         except EngineError as error:
             self._deployment.errored = True
             self._deployment.executor.report(error, self._service.root_urn)
-            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
 
     async def _register(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         _refuse_unsupported(request)
@@ -361,7 +361,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         except EngineError as error:
             self._deployment.errored = True
             self._deployment.executor.report(error, self._service.root_urn)
-            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         outputs = read.state.outputs if request.acceptSecrets else reveal_properties(read.state.outputs)
         if not request.acceptResources:
             outputs = transform_properties(outputs, without_references)
