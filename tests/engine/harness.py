@@ -96,7 +96,7 @@ class Outcome:
             if (event["metadata"]["op"], name_of(event["metadata"]["urn"])) == (operation, name)
         ]
         assert len(found) == 1, f"{len(found)} steps {operation} {name}\n{self.text}"
-        return found[0]
+        return dict(found[0])
 
     @property
     def changes(self) -> dict[str, int]:
@@ -105,7 +105,9 @@ class Outcome:
 
     @property
     def messages(self) -> str:
-        return "\n".join(event["message"] for event in self.of_kind("diagnosticEvent")) + self.stderr
+        """What the user is told; messages for debugging left out."""
+        diagnostics = [event for event in self.of_kind("diagnosticEvent") if event["severity"] != "debug"]
+        return "\n".join(event["message"] for event in diagnostics) + self.stderr
 
 
 @dataclass(frozen=True)

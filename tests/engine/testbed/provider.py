@@ -82,12 +82,14 @@ def plain(value: Json) -> Json:  # noqa: PLR0911
     return members
 
 
+def number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
 def to_dict(props: struct_pb2.Struct) -> dict[str, Json]:
     """With whole numbers as integers: the wire knows floats only."""
-    return json.loads(
-        json_format.MessageToJson(props),
-        parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text),
-    )  # type: ignore[no-any-return]
+    return dict(json.loads(json_format.MessageToJson(props), parse_float=number))
 
 
 def to_struct(props: Mapping[str, Json]) -> struct_pb2.Struct:
@@ -344,7 +346,8 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 return pb.CreateResponse(properties=to_struct(self.outputs("", inputs, 0)))
         with self.call("create", request.name, context, **details):
             if message := self.orders("log").get(request.name):
-                self.engine.Log(engine_pb2.LogRequest(severity="WARNING", message=message, urn=request.urn))
+                severity = engine_pb2.LogSeverity.WARNING
+                self.engine.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=request.urn))
             self.claim_slot(reveal(inputs.get("slot")), context)
             id_ = f"{request.name}-{uuid.uuid4().hex[:8]}"
             outputs = self.write(id_, request.name, request.type, inputs, 1)
@@ -445,7 +448,9 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                     return pb.InvokeResponse(failures=[pb.CheckFailure(property="name", reason="the testbed refuses")])
                 case unknown:
                     context.abort(grpc.StatusCode.NOT_FOUND, f"no function {unknown}")
-            return pb.InvokeResponse(**{"return": to_struct(result)})
+            response = pb.InvokeResponse()
+            getattr(response, "return").update(result)
+            return response
 
     def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:  # noqa: ARG002, N802
         self.note({"event": "begin", "method": "cancel", "name": ""})
