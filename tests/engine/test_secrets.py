@@ -1,0 +1,152 @@
+"""Planted secrets: none may be found in anything that a run shows, records or leaves behind.
+
+Secrets enter as stack configuration, as configuration of a provider, as an input, as an output the provider calls secret,
+as an additional secret output, as a value a program computes, through a dynamic provider, and in the message of an error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.harness import PASSPHRASE, STACK, wait_for
+
+if TYPE_CHECKING:
+    from tests.engine.harness import Outcome, Stack
+
+PLANTED = {
+    name: f"planted-{name}-6f1d0a"
+    for name in ("config", "provider", "input", "output", "additional", "computed", "dynamic", "error", "nested")
+}
+PROGRAM = """
+    from pulumi.dynamic import CreateResult, Resource as Dynamic, ResourceProvider, UpdateResult
+
+    class Vault(ResourceProvider):
+        def create(self, props):
+            return CreateResult("vault", {"password": props["password"], "shape": props["shape"]})
+        def update(self, id, olds, news):
+            return UpdateResult({"password": news["password"], "shape": news["shape"]})
+
+    class Sealed(Dynamic):
+        pass
+
+    config = Config()
+    planted = config.require_secret_object("planted")
+    password = config.require_secret("password")
+    def get(name):
+        return planted.apply(lambda values: values[name])
+    Thing("input", value=get("input"), shape=SHAPE)
+    Thing("nested", settings={"deep": [{"inner": get("nested")}], "shape": SHAPE})
+    made = Thing("output", secret_out=get("output"))
+    extra = Thing("additional", value=get("additional").apply(lambda v: v), opts=ResourceOptions(
+        additional_secret_outputs=["computed"]))
+    used = Thing("computed", value=Output.concat("prefix-", get("computed")), also=extra.computed)
+    Sealed(Vault(), "vault", {"password": get("dynamic"), "shape": SHAPE})
+    Thing("error", value=get("error"))
+    print("the program says", config.require("password"))
+    export("password", password)
+    export("token", made.token)
+    export("joined", Output.concat(used.computed, "/", extra.computed))
+"""
+
+
+def set_secret(stack: Stack, key: str, value: str, *flags: str) -> None:
+    """Through standard input, where no other process can read it."""
+    command = stack.command("config", "set", "--stack", STACK, key, "--secret", *flags)
+    subprocess.run(command, env=stack.env, input=value, text=True, check=True)
+
+
+def arguments_of_all_processes() -> str:
+    texts = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            texts.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has ended meanwhile
+    return "\n".join(texts)
+
+
+def assert_clean(text: str, where: str) -> None:
+    found = [name for name, secret in PLANTED.items() if secret in text]
+    assert not found, f"{where} shows the planted secrets {found}"
+    assert PASSPHRASE not in text, f"{where} shows the passphrase"
+
+
+def assert_nothing_left(stack: Stack) -> None:
+    """Every file the run wrote: project, state, history, journal, locks, plugin and workspace folders, recorded output."""
+    folder = stack.folder.parent
+    files = [path for path in folder.rglob("*") if path.is_file() and stack.world not in path.parents]
+    assert len(files) > 5
+    for path in files:
+        assert_clean(path.read_bytes().decode(errors="replace"), str(path.relative_to(folder)))
+
+
+@pytest.mark.conformance(
+    feature="secrets",
+    cli="Secrets are encrypted in the state and shown as `[secret]` in all output.",
+    engine="same; secret configuration is also masked in what programs and providers print",
+)
+def test_planted_secrets_are_never_found(stack: Stack) -> None:
+    set_secret(stack, "password", PLANTED["config"])
+    set_secret(stack, "testbed:token", PLANTED["provider"])
+    for name, secret in PLANTED.items():
+        set_secret(stack, f"planted.{name}", secret, "--path")
+    stack.program(PROGRAM.replace("SHAPE", "1"))
+    outcomes: list[Outcome] = [stack.preview(), stack.run("preview", "--stack", STACK, "--diff")]
+
+    stack.control(hold={"computed": ["create"]})
+    running = stack.start(*stack.operation("up"))
+    wait_for(lambda: stack.held("computed.create"), "the engine, the program and the providers to run")
+    assert_clean(arguments_of_all_processes(), "the arguments of a process")
+    stack.release("computed.create")
+    outcomes.append(stack.finish(running))
+    assert outcomes[-1].exit_code == 0, outcomes[-1].text
+    assert stack.existing()["input"]["inputs"]["value"] == PLANTED["input"], "the provider must get the real value"
+
+    stack.program(PROGRAM.replace("SHAPE", "2"))
+    stack.control(fail={"error": ["update"]})
+    outcomes += [
+        stack.run("up", "--stack", STACK, "--yes"),
+        stack.run("up", "--stack", STACK, "--yes", "--diff", "--refresh"),
+        stack.refresh(),
+        stack.run("stack", "output", "--stack", STACK),
+        stack.run("config", "ls", "--stack", STACK),
+        stack.run("config", "ls", "--stack", STACK, "--json"),
+        stack.run("state", "export", "--stack", STACK),
+        stack.run("history", "--stack", STACK, "--json"),
+    ]
+    for index, outcome in enumerate(outcomes):
+        assert_clean(outcome.text, f"command {index}")
+    assert_nothing_left(stack)
+
+    shown = stack.outputs("--show-secrets")
+    assert shown["password"] == PLANTED["config"]
+    assert shown["token"] == PLANTED["output"]
+    assert PLANTED["computed"] in shown["joined"]
+    # The only file that may hold them now is the recorded output of that last command.
+    (stack.folder.parent / f"{stack.commands}.stdout").unlink()
+    stack.destroy()
+    assert_nothing_left(stack)
+
+
+def test_planted_secrets_are_not_in_what_a_crash_leaves(stack: Stack) -> None:
+    set_secret(stack, "password", PLANTED["config"])
+    for name, secret in PLANTED.items():
+        set_secret(stack, f"planted.{name}", secret, "--path")
+    stack.program(PROGRAM.replace("SHAPE", "1"))
+    stack.control(hold={"computed": ["create"]})
+    running = stack.start(*stack.operation("up"))
+    wait_for(lambda: stack.held("computed.create"), "a create to be under way")
+    os.killpg(running.process.pid, signal.SIGKILL)
+    running.process.wait()
+    journals = list(stack.backend.rglob("*journal*"))
+    assert journals, "the journal must be there for the check to mean anything"
+    assert_nothing_left(stack)
+    stack.release("computed.create")
+    stack.up(ok=True)
+    assert_nothing_left(stack)
