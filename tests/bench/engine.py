@@ -1,8 +1,8 @@
-"""``lab bench engine``: what the engine costs for 10 to 3000 resources, beside the Pulumi CLI where that is installed.
+"""``lab bench engine``: what the engine costs for 10 to 3000 resources, beside the Pulumi CLI where it is installed.
 
-Every figure is of whole commands, from the shell and back, run one after the other on this machine. Resources are served
-by a provider that does nothing, so the time is the engine's, the program's and the protocol's. Peak memory is the largest
-resident set of any process of the command (engine, program or provider).
+Every figure is of whole commands, from the shell and back, run one after the other on this machine. Resources are
+served by a provider that does nothing, so the time is the engine's, the program's and the protocol's. Peak memory is
+the largest resident set of any process of the command (engine, program or provider).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _table(title: str, figures: dict[int, Figures]) -> Table:
 
 
 def _comparison(own: dict[int, Figures], other: dict[int, Figures]) -> Table:
-    table = Table("resources", *OPERATIONS, title="embedded engine / Pulumi CLI (below 1: the embedded engine is faster)")
+    table = Table("resources", *OPERATIONS, title="embedded engine / Pulumi CLI (below 1: faster)")
     for count, row in own.items():
         table.add_row(str(count), *(f"{row.seconds[name] / other[count].seconds[name]:.2f}" for name in OPERATIONS))
     return table
