@@ -61,7 +61,7 @@ class Journal(Protocol):
     """A journal open for appending."""
 
     def append(self, data: bytes) -> None:
-        """Add ``data``, durably. After a StorageError the journal is as it was before."""
+        """Add ``data``, durably. After a StorageError, the next append is of data that begins with this."""
         ...
 
     def close(self) -> None:
@@ -100,8 +100,8 @@ class Bucket(Protocol):
         """Start a journal with ``data``, durably, in place of any that is there."""
         ...
 
-    def resume_journal(self, key: str) -> Journal:
-        """Open a journal to append after its last whole record."""
+    def resume_journal(self, key: str, length: int) -> Journal:
+        """Open a journal to append after its first ``length`` bytes, which are its whole records."""
         ...
 
     def delete_journal(self, key: str) -> None:
@@ -298,8 +298,8 @@ class Backend:
         }
         return Update(self, project, stack, journal, info)
 
-    def _load(self, project: str, stack: str) -> tuple[Json, bool]:
-        """The deployment, and whether a journal is part of it."""
+    def _load(self, project: str, stack: str) -> tuple[Json, int]:
+        """The deployment, and the length of the journal that is part of it, 0 without one."""
         while True:
             key, data = self._read(project, stack)
             journal = self._bucket.read_journal(_journal_key(project, stack))
@@ -307,9 +307,9 @@ class Backend:
             if journal is None or self._bucket.read(key) == data:
                 break
         deployment = _decode(data, self._bucket.locate(key))
-        begin, entries, finished = _parse_journal(journal or b"")
+        begin, entries, finished, length = _parse_journal(journal or b"")
         if not begin or _digest(data) in finished:
-            return deployment, False
+            return deployment, 0
         place = self._bucket.locate(_journal_key(project, stack))
         if begin[_BEGIN] != _digest(data):
             raise EngineError(
@@ -320,15 +320,15 @@ class Backend:
             )
         from engine.snapshot import replay  # noqa: PLC0415 - it reads entries, this module only keeps them
 
-        return replay(deployment, entries), True
+        return replay(deployment, entries), length
 
     def _fold(self, project: str, stack: str) -> None:
         """Write what an interrupted update left in its journal into the checkpoint."""
-        deployment, journaled = self._load(project, stack)
+        deployment, length = self._load(project, stack)
         key = _journal_key(project, stack)
-        if journaled:
+        if length:
             data = _encode(project, stack, deployment)
-            journal = self._bucket.resume_journal(key)
+            journal = self._bucket.resume_journal(key, length)
             try:
                 journal.append(_line({_FINISH: _digest(data)}))
             finally:
@@ -547,9 +547,10 @@ def _line(record: Json) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _parse_journal(data: bytes) -> tuple[Json, list[Json], set[str]]:
-    """The first record, the entries, and the digests of checkpoints that replace the journal."""
+def _parse_journal(data: bytes) -> tuple[Json, list[Json], set[str], int]:
+    """The first record, the entries, the digests of checkpoints that replace the journal, and the length of it all."""
     records: list[Json] = []
+    length = 0
     *lines, _torn = data.split(b"\n")
     for line in lines:
         try:
@@ -558,10 +559,11 @@ def _parse_journal(data: bytes) -> tuple[Json, list[Json], set[str]]:
             # A crash of the machine may leave garbage in what was never acknowledged.
             _log.warning("The journal ends early: %d of its %d records can be read.", len(records), len(lines))
             break
+        length += len(line) + 1
     if not records or _BEGIN not in records[0]:
-        return {}, [], set()
+        return {}, [], set(), 0
     finished = {record[_FINISH] for record in records if _FINISH in record}
-    return records[0], [record for record in records[1:] if _FINISH not in record], finished
+    return records[0], [record for record in records[1:] if _FINISH not in record], finished, length
 
 
 def _encode(project: str, stack: str, deployment: Json) -> bytes:

@@ -106,11 +106,10 @@ class FileBucket:
         with self._errors("written", key):
             return FileJournal(self._root / key, len(data))
 
-    def resume_journal(self, key: str) -> FileJournal:
-        """Open the journal at ``key`` to append after its last whole record."""
-        whole = (self.read(key) or b"").rfind(b"\n") + 1
+    def resume_journal(self, key: str, length: int) -> FileJournal:
+        """Open the journal at ``key`` to append after its first ``length`` bytes."""
         with self._errors("written", key):
-            return FileJournal(self._root / key, whole)
+            return FileJournal(self._root / key, length)
 
     def delete_journal(self, key: str) -> None:
         """Delete the journal."""
@@ -137,18 +136,14 @@ class FileJournal:
         self._path = path
         self._length = length
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        os.ftruncate(self._descriptor, length)
 
     def append(self, data: bytes) -> None:
-        """Add ``data``, durably. After a StorageError the journal is as it was."""
+        """Add ``data``, durably. What a failed append left of it, the next one overwrites."""
         try:
             os.lseek(self._descriptor, self._length, os.SEEK_SET)
             _write_all(self._descriptor, data)
             os.fdatasync(self._descriptor)
         except OSError as error:
-            # A part of a record in the middle would hide the records after it.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._length)
             raise storage_error(self._path, "written", error) from error
         self._length += len(data)
 

@@ -102,8 +102,9 @@ class S3Bucket:
         journal.append(data)
         return journal
 
-    def resume_journal(self, key: str) -> S3Journal:
-        """Open the journal at ``key`` to append after its last batch."""
+    def resume_journal(self, key: str, length: int) -> S3Journal:
+        """Open the journal at ``key`` to append after its last batch; a batch is there as a whole or not at all."""
+        del length
         last = max(entry.key for entry in self.list(f"{key}/"))
         return S3Journal(self, key, int(last.removeprefix(f"{key}/")) + 1)
 

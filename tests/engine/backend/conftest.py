@@ -43,6 +43,9 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 "-ip.bind=127.0.0.1",
                 "-master.telemetry=false",
                 "-volume.max=20",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+                f"-s3.localSocket={folder}/s3.sock",
                 f"-filer.localSocket={folder}/filer.sock",
                 *(f"-{name}.port={port}" for name, port in ports.items()),
             ],
@@ -79,7 +82,7 @@ def backend(url: str) -> Backend:
 
 def _free_ports(count: int) -> list[int]:
     found: list[int] = []
-    for port in range(20_000 + os.getpid() % 20_000, 55_000):
+    for port in range(20_000 + os.getpid() * 16 % 20_000, 55_000):
         if len(found) == count:
             break
         if all(_is_free(each) for each in (port, port + _GRPC_OFFSET)):
@@ -104,4 +107,4 @@ def _wait_until_writable(endpoint: str, process: subprocess.Popen[bytes]) -> Non
             time.sleep(0.1)
         else:
             return
-    pytest.fail("the object store did not start")
+    pytest.fail("the object store did not start; its log is in the test's folder seaweedfs")
