@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -64,12 +65,16 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty backend."""
-    if request.param == "file":
-        return f"file://{tmp_path}"
-    endpoint = request.getfixturevalue("object_store")
-    return f"s3://state/{tmp_path.name}-{time.time_ns()}?endpoint={endpoint}&disableSSL=true&s3ForcePathStyle=true"
+    if request.param == "s3":
+        endpoint = request.getfixturevalue("object_store")
+        yield f"s3://state/{tmp_path.name}-{time.time_ns()}?endpoint={endpoint}&disableSSL=true&s3ForcePathStyle=true"
+    else:
+        # In memory where there is such a folder: processes are killed here, not machines.
+        memory = Path("/dev/shm")  # noqa: S108
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+            yield f"file://{folder}"
 
 
 @pytest.fixture
