@@ -47,6 +47,7 @@ VOLUME_TYPE: Final = "2.67"
 HOST_AT_CREATE: Final = "2.74"
 TAGS_IN_SERVER: Final = "2.26"  # the last but one that still tells the flavor's id is 2.46
 
+IDLE_LIMIT: Final = 20.0  # seconds
 DETACH_AGAIN: Final = 30.0  # seconds; a detach is asynchronous, and its failure shows nowhere
 
 BOOTED_FROM_VOLUME: Final = "Attempt to boot from volume - no image supplied"
@@ -530,16 +531,41 @@ def _act(compute: Service, id_: str, action: Properties, *, absent_is_fine: bool
 
 
 def _reach(compute: Service, id_: str, statuses: set[str], operation: Operation, *, settled: bool = False) -> None:
-    """Wait for one of the statuses; ``settled``: and for no task to be under way."""
+    """Wait for one of the statuses; ``settled``: and for no task to be under way.
+
+    An instance that is in another status and does nothing is given up on: Nova tells failed actions nowhere else.
+    """
+    idle_since: float | None = None
 
     def poll() -> bool | None:
+        nonlocal idle_since
         server = compute.get(f"/servers/{id_}")["server"]
-        if server["status"] == "ERROR":
+        status, task = server["status"], server.get("OS-EXT-STS:task_state")
+        if status == "ERROR":
             raise _InstanceError(server)
-        busy = settled and server.get("OS-EXT-STS:task_state") is not None
-        return True if server["status"] in statuses and not busy else None
+        if status in statuses:
+            return True if task is None or not settled else None
+        if task is not None or status == "BUILD":
+            idle_since = None
+        elif idle_since is None:
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > IDLE_LIMIT:
+            raise _stalled(compute, server)
+        return None
 
     operation.wait(f"instance {id_} to become {' or '.join(sorted(statuses)).lower()}", poll, most=3)
+
+
+def _stalled(compute: Service, server: Properties) -> ProviderError:
+    actions = compute.get(f"/servers/{server['id']}/os-instance-actions")["instanceActions"]
+    failed = [action for action in actions if action["message"]] or actions
+    last = max(failed, key=lambda action: str(action["start_time"]), default=None)
+    message = f"instance {server['name']} ({server['id']}) stays {server['status'].lower()}"
+    if last:
+        message += (
+            f": its last action was {last['action']} ({last['request_id']}), {last['message'] or 'no error told'}"
+        )
+    return ProviderError(message, remedy=f"`openstack server event list {server['id']}` shows what happened to it.")
 
 
 def _switch(compute: Service, id_: str, states: tuple[str, str], zone: str | None, operation: Operation) -> None:
