@@ -140,6 +140,8 @@ def state(work: Path) -> None:
     pulumi(project, "stack", "init", "zipped", PULUMI_DIY_BACKEND_GZIP="true")
     shutil.copytree(work / "state", HERE / "state")
     shutil.rmtree(HERE / "state" / ".pulumi" / "locks")
+    for file in (HERE / "state").rglob("*.bak*"):
+        file.unlink()
     for file in (HERE / "state").rglob("*.json"):
         file.write_text(
             json.dumps(without_paths(json.loads(file.read_text())), ensure_ascii=False, separators=(",", ":"))
