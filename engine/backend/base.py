@@ -663,13 +663,18 @@ def _lock_record(operation: str) -> Json:
 
 
 def _is_dead(record: Json) -> bool:
-    """Whether the holder surely is gone: it ran under this very boot and PID namespace, and its process is not there.
+    """Whether the holder surely is gone: this machine has been started anew since, or its process is not there.
 
     A PID alone proves nothing: it is reused, and other hosts and containers have their own. Locks of the Pulumi CLI do
     not say more than a PID, so they are always respected.
     """
     here = _process(os.getpid())
-    if here is None or any(record.get(name) != here[name] for name in ("bootId", "pidNamespace")):
+    if here is None:
+        return False
+    if record.get("bootId") != here["bootId"]:
+        same_machine = record.get("machineId") == here["machineId"] != ""
+        return same_machine and record.get("hostname") == socket.gethostname()
+    if record.get("pidNamespace") != here["pidNamespace"]:
         return False
     holder = _process(record["pid"])
     return holder is None or holder["processStart"] != record.get("processStart")
@@ -686,4 +691,10 @@ def _process(pid: int) -> Json | None:
         return None
     if stat[0] in {"Z", "X"}:
         return None
-    return {"bootId": boot, "pidNamespace": namespace, "processStart": int(stat[19])}
+    machine = Path("/etc/machine-id")
+    return {
+        "bootId": boot,
+        "machineId": machine.read_text(encoding="ascii").strip() if machine.is_file() else "",
+        "pidNamespace": namespace,
+        "processStart": int(stat[19]),
+    }

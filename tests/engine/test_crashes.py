@@ -1,10 +1,10 @@
 """Crash matrix: the engine is ended by ``kill -9`` just before and just after every call that changes the world.
 
-A program of twelve resources is created, updated, replaced and destroyed; a first run of each counts its provider calls,
-then the same operation is cut off at each of them in turn, from the same starting point. After each crash ``up`` must
-converge to exactly what the program declares, and ``destroy`` must leave nothing: neither in the world nor in the state.
+A program of twelve resources is created, updated, replaced and destroyed; a first run of each counts its provider
+calls, then the same operation is cut off at each of them in turn, from the same starting point. After each crash ``up``
+must converge to exactly what the program declares, and ``destroy`` must leave nothing, in the world and in the state.
 
-Costs about three commands a crash point, some ten minutes on two cores.
+Costs three commands a crash point, in all some six minutes of two cores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ PROGRAM = """
             super().__init__("testbed:index:Nodes", "nodes")
             for number in range(4):
                 node = Thing(f"node-{{number}}", value=subnet.computed, key=key, opts=ResourceOptions(parent=self))
-                Thing(f"disk-{{number}}", value=node.computed, slot=f"{{slot}}-{{number}}", opts=ResourceOptions(parent=self))
+                own = f"{{slot}}-{{number}}"
+                Thing(f"disk-{{number}}", value=node.computed, slot=own, opts=ResourceOptions(parent=self))
             self.register_outputs({{}})
     Nodes()
     Thing("entry", value=address.computed, opts=ResourceOptions(depends_on=[network]))

@@ -333,15 +333,29 @@ def test_a_reused_pid_does_not_keep_a_lock_alive(backend: Backend) -> None:
         pass
 
 
+def test_a_lock_from_before_a_restart_of_this_machine_is_taken_over(backend: Backend) -> None:
+    plant_lock(backend, bootId="the one before")
+    with backend.lock("sample", "dev", "up"):
+        pass
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"bootId": "another", "pid": 999_999_999},
+        {"bootId": "another", "machineId": "another", "pid": 999_999_999},
+        {"bootId": "another", "hostname": "another", "pid": 999_999_999},
         {"pidNamespace": "another", "pid": 999_999_999},
-        {"bootId": None, "pidNamespace": None, "processStart": None, "operation": None, "pid": 999_999_999},
+        {
+            "bootId": None,
+            "machineId": None,
+            "pidNamespace": None,
+            "processStart": None,
+            "operation": None,
+            "pid": 999_999_999,
+        },
     ],
-    ids=["alive", "another machine or boot", "another container", "the CLI's"],
+    ids=["alive", "another machine", "another host of one image", "another container", "the CLI's"],
 )
 def test_a_lock_whose_holder_may_live_is_respected(backend: Backend, changes: dict[str, object]) -> None:
     plant_lock(backend, **changes)
