@@ -46,7 +46,7 @@ two can take turns on a stack. `up`, `preview`, `refresh` and `destroy` run on t
 |---|---|
 | `PULUMI_BACKEND_URL` | where the state is: `file://DIR` or `s3://BUCKET`; else `backend.url` of Pulumi.yaml decides |
 | `PULUMI_CONFIG_PASSPHRASE`, `PULUMI_CONFIG_PASSPHRASE_FILE` | the passphrase of secrets. Without either, \
-`stack init` makes one and keeps it in `~/.config/ml-cluster/passphrase` (mode 0600), where later commands find it. Set \
+`stack init` makes one and keeps it in `~/.config/ml-cluster/passphrase` (0600), where later commands find it. Set \
 `PULUMI_CONFIG_PASSPHRASE_FILE` to that file for the Pulumi CLI |
 | `PULUMI_STACK` | the stack to work on, in place of the selected one |
 | `PULUMI_PARALLEL` | default of `--parallel` |

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cli.session import Session
 
-GONE_TIMEOUT_SECONDS = 300
+GONE_TIMEOUT_SECONDS = 300.0
 POLL_SECONDS = 1.0
 WORKERS = 8
 
@@ -256,7 +256,7 @@ def find(cloud: Connection, scope: Scope) -> list[Leftover]:
 
 
 def delete(
-    cloud: Connection, leftovers: list[Leftover], say: Callable[[str], None], stop: threading.Event
+    cloud: Connection, leftovers: list[Leftover], timeout: float, say: Callable[[str], None], stop: threading.Event
 ) -> list[tuple[Leftover, str]]:
     """Delete `leftovers`, kind after kind, those of one kind at once. Returns those that are still there, and why."""
     failed: list[tuple[Leftover, str]] = []
@@ -266,7 +266,7 @@ def delete(
             if batch:
                 say(f"deleting {len(batch)} x {kind.name}")
             started = time.monotonic()
-            futures = {pool.submit(_delete, cloud, kind, leftover, stop): leftover for leftover in batch}
+            futures = {pool.submit(_delete, cloud, kind, leftover, timeout, stop): leftover for leftover in batch}
             for future in as_completed(futures):
                 leftover, problem = futures[future], future.result()
                 elapsed = f"{time.monotonic() - started:.0f} s"
@@ -276,13 +276,13 @@ def delete(
     return failed
 
 
-def _delete(cloud: Connection, kind: Kind, leftover: Leftover, stop: threading.Event) -> str | None:
+def _delete(cloud: Connection, kind: Kind, leftover: Leftover, timeout: float, stop: threading.Event) -> str | None:
     """Delete one resource and wait until it is gone, whoever deletes it. Returns what went wrong."""
     from cli.cloud import CloudError, explain
 
     problem: str | None = None
     requested = False
-    deadline = time.monotonic() + GONE_TIMEOUT_SECONDS
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and not stop.is_set():
         try:
             if not requested:
@@ -313,6 +313,10 @@ def sweep(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Leave this kind alone, e.g. volume; repeatable.", metavar="KIND")
     ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0.0, help="How long to wait for each resource to be gone.", metavar="SECONDS"),
+    ] = GONE_TIMEOUT_SECONDS,
     os_cloud: Annotated[
         str | None, typer.Option("--os-cloud", help="Entry of clouds.yaml. Default: the stack's.", metavar="CLOUD")
     ] = None,
@@ -348,7 +352,7 @@ def sweep(
     if not yes:
         print(f"\n{len(leftovers)} found. Nothing was deleted: add --yes to delete them.", file=sys.stderr)
         return
-    failed = _delete_interruptibly(cloud, leftovers)
+    failed = _delete_interruptibly(cloud, leftovers, timeout)
     print(f"{len(leftovers) - len(failed)} deleted, {len(failed)} left", file=sys.stderr)
     if failed:
         listed = "\n".join(f"  {item.kind} {item.name or item.id} ({item.id}): {problem}" for item, problem in failed)
@@ -371,7 +375,7 @@ def _scope(session: Session, *, everything: bool, needs_project: bool) -> Scope:
     return Scope(stack, {stack})
 
 
-def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover]) -> list[tuple[Leftover, str]]:
+def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover], timeout: float) -> list[tuple[Leftover, str]]:
     """Delete; Ctrl-C stops waiting for what is being deleted and leaves the rest."""
     from cli.operations import interruptible
 
@@ -380,4 +384,4 @@ def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover]) -> list[
 
     stop = Stop()
     with interruptible(stop):
-        return delete(cloud, leftovers, lambda line: print(line, file=sys.stderr, flush=True), stop)
+        return delete(cloud, leftovers, timeout, lambda line: print(line, file=sys.stderr, flush=True), stop)

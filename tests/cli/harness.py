@@ -130,7 +130,7 @@ class Lab:
         process = subprocess.run(
             self.command(*arguments),
             input=stdin,
-            env=self.env | (env or {}),
+            env={**self.env, **(env or {})},
             capture_output=True,
             text=True,
             check=False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SETTINGS = """\
 config:
-  ml-cluster:cloud: {{name: {cloud}}}
+  ml-cluster:cloud: {{name: {entry}}}
   ml-cluster:lease: none
   ml-cluster:network: {{externalNetwork: {external}}}
   ml-cluster:access: {{sshFrom: ["192.0.2.0/24"]}}
@@ -37,7 +37,7 @@ def cloud() -> Connection:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, cloud: Connection) -> Lab:
+def lab(tmp_path: Path) -> Lab:
     lab = Lab(tmp_path)
     lab.write()
     project = lab.project / "Pulumi.yaml"
@@ -51,7 +51,7 @@ def settings(lab: Lab, cloud: Connection, **changes: Any) -> None:
     image = next(image.name for image in cloud.image.images() if image.status == "active")
     external = next(network.name for network in cloud.network.networks(is_router_external=True))
     flavor = min(cloud.compute.flavors(), key=lambda flavor: flavor.ram).name
-    values = {"cloud": cloud.name, "image": image, "external": external, "flavor": flavor, "count": 1}
+    values = {"entry": cloud.name, "image": image, "external": external, "flavor": flavor, "count": 1}
     (lab.project / "Pulumi.dev.yaml").write_text(SETTINGS.format(**(values | changes)))
 
 
@@ -83,7 +83,7 @@ def test_doctor_tells_all_that_is_wrong_at_once(lab: Lab, cloud: Connection) -> 
 
 
 def test_doctor_without_a_cloud_checks_the_rest(lab: Lab, cloud: Connection) -> None:
-    settings(lab, cloud, cloud="no-such-cloud")
+    settings(lab, cloud, entry="no-such-cloud")
     outcome = lab.run("doctor", "--stack", "dev", status=1)
     assert "fail     credential" in outcome.stdout
     assert "ok       settings" in outcome.stdout
@@ -99,7 +99,7 @@ def litter(cloud: Connection) -> Iterator[str]:
     network = neutron.create_network(name=f"{stack}-network")
     subnet = neutron.create_subnet(network_id=network.id, ip_version=4, cidr="10.99.0.0/24")
     router = neutron.create_router(name=f"{stack}-router", external_gateway_info={"network_id": external.id})
-    neutron.add_interface_to_router(router, subnet_id=subnet.id)
+    neutron.add_interface_to_router(router, subnet=subnet.id)
     group = neutron.create_security_group(name=f"{stack}-nodes")
     port = neutron.create_port(network_id=network.id, security_group_ids=[group.id])
     neutron.create_port(network_id=network.id, name="stray")
@@ -145,14 +145,16 @@ def test_sweep_finds_and_deletes_what_a_stack_left(lab: Lab, cloud: Connection, 
 
 def test_sweep_says_what_it_could_not_delete(lab: Lab, cloud: Connection, litter: str) -> None:
     lab.refuse("sweep", "-s", litter, "--keep", "vloume", status=2, saying="there is no kind vloume")
-    arguments = ("sweep", "--stack", litter, "--os-cloud", str(cloud.name), "--yes")
-    other = cloud.network.create_security_group(name=f"{litter}-other")
     (group,) = [g for g in cloud.network.security_groups() if stack_tag(litter) in g.tags]
-    port = cloud.network.create_port(
-        network_id=next(iter(cloud.network.networks(name=f"{litter}-network"))).id, security_group_ids=[group.id]
-    )
+    network = cloud.network.create_network(name=f"{litter}-elsewhere")
+    port = cloud.network.create_port(network_id=network.id, security_group_ids=[group.id])
+    arguments = ("sweep", "--stack", litter, "--os-cloud", str(cloud.name), "--yes")
     try:
-        assert port
-        lab.run(*arguments)
+        outcome = lab.run(*arguments, "--timeout", "5", status=1)
     finally:
-        cloud.network.delete_security_group(other)
+        cloud.network.delete_port(port)
+        cloud.network.delete_network(network)
+    assert "1 left" in outcome.stderr
+    assert f"security group {litter}-nodes ({group.id}): Security Group {group.id} in use. (HTTP 409" in outcome.stderr
+    assert "request req-" in outcome.stderr
+    lab.run(*arguments)
