@@ -1,4 +1,4 @@
-"""What the load balancer types send, without an Octavia."""
+"""What the load balancer types send when an Octavia is busy, broken or refuses."""
 
 from __future__ import annotations
 

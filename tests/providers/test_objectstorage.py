@@ -1,4 +1,4 @@
-"""What the object storage types send, without a Swift."""
+"""What the object storage types send, header by header."""
 
 from __future__ import annotations
 
