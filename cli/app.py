@@ -121,7 +121,8 @@ def configure(
     if verbose:
         import logging
 
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("keystoneauth").setLevel(logging.DEBUG)
     context.obj = Session(
         cwd=(cwd or ROOT).resolve(),
         stack_option=stack_name,

@@ -54,8 +54,10 @@ class _Process:
 
     def __init__(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
         self._process, self._number = process, number
+        self.cancelled = False
 
     def cancel(self) -> None:
+        self.cancelled = True
         self._process.send_signal(self._number)
 
 
@@ -93,15 +95,18 @@ def pulumi_runner(session: Session, stack: str, operation: Operation) -> Runner:
             text=True,
             start_new_session=True,
         )
-        with interruptible(_Process(process, SIGINT)):
+        cancellation = _Process(process, SIGINT)
+        with interruptible(cancellation):
             _, stderr = process.communicate()
         server.stop(grace=5).wait()
         status = process.returncode
-        if status != 0 and not events.summary and not events.errors:
+        # An update that was interrupted ends with the CLI's status for any failure.
+        cancelled = cancellation.cancelled or status == ExitCode.CANCELLED
+        if status != 0 and not cancelled and not events.summary and not events.errors:
             code = ExitCode(status) if status in set(ExitCode) else ExitCode.ERROR
             raise LabError(stderr.strip().removeprefix("error: ") or f"pulumi ended with status {status}", code=code)
         return UpdateResult(
-            outcome="succeeded" if status == 0 else "cancelled" if status == ExitCode.CANCELLED else "failed",
+            outcome="succeeded" if status == 0 else "cancelled" if cancelled else "failed",
             changes=events.summary.get("resourceChanges") or {},
             outputs={},
             duration_seconds=float(events.summary.get("durationSeconds", 0)),

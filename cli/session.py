@@ -192,14 +192,20 @@ class Session:
         answer = choices[int(choose("Stack", numbers, default="1")) - 1]
         if answer != CREATE_CHOICE:
             return answer
-        return self.create_stack(self.parse_stack(str(typer.prompt("Please enter your desired stack name"))))
+        return self.create_stack(
+            self.parse_stack(str(typer.prompt("Please enter your desired stack name", default="dev")))
+        )
 
     def create_stack(self, name: str) -> str:
         """Create the stack, with the secrets provider that its configuration names or a new passphrase one."""
         config = self.config(name)
         self.backend.create_stack(self.project.name, name)
+        try:
+            self.secrets(name, config)
+        except BaseException:
+            self.backend.remove_stack(self.project.name, name, force=True)
+            raise
         print(f"Created stack '{name}'", file=sys.stderr)
-        self.secrets(name, config)
         return name
 
     # Configuration and secrets

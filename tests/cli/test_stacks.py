@@ -102,6 +102,9 @@ def test_the_first_stack_makes_a_passphrase(lab: Lab, monkeypatch: pytest.Monkey
     assert lab.run("config", "get", "token", "-s", "dev").stdout == "planted-secret\n"
 
     wrong = {"PULUMI_CONFIG_PASSPHRASE": "another"}
+    (lab.project / "Pulumi.theirs.yaml").write_text((lab.project / "Pulumi.dev.yaml").read_text())
+    lab.refuse("stack", "init", "theirs", env=wrong, status=1, saying="passphrase is wrong")
+    assert [stack["name"] for stack in lab.run("stack", "ls", "--json").json] == ["dev"], "nothing half-made is left"
     lab.refuse("config", "get", "token", "-s", "dev", env=wrong, status=1, saying="passphrase is wrong")
     path.unlink()
     lab.refuse("config", "get", "token", "-s", "dev", status=1, saying="A passphrase is needed")
