@@ -304,7 +304,9 @@ class Instance(ResourceType[Cloud]):
                 yield Fault(f"blockDevices[{index}].uuid", f"is required with the source type {source}")
             sized = (source, target) in {("image", "volume"), ("blank", "local")}
             if sized and not device.get("volumeSize"):
-                yield Fault(f"blockDevices[{index}].volumeSize", f"is required for a {source} to a {target} disk")
+                yield Fault(
+                    f"blockDevices[{index}].volumeSize", f"is required for a {target} disk made of source type {source}"
+                )
         networks = inputs.get("networks") or []
         for index, network in enumerate(networks if isinstance(networks, list) else ()):
             if isinstance(network, dict) and not given(network, "uuid", "name", "port"):
@@ -414,7 +416,8 @@ class Instance(ResourceType[Cloud]):
         server = answer["server"]
         networks = _networks(cloud, server, state)
         v4, v6 = _access_addresses(networks)
-        importing = not state
+        # What a program would say, where there is no program yet.
+        written = {} if state else {"metadata": server["metadata"], "blockDevices": _boot_volumes(cloud, server)}
         return {
             "name": server["name"],
             "networks": networks,
@@ -424,13 +427,13 @@ class Instance(ResourceType[Cloud]):
             "securityGroups": list(dict.fromkeys(group["name"] for group in server.get("security_groups") or ())),
             "keyPair": server.get("key_name") or "",
             **_flavor(cloud, server),
-            **_image(cloud, server, state),
+            **_image(cloud, server, {**state, **written}),
             "userData": _hash(state["userData"]) if _is_plain(state.get("userData")) else state.get("userData") or "",
             "availabilityZone": server.get("OS-EXT-AZ:availability_zone") or "",
             "powerState": server["status"].lower(),
             "allTags": server.get("tags") or [],
             **({"tags": [tag for tag in state["tags"] if tag in server["tags"]]} if state.get("tags") else {}),
-            **({"metadata": server["metadata"]} if importing else {}),
+            **written,
             "hypervisorHostname": server.get("OS-EXT-SRV-ATTR:hypervisor_hostname") or "",
             "created": _go_time(server["created"]),
             "updated": _go_time(server["updated"]),
@@ -777,6 +780,25 @@ def _image(cloud: Cloud, server: Properties, state: Properties) -> Properties:
         return {}
     answer = cloud.image.find(f"/images/{id_}")
     return {"imageId": id_, "imageName": answer["name"] if answer else IMAGE_GONE}
+
+
+def _boot_volumes(cloud: Cloud, server: Properties) -> list[Properties]:
+    """The block devices that an instance was booted from, as far as its volumes tell."""
+    devices = []
+    for index, attached in enumerate(server.get("os-extended-volumes:volumes_attached") or ()):
+        volume = cloud.block_storage.get(f"/volumes/{attached['id']}")["volume"]
+        if volume["bootable"] == "true":
+            devices.append(
+                {
+                    "sourceType": "image",
+                    "uuid": (volume.get("volume_image_metadata") or {}).get("image_id") or "",
+                    "destinationType": "volume",
+                    "volumeSize": volume["size"],
+                    "bootIndex": index,
+                    "deleteOnTermination": bool(attached.get("delete_on_termination", True)),
+                }
+            )
+    return devices
 
 
 def _is_plain(user_data: str | None) -> bool:

@@ -87,14 +87,8 @@ def _cidr_fault(value: str) -> str | None:
         network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         return f"must be a CIDR such as 10.0.0.0/24, not {value!r}"
-    return None if ipaddress.ip_network(value, strict=False) == _strict(value) else f"has host bits; meant is {network}"
-
-
-def _strict(value: str) -> object:
-    try:
-        return ipaddress.ip_network(value)
-    except ValueError:
-        return None
+    given_address = ipaddress.ip_address(value.partition("/")[0])
+    return None if given_address == network.network_address else f"has host bits; meant is {network}"
 
 
 def _address_fault(value: str) -> str | None:
@@ -566,9 +560,6 @@ class Port(RestType):
     def check(self, inputs: Properties) -> Iterable[Fault]:
         if inputs.get("noSecurityGroups") is True and given(inputs, "securityGroupIds"):
             yield Fault("noSecurityGroups", "cannot be true together with securityGroupIds")
-
-    def sent(self) -> list[Field]:
-        return [field for field in super().sent() if field.name != "noFixedIp"]
 
     def _fixed_ips(self, inputs: Properties) -> list[Properties]:
         kind = next(field.kind for field in self.fields if field.name == "fixedIps")

@@ -168,7 +168,8 @@ class RestType(ResourceType[Cloud]):
         item = self.post(service, {self.key: self.body(client, inputs)}, inputs, operation)
         id_: str = item["id"]
         operation.created(id_)
-        self.wait_ready(service, id_, operation)
+        if self.status(item) not in self.ready:
+            self.wait_ready(service, id_, operation)
         if given(inputs, "tags"):
             service.put(f"{self.path}/{id_}/tags", {"tags": inputs["tags"]})
         return id_

@@ -150,7 +150,7 @@ def test_all_faults_at_once(offline: Plugin) -> None:
         (
             INSTANCE,
             {"flavorId": "f", "blockDevices": [{"sourceType": "image", "destinationType": "volume", "uuid": "i"}]},
-            ("blockDevices[0].volumeSize", "is required for a image to a volume disk"),
+            ("blockDevices[0].volumeSize", "is required for a volume disk made of source type image"),
         ),
     ],
 )

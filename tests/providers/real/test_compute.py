@@ -191,6 +191,38 @@ def test_instance_on_a_port(instance: Resource, sdk: Connection) -> None:
     assert [item["ip_address"] for item in port.fixed_ips] == [network["fixedIpV4"]]
 
 
+def test_instance_from_a_volume(plugin: Plugin, make: Maker, sdk: Connection, network: Resource) -> None:
+    image = next(sdk.image.images(name=IMAGE))
+    inputs: Properties = {
+        "flavorName": FLAVOR,
+        "networks": [{"uuid": network.id}],
+        "blockDevices": [
+            {
+                "sourceType": "image",
+                "destinationType": "volume",
+                "uuid": image.id,
+                "volumeSize": 2,
+                "bootIndex": 0,
+                "deleteOnTermination": True,
+            }
+        ],
+    }
+    resource = make(INSTANCE, inputs)
+    assert resource.outputs["powerState"] == "active"
+    attached = sdk.compute.get_server(resource.id).attached_volumes
+    assert [sdk.block_storage.get_volume(item["id"]).size for item in attached] == [2]
+    refreshed = plugin.read(resource)
+    assert refreshed
+    assert not changed(plugin.diff(refreshed, inputs))
+    imported = plugin.import_(INSTANCE, resource.id)
+    assert imported
+    known = {"name": resource.outputs["name"], "imageId": imported.inputs["imageId"]}
+    assert not changed(plugin.diff(imported, {**inputs, **known}))
+    assert list(
+        plugin.diff(resource, {**inputs, "blockDevices": [{**inputs["blockDevices"][0], "volumeSize": 3}]}).replaces
+    )
+
+
 def test_volume_attach(plugin: Plugin, make: Maker, sdk: Connection, instance: Resource) -> None:
     volume = make(VOLUME, {"size": 1})
 
