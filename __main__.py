@@ -26,18 +26,16 @@ lease = Lease(settings, here)
 network = Network(settings, here)
 access = Access(settings, here)
 
+pulumi.export("leaseEnd", lease.end_date)
+pulumi.export("privateKey", access.private_key)
+
 if settings.starts_later(now):
     pulumi.log.warn("The lease starts later: this run reserves; run it again after the start to make the nodes.")
-    pulumi.export("leaseEnd", lease.end_date)
 else:
     nodes = Nodes(settings, lease, network, access, here)
     storage = Storage(settings, nodes.nodes, here)
 
-    pulumi.export("leaseEnd", lease.end_date)
-    pulumi.export(
-        "nodes",
-        {n.name: {"role": n.role, "address": n.address, "floatingIp": n.floating_ip} for n in nodes.nodes.values()},
-    )
+    told = {n.name: {"role": n.role, "address": n.address, "floatingIp": n.floating_ip} for n in nodes.nodes.values()}
+    pulumi.export("nodes", told)
     pulumi.export("endpoints", {"ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())})
     pulumi.export("volumes", storage.devices)
-pulumi.export("privateKey", access.private_key)
