@@ -495,13 +495,10 @@ def _compute_quota(examination: Examination) -> Iterator[Finding]:
     # What is deployed already is taken for the plan's first nodes.
     missing = flavors[deployed:]
     settings = examination.settings
-    spread = [
-        name
-        for name, group in examination.groups()
-        if group.count > 1
-        and settings.nodes.anti_affinity != "none"
-        and group.flavor not in settings.cloud.bare_metal_flavors
-    ]
+    bare_metal = settings.cloud.bare_metal_flavors
+    spread = [name for name, group in examination.groups() if group.flavor not in bare_metal]
+    if settings.nodes.anti_affinity == "none":
+        spread = []
     yield from _judge(
         [
             Quota("instances", len(missing), limits.instances, limits.instances_used),
@@ -531,7 +528,7 @@ def _network_quota(examination: Examination) -> Iterator[Finding]:
         "networks": max(0, new - own["network"]),
         "subnets": max(0, new - own["subnet"]),
         "routers": max(0, new * bool(settings.network.external_network) - own["router"]),
-        "ports": max(0, settings.nodes.total + 2 * new - own["port"]),
+        "ports": max(0, settings.nodes.total - own["port"]) + (0 if own["network"] else 2 * new),
         "floating_ips": max(0, _floating_ips_needed(settings) - own["floating IP"]),
         "security_groups": len(groups[own["security group"] :]),
         "security_group_rules": sum(groups[own["security group"] :]),
