@@ -267,7 +267,7 @@ def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb:
     told = done.stdout + done.stderr
     assert done.returncode not in {0, 32}
     assert "Traceback" not in told
-    defaults = {"ml-cluster:access": {}, "ml-cluster:nodes": {}}
+    defaults: dict[str, Any] = {"ml-cluster:access": {}, "ml-cluster:nodes": {}}
     for fault in refused({**defaults, **config}, source=project / f"Pulumi.{name}.yaml", now=None).faults:
         assert fault.key in told
         assert fault.remedy in " ".join(told.split())
