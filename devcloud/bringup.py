@@ -164,6 +164,8 @@ class Devcloud:
         with progress.stage("compute hosts") as say:
             self._wait(say, seed.missing_hosts)
             seed.reservable_hosts()
+        with progress.stage("health") as say:
+            self._wait(say, lambda: {f"{name} ({fault})" for name, fault in self.health() if fault})
 
     def _start(self, say: Callable[[str], None], *names: str) -> None:
         self.control.call("start", *names)

@@ -45,11 +45,46 @@ def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def forking(daemon: str) -> tuple[str, ...]:
+    """A Debian daemon that shares memory with its helpers; see `inside/forking.py`."""
+    return ("/usr/bin/python3", f"{OPT}/forking.py", f"/usr/bin/{daemon}")
+
+
 def host_command(host: Host, *command: str) -> tuple[str, ...]:
-    """`command` in a compute host's namespaces."""
+    """`command` in a compute host's namespaces, which the process of `host_holder` keeps open."""
+    enter = f'exec nsenter --target "$(cat {process_file(host)})" --net --mount --uts -- "$@"'
+    return ("sh", "-c", enter, "enter", *command)
+
+
+def process_file(host: Host) -> str:
+    """Where a compute host's holder leaves its process id, once its namespaces are complete."""
+    return f"/run/{host.name}.pid"
+
+
+def host_holder(layout: Layout, host: Host) -> tuple[str, ...]:
+    """Makes a compute host's mount and host name namespaces, then sleeps.
+
+    A bind mount would keep a namespace open without a process, but Linux 6.18 often refuses one of a mount namespace
+    (EINVAL: it orders namespaces by numbers that are no longer handed out in order).
+    """
+    folder = layout.data / "hosts" / host.name
+    inside = f"""set -e
+rm -f {process_file(host)}
+hostname {host.name}
+mount --rbind /sys/fs/cgroup /mnt
+mount -t sysfs sysfs /sys
+mount --rbind /mnt /sys/fs/cgroup
+umount --lazy /mnt
+for d in libvirt lock; do mkdir -p /run/$d; mount -t tmpfs -o mode=755 tmpfs /run/$d; done
+mkdir -p {folder}/var-lib-libvirt {folder}/etc-libvirt
+mount --bind {folder}/var-lib-libvirt /var/lib/libvirt
+mount --bind {folder}/etc-libvirt /etc/libvirt
+echo $$ >{process_file(host)}
+exec sleep infinity
+"""
     return (
-        "nsenter", f"--net=/run/netns/{host.name}", f"--mount=/run/hosts/{host.name}/mnt",
-        f"--uts=/run/hosts/{host.name}/uts", "--", *command,
+        "nsenter", f"--net=/run/netns/{host.name}", "unshare", "--mount", "--uts", "--propagation", "private",
+        "sh", "-c", inside,
     )  # fmt: skip
 
 
@@ -135,7 +170,10 @@ def table(layout: Layout) -> list[Service]:
         ),
         Service("cinder-scheduler", ("cinder-scheduler", *cinder), needs=(database, bus)),
         Service(
-            "cinder-volume", ("cinder-volume", *cinder), needs=(database, bus), environment={"PYTHONPATH": OPT}
+            "cinder-volume",
+            (*forking("cinder-volume"), *cinder),
+            needs=(database, bus),
+            environment={"PYTHONPATH": OPT},
         ),
         Service(
             "blazar-manager",
@@ -155,9 +193,15 @@ def table(layout: Layout) -> list[Service]:
             needs=("neutron",),
         ),
         Service(
-            "dhcp", ("neutron-dhcp-agent", *neutron, "--config-file", f"{etc}/neutron/dhcp.ini"), needs=("neutron",)
+            "dhcp",
+            ("neutron-dhcp-agent", *neutron, "--config-file", f"{etc}/neutron/dhcp.ini"),
+            needs=("neutron",),
         ),
-        Service("l3", ("neutron-l3-agent", *neutron, "--config-file", f"{etc}/neutron/l3.ini"), needs=("neutron",)),
+        Service(
+            "l3",
+            ("neutron-l3-agent", *neutron, "--config-file", f"{etc}/neutron/l3.ini"),
+            needs=("neutron",),
+        ),
         Service(
             "metadata",
             ("neutron-metadata-agent", *neutron, "--config-file", f"{etc}/neutron/metadata.ini"),
@@ -165,16 +209,28 @@ def table(layout: Layout) -> list[Service]:
         ),
     ]  # fmt: skip
     for host in layout.settings.hosts:
-        agent = ("neutron-linuxbridge-agent", *neutron, "--config-file", f"{etc}/neutron/agent-{host.name}.ini")
-        compute = ("/usr/bin/python3", f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
+        agent = (
+            "neutron-linuxbridge-agent",
+            *neutron,
+            "--config-file",
+            f"{etc}/neutron/agent-{host.name}.ini",
+        )
+        compute = (
+            "/usr/bin/python3",
+            f"{OPT}/forking.py",
+            f"{OPT}/compute.py",
+            "--config-file",
+            f"{etc}/nova/{host.name}.conf",
+        )
         libvirt = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
         services += [
-            Service(f"libvirt-{host.name}", host_command(host, *libvirt), stop_seconds=5),
-            Service(f"l2-{host.name}", host_command(host, *agent), needs=("neutron",)),
+            Service(f"host-{host.name}", host_holder(layout, host), ready=("file", process_file(host)), stop_seconds=1),
+            Service(f"libvirt-{host.name}", host_command(host, *libvirt), needs=(f"host-{host.name}",), stop_seconds=5),
+            Service(f"l2-{host.name}", host_command(host, *agent), needs=(f"host-{host.name}", "neutron")),
             Service(
                 f"compute-{host.name}",
                 host_command(host, *compute),
-                needs=(f"libvirt-{host.name}", "nova-conductor", "neutron", "placement"),
+                needs=(f"libvirt-{host.name}", "nova-conductor", "neutron", "placement", "cinder-volume"),
             ),
         ]
     return services
@@ -207,30 +263,6 @@ def prepare_network(layout: Layout) -> list[list[str]]:
     return [command.split() for command in commands]
 
 
-def prepare_host(layout: Layout, host: Host) -> list[list[str]]:
-    """A compute host's mount and host name namespaces, kept open by bind mounts on files."""
-    folder = layout.data / "hosts" / host.name
-    inside = f"""set -e
-hostname {host.name}
-mount --rbind /sys/fs/cgroup /mnt
-mount -t sysfs sysfs /sys
-mount --rbind /mnt /sys/fs/cgroup
-umount --lazy /mnt
-for d in libvirt lock; do mkdir -p /run/$d; mount -t tmpfs -o mode=755 tmpfs /run/$d; done
-mkdir -p {folder}/var-lib-libvirt {folder}/etc-libvirt
-mount --bind {folder}/var-lib-libvirt /var/lib/libvirt
-mount --bind {folder}/etc-libvirt /etc/libvirt
-"""
-    handles = f"/run/hosts/{host.name}"
-    return [
-        ["sh", "-c", f"mkdir -p {handles} && touch {handles}/mnt {handles}/uts"],
-        [
-            "nsenter", f"--net=/run/netns/{host.name}", "unshare", f"--mount={handles}/mnt", f"--uts={handles}/uts",
-            "--propagation", "private", "sh", "-c", inside,
-        ],
-    ]  # fmt: skip
-
-
 def write_plan(layout: Layout) -> Path:
     """Write the plan for the programs inside; return its path."""
     hosts = layout.settings.hosts
@@ -244,7 +276,6 @@ def write_plan(layout: Layout) -> Path:
     prepare = [
         ["hostname", "ctl"],
         *prepare_network(layout),
-        *[command for host in hosts for command in prepare_host(layout, host)],
     ]
     plan = {
         "root": str(layout.root),

@@ -1,10 +1,11 @@
 """Nova driver for LXC instances that can be Kubernetes nodes.
 
 Stock nova starts a container's init without a cgroup namespace, so that the guest's systemd writes into the machine's
-root cgroups, and without the capabilities and devices that a container runtime needs. It cannot attach volumes either. Instances share the kernel and are no security boundary.
+root cgroups, and without the capabilities and devices that a container runtime needs. It cannot attach
+volumes either. Instances share the kernel and are no security boundary.
 """
 
-# ruff: noqa: ARG002  (the interface is nova's)
+# ruff: noqa: ARG002, PLR0917  (the interface is nova's)
 # mypy: disable-error-code="import-not-found,import-untyped,misc,no-untyped-def,no-untyped-call"
 import contextlib
 import os

@@ -111,7 +111,8 @@ class LoopbackDriver(driver.VolumeDriver):
         volume_utils.upload_volume(context, image_service, image_meta, str(self.path(volume)), volume)
 
     def ensure_export(self, context, volume):
-        pass
+        if volume["attach_status"] == "attached":
+            self._connect(volume)
 
     def create_export(self, context, volume, connector):
         pass
@@ -119,10 +120,22 @@ class LoopbackDriver(driver.VolumeDriver):
     def remove_export(self, context, volume):
         if device := self._device(volume):
             run("losetup", "--detach", device)
+        self._link(volume).unlink(missing_ok=True)
 
     def initialize_connection(self, volume, connector):
-        device = self._device(volume) or run("losetup", "--find", "--show", str(self.path(volume)))
-        return {"driver_volume_type": "local", "data": {"device_path": device, "volume_id": volume["id"]}}
+        path = self._connect(volume)
+        return {"driver_volume_type": "local", "data": {"device_path": str(path), "volume_id": volume["id"]}}
 
     def terminate_connection(self, volume, connector, **kwargs):
         pass
+
+    def _link(self, volume):
+        return self.folder / f"device-{volume['id']}"
+
+    def _connect(self, volume):
+        """Make the loop device; return a path that stays the same when its number changes with the next start."""
+        device = self._device(volume) or run("losetup", "--find", "--show", str(self.path(volume)))
+        link = self._link(volume)
+        link.unlink(missing_ok=True)
+        link.symlink_to(device)
+        return link

@@ -33,7 +33,7 @@ class Service:
     command: list[str]
     needs: list[str]
     environment: dict[str, str]
-    ready: list[str | int] | None  # ["tcp", address, port], ["unix", path] or None: ready once it has lived a second
+    ready: list[str | int] | None  # ["tcp", address, port], ["file", path]; None: once it has lived a second
     stop_seconds: float
     log: Path
     wanted: bool = False
@@ -67,12 +67,12 @@ class Service:
         if self.ready is None:
             return time.monotonic() - self.started > 1
         kind, *where = self.ready
-        address: Any = tuple(where) if kind == "tcp" else where[0]
-        family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if kind == "file":
+            return Path(str(where[0])).exists()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.settimeout(0.2)
             with contextlib.suppress(OSError):
-                probe.connect(address)
+                probe.connect(tuple(where))
                 return True
         return False
 

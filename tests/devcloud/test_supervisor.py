@@ -1,0 +1,129 @@
+"""The supervisor, run as it is, over small real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+
+from devcloud.control import started_at, wait_for
+from devcloud.services import INSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SLEEPER = ["sleep", "1000"]
+
+
+def entry(name: str, command: list[str], log: Path, **options: Any) -> dict[str, Any]:
+    """One service of a plan."""
+    defaults: dict[str, Any] = {"needs": [], "environment": {}, "ready": None, "stop_seconds": 1}
+    return {"name": name, "command": command, "log": str(log), **defaults, **options}
+
+
+class Client:
+    """Talks to a supervisor as `devcloud.control` does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(10), wait=wait_fixed(0.05))
+    def call(self, operation: str, *names: str) -> dict[str, dict[str, Any]]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.path))
+            connection.sendall(json.dumps({"op": operation, "names": names}).encode() + b"\n")
+            answer = json.loads(connection.makefile().readline())
+        return {service["name"]: service for service in answer["services"]}
+
+    def wait(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until a service's status meets the condition."""
+        asking = retry(
+            retry=retry_if_result(lambda found: not condition(found)), stop=stop_after_delay(20), wait=wait_fixed(0.05)
+        )
+        return asking(lambda: self.call("status")[name])()
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Client]]:
+    """Start a supervisor over a list of services."""
+    running: list[tuple[subprocess.Popen[bytes], Client]] = []
+
+    def start(services: list[dict[str, Any]]) -> Client:
+        plan, path = tmp_path / "plan.json", tmp_path / "socket"
+        plan.write_text(json.dumps({"socket": str(path), "services": services}))
+        process = subprocess.Popen([sys.executable, str(INSIDE / "supervisor.py"), str(plan)])
+        running.append((process, Client(path)))
+        return running[-1][1]
+
+    yield start
+    for process, client in running:
+        client.call("shutdown")
+        assert process.wait(20) == 0
+
+
+def is_running(service: dict[str, Any]) -> bool:
+    return bool(service["state"] == "running")
+
+
+def test_a_service_killed_is_running_again_and_the_restart_is_counted(
+    supervise: Callable[..., Client], tmp_path: Path
+) -> None:
+    client = supervise([entry("one", SLEEPER, tmp_path / "one.log")])
+    client.call("start")
+    before = client.wait("one", is_running)
+    os.kill(before["pid"], signal.SIGKILL)
+    after = client.wait("one", lambda service: is_running(service) and service["pid"] != before["pid"])
+    assert after["restarts"] == 1
+    assert after["last_error"].startswith("signal 9")
+
+
+def test_a_service_that_ends_at_once_backs_off_and_tells_its_last_words(
+    supervise: Callable[..., Client], tmp_path: Path
+) -> None:
+    client = supervise([entry("bad", ["sh", "-c", "echo no such database >&2; exit 3"], tmp_path / "bad.log")])
+    client.call("start")
+    bad = client.wait("bad", lambda service: service["restarts"] == 2)
+    assert bad["state"] == "backing off"
+    assert bad["last_error"] == "exit 3: no such database"
+    client.call("stop")
+    client.wait("bad", lambda service: service["state"] == "stopped")
+
+
+def test_a_service_waits_for_what_it_needs_to_be_ready(supervise: Callable[..., Client], tmp_path: Path) -> None:
+    mark = tmp_path / "ready"
+    base = entry("base", SLEEPER, tmp_path / "base.log", ready=["file", str(mark)])
+    client = supervise([base, entry("upper", SLEEPER, tmp_path / "upper.log", needs=["base"])])
+    client.call("start")
+    assert client.wait("upper", lambda service: service["state"] == "waiting")["pid"] is None
+    mark.touch()
+    client.wait("upper", is_running)
+
+
+def test_a_service_that_ignores_the_request_to_end_is_killed_with_its_children(
+    supervise: Callable[..., Client], tmp_path: Path
+) -> None:
+    child = tmp_path / "child"
+    script = f"trap '' TERM; sleep 1000 & echo $! >{child}; while :; do sleep 0.1; done"
+    client = supervise([entry("deaf", ["sh", "-c", script], tmp_path / "deaf.log", stop_seconds=0.3)])
+    client.call("start")
+    client.wait("deaf", is_running)
+    client.call("stop")
+    client.wait("deaf", lambda service: service["state"] == "stopped")
+    wait_for(lambda: started_at(int(child.read_text())) is None, 5)
+
+
+def test_a_broken_request_does_not_stop_the_supervisor(supervise: Callable[..., Client], tmp_path: Path) -> None:
+    client = supervise([entry("one", SLEEPER, tmp_path / "one.log")])
+    client.call("status")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(client.path))
+        connection.sendall(b"not json\n")
+    assert set(client.call("status")) == {"one"}
