@@ -316,7 +316,8 @@ class Deployment:
             if old is not None:
                 await self.executor.execute(Step("replace", old, new, pending_delete=True))
             # What was read is the old state from here on: the program's inputs are compared with it.
-            return await self._generate_from(urn, goal, new, self._new_state(urn, goal, new, ""), recreating=False)
+            steps = await self._generate_from(urn, goal, new, self._new_state(urn, goal, new, ""), recreating=False)
+            return [] if [step.op for step in steps] == ["same"] else steps
         return await self._generate_from(urn, goal, old, new, recreating=recreating)
 
     async def _generate_from(

@@ -28,7 +28,7 @@ from .secrets import find_passphrase, open_secrets_manager
 from .snapshot import Snapshot
 from .state import Codec
 from .urn import ROOT_STACK_TYPE, make_urn
-from .values import Properties, Secret, contains_secret, reveal
+from .values import Properties, Secret, contains_secret, is_secret, reveal, transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,12 +125,11 @@ class _Run:
         self._hard_stop: asyncio.Event | None = None
 
     async def preview(self) -> UpdateResult:
-        checkpoint = self._request.backend.load(self._request.project.name, self._request.stack)
-        return await self._run(Snapshot(*snapshots.load(checkpoint, self._codec), self._codec, None), None)
+        return await self._run(Snapshot(*snapshots.load(self._checkpoint(), self._codec), self._codec, None), None)
 
     async def update(self) -> UpdateResult:
         request = self._request
-        checkpoint = request.backend.load(request.project.name, request.stack)
+        checkpoint = self._checkpoint()
         update = request.backend.begin_update(
             request.project.name,
             request.stack,
@@ -142,6 +141,25 @@ class _Run:
         await asyncio.wrap_future(update.append(snapshots.header(request.secrets)))
         snapshot = Snapshot(*snapshots.load(checkpoint, self._codec), self._codec, update)
         return await self._run(snapshot, update)
+
+    def _checkpoint(self) -> dict[str, Any]:
+        """The checkpoint, with its secrets under the stack's key: an import may have brought them under another."""
+        request = self._request
+        checkpoint = request.backend.load(request.project.name, request.stack)
+        foreign = self._secrets_of(checkpoint)
+        if foreign is request.secrets:
+            return checkpoint
+
+        def rekey(part: Any) -> Any:
+            if is_secret(part) and "ciphertext" in part:
+                return part | {"ciphertext": request.secrets.encrypt(foreign.decrypt(part["ciphertext"]))}
+            return part
+
+        rekeyed: dict[str, Any] = transform(checkpoint, rekey)
+        rekeyed["deployment"]["secrets_providers"] = {"type": request.secrets.type, "state": request.secrets.state()}
+        if not request.dry_run:
+            request.backend.save(request.project.name, request.stack, rekeyed)
+        return rekeyed
 
     async def _run(self, snapshot: Snapshot, update: Update | None) -> UpdateResult:
         request = self._request
