@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .urn import is_provider_type, split_reference
-from .values import SECRET_SIG, SIG, Properties, is_secret, reveal, secret
+from .values import RESOURCE_SIG, SECRET_SIG, SIG, Properties, is_secret, reveal, secret, signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .secrets import SecretsManager
 
 Json = dict[str, Any]
-NANOSECONDS = 1e9
 
 
 @dataclass(eq=False)
@@ -152,7 +151,7 @@ class Codec:
             if name in _VALUE_FIELDS:
                 value = self.encode_value(value)
             elif name == "custom_timeouts":
-                value = {operation: int(seconds * NANOSECONDS) for operation, seconds in value.items()}
+                value = {op: int(seconds) if seconds.is_integer() else seconds for op, seconds in value.items()}
             record[key] = value
         record.update(state.extra)
         return record
@@ -167,8 +166,7 @@ class Codec:
             elif name in _VALUE_FIELDS:
                 setattr(state, name, self.decode_value(value))
             elif name == "custom_timeouts":
-                seconds = {op: nanoseconds / NANOSECONDS for op, nanoseconds in (value or {}).items() if nanoseconds}
-                state.custom_timeouts = seconds
+                state.custom_timeouts = {op: float(seconds) for op, seconds in (value or {}).items() if seconds}
             elif value is not None:
                 setattr(state, name, value)
         return state
@@ -182,7 +180,9 @@ class Codec:
                 ciphertext = self._ciphertexts[plaintext] = self._secrets.encrypt(plaintext)
             return {SIG: SECRET_SIG, "ciphertext": ciphertext}
         if isinstance(value, dict):
-            return {key: self.encode_value(item) for key, item in value.items()}
+            record = {key: self.encode_value(item) for key, item in value.items()}
+            # A checkpoint always has it; on the wire there is none for the version "".
+            return record if signature(value) != RESOURCE_SIG else {"packageVersion": "", **record}
         if isinstance(value, list):
             return [self.encode_value(item) for item in value]
         return value
@@ -197,7 +197,8 @@ class Codec:
                 plaintext = value["plaintext"]
             return secret(json.loads(plaintext))
         if isinstance(value, dict):
-            return {key: self.decode_value(item) for key, item in value.items()}
+            versionless = signature(value) == RESOURCE_SIG and not value.get("packageVersion")
+            return {k: self.decode_value(item) for k, item in value.items() if k != "packageVersion" or not versionless}
         if isinstance(value, list):
             return [self.decode_value(item) for item in value]
         return value

@@ -8,7 +8,6 @@ asset, an archive, a reference to a resource, an output. A value that a preview 
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import struct_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 SIG = "4dabf18193072939515e22adb298388d"
@@ -274,39 +273,57 @@ def _asset_bytes(asset: Mapping[str, Value], folder: Path) -> bytes:
     return str(asset.get("text") or asset.get("uri") or "").encode()
 
 
-def _archive_entries(archive: Mapping[str, Value], folder: Path) -> dict[str, bytes]:
-    if "assets" in archive:
-        entries: dict[str, bytes] = {}
-        for name, part in archive["assets"].items():
-            if signature(part) == ARCHIVE_SIG:
-                nested = _archive_entries(part, folder)
-                entries.update({f"{name}/{inner}": content for inner, content in nested.items()})
-            else:
-                entries[name] = _asset_bytes(part, folder)
-        return entries
+def _archive_entries(archive: Mapping[str, Value], folder: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files in the order in which the CLI writes them."""
+    for name, part in sorted((archive.get("assets") or {}).items()):
+        if signature(part) == ARCHIVE_SIG:
+            for inner, content in _archive_entries(part, folder):
+                yield f"{name}/{inner}", content
+        else:
+            yield name, _asset_bytes(part, folder)
     if "path" in archive:
-        return _read_archive(folder / archive["path"])
-    return {"uri": str(archive.get("uri", "")).encode()}
+        yield from _read_archive(folder / archive["path"])
+    elif "uri" in archive:
+        yield "uri", str(archive["uri"]).encode()
 
 
-def _read_archive(path: Path) -> dict[str, bytes]:
+def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
-        return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    if zipfile.is_zipfile(path):
+        files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.parts)
+        yield from ((str(file.relative_to(path)), file.read_bytes()) for file in files)
+    elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
-    if tarfile.is_tarfile(path):
+            yield from ((entry.filename, archive.read(entry)) for entry in archive.infolist() if not entry.is_dir())
+    elif tarfile.is_tarfile(path):
         with tarfile.open(path) as tar:
-            files = ((member.name, tar.extractfile(member)) for member in tar.getmembers() if member.isfile())
-            return {name: file.read() for name, file in files if file is not None}
-    return {path.name: path.read_bytes()}
+            members = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
+            yield from ((name, file.read()) for name, file in members if file is not None)
+    else:
+        yield path.name, path.read_bytes()
 
 
 def _archive_hash(archive: Mapping[str, Value], folder: Path) -> str:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in sorted(_archive_entries(archive, folder).items()):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o600
-            tar.addfile(entry, io.BytesIO(content))
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    """The CLI's: of the archive file if there is one, else of the tar file that Go would write of the contents."""
+    if "path" in archive and (path := folder / archive["path"]).is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    seen = set()
+    for name, content in _archive_entries(archive, folder):
+        if name in seen:
+            continue
+        seen.add(name)
+        digest.update(_tar_header(name, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
+    digest.update(bytes(2 * tarfile.BLOCKSIZE))
+    return digest.hexdigest()
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o600
+    header = bytearray(entry.tobuf(tarfile.PAX_FORMAT))
+    # Go writes the numbers of the device where Python leaves them empty.
+    block = len(header) - tarfile.BLOCKSIZE
+    header[block + 329 : block + 345] = b"0000000\0" * 2
+    header[block + 148 : block + 156] = b" " * 8
+    header[block + 148 : block + 156] = b"%06o\0 " % sum(header[block:])
+    return bytes(header)
