@@ -620,7 +620,7 @@ class Deployment:
             return self._failed_registration(urn, goal)
 
     async def register_outputs(self, urn: str, outputs: Properties) -> None:
-        """Attach outputs to a component; those of the stack are kept from before where a failure left them unknown."""
+        """Attach outputs to a component; those of the stack stay as they were where a failure left them out."""
         state = self.executor.news.get(urn)
         if state is None:
             if urn in self._failed:
@@ -628,12 +628,9 @@ class Deployment:
             raise EngineError(f"outputs were registered for {urn}, which is not a resource of this update")
         old = self._olds.get(self._former.get(urn, urn))
         before = old.outputs if old is not None else {}
-        if self.errored and not self.dry_run:
-            outputs = {
-                key: before.get(key) if contains_unknown(value) else value
-                for key, value in outputs.items()
-                if not contains_unknown(value) or key in before
-            }
+        if self.errored and qualified_type(urn) == ROOT_STACK_TYPE:
+            # An output that is missing or unknown now may be so because of the failure: it stays as it was.
+            outputs = before | {key: value for key, value in outputs.items() if not contains_unknown(value)}
         state.outputs = outputs
         mark_secrets(state)
         if not self.dry_run and (old is None or before != outputs):
