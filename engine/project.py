@@ -305,7 +305,8 @@ class StackConfig:
         """What the program is given: full keys with text or JSON, and the keys that hold secrets.
 
         Defaults of the project's ``config`` schema are applied and, with ``validate``, types are checked. ``crypter``
-        may be None when there are no secrets. Raises ConfigError with every fault at once, PassphraseError when a secret has no key.
+        may be None when there are no secrets. Raises ConfigError with every fault at once, PassphraseError for a secret
+        without a key.
         """
         values = self._trees()
         faults = self._apply_schema(values, crypter)

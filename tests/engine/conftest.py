@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def _initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stack freshly initialized: deriving the key of its passphrase takes a second, once is enough."""
     folder = tmp_path_factory.mktemp("template")
     stack = Stack(folder)
@@ -24,6 +24,6 @@ def _initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, _initialized: Path) -> Stack:
+def stack(tmp_path: Path, initialized: Path) -> Stack:
     """An empty stack `dev` of the project `conformance`, with a testbed world of its own."""
-    return Stack(tmp_path, _initialized)
+    return Stack(tmp_path, initialized)

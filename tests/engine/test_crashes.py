@@ -125,9 +125,9 @@ def survive(scene: Scene, folder: Path, point: str) -> int:
 )
 @pytest.mark.parametrize("operation", list(AFTER))
 def test_every_crash_is_survived(
-    tmp_path: Path, _initialized: Path, operation: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, initialized: Path, operation: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Scene(tmp_path / "scene", _initialized, operation)
+    scene = Scene(tmp_path / "scene", initialized, operation)
     whole = scene.copy(tmp_path / "whole")
     done = scene.perform(whole)
     assert done.exit_code == 0, done.text

@@ -1,7 +1,7 @@
 """Planted secrets: none may be found in anything that a run shows, records or leaves behind.
 
-Secrets enter as stack configuration, as configuration of a provider, as an input, as an output the provider calls secret,
-as an additional secret output, as a value a program computes, through a dynamic provider, and in the message of an error.
+Secrets enter as stack configuration, as configuration of a provider, as an input, as an output the provider calls
+secret, as an additional secret output, as a value a program computes, through a dynamic provider, and where one fails.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def assert_clean(text: str, where: str) -> None:
 
 
 def assert_nothing_left(stack: Stack) -> None:
-    """Every file the run wrote: project, state, history, journal, locks, plugin and workspace folders, recorded output."""
+    """Every file the run wrote: project, state, history, journal, locks, workspace folders, recorded output."""
     folder = stack.folder.parent
     files = [path for path in folder.rglob("*") if path.is_file() and stack.world not in path.parents]
     assert len(files) > 5

@@ -22,9 +22,9 @@ Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others 
 ``secret_out``  returned as the secret output ``token``
 ``reject``      a reason for which Check refuses
 
-With ``TESTBED_CRASH=<n>:before`` or ``<n>:after`` the n-th call that changes the world ends the engine by ``kill -9``, just
-before or just after it takes effect; ``mutations`` counts these calls. With ``TESTBED_RECOVERS`` the provider says that it
-can find what an interrupted create has made, and a read without an ID does.
+With ``TESTBED_CRASH=<n>:before`` or ``<n>:after`` the n-th call that changes the world ends the engine by ``kill -9``,
+just before or just after it takes effect; ``mutations`` counts these calls. With ``TESTBED_RECOVERS`` the provider says
+that it can find what an interrupted create has made, and a read without an ID does.
 
 Computed outputs: ``computed`` (``<id>:<value>``) and ``serial`` (number of writes); both unknown in a preview that
 changes them.
