@@ -56,7 +56,7 @@ class Kind:
 
     def same(self, old: Any, new: Any) -> bool:
         """Whether an output and an input mean the same."""
-        return next(self.differences("", old, new), None) is None
+        return next(differences(self, "", old, new), None) is None
 
 
 @dataclass(frozen=True, slots=True)
