@@ -265,6 +265,7 @@ class Configuration:
 
     def neutron(self) -> Ini:
         """Neutron's server, routers in namespaces."""
+        helper, file = "/usr/bin/python3 /opt/devcloud/one_helper.py", self.layout.etc / "neutron/neutron.conf"
         return {
             "DEFAULT": {
                 **self.defaults("neutron"),
@@ -285,6 +286,7 @@ class Configuration:
             "experimental": {"linuxbridge": True},
             # Root already: no sudo, no rootwrap.
             "agent": {"root_helper": "", "root_helper_daemon": "", "report_interval": 15},
+            "privsep": {"helper_command": f"{helper} /usr/bin/privsep-helper --config-file {file}"},
             "database": self.database("neutron"),
             "nova": self.account("nova"),
             "placement": self.account("placement"),

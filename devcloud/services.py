@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INSIDE = Path(__file__).parent / "inside"
 OPT = "/opt/devcloud"
+ONE_HELPER = ("/usr/bin/python3", f"{OPT}/one_helper.py")
 MANAGEMENT_BRIDGE = "br-mgmt"
 BASE = ("mariadb", "memcached", "rabbitmq")
 LIBVIRTD_CONF = 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\nlog_outputs = "3:stderr"\n'
@@ -45,9 +46,12 @@ def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def forking(daemon: str) -> tuple[str, ...]:
-    """A Debian daemon that shares memory with its helpers; see `inside/forking.py`."""
-    return ("/usr/bin/python3", f"{OPT}/forking.py", f"/usr/bin/{daemon}")
+def agent(layout: Layout, daemon: str, name: str) -> tuple[str, ...]:
+    """A Neutron agent with its configuration files; see `inside/one_helper.py`."""
+    files = [
+        word for file in ("neutron.conf", "ml2.ini", name) for word in ("--config-file", f"{layout.etc}/neutron/{file}")
+    ]
+    return (*ONE_HELPER, f"/usr/bin/neutron-{daemon}-agent", *files)
 
 
 def host_command(host: Host, *command: str) -> tuple[str, ...]:
@@ -171,7 +175,7 @@ def table(layout: Layout) -> list[Service]:
         Service("cinder-scheduler", ("cinder-scheduler", *cinder), needs=(database, bus)),
         Service(
             "cinder-volume",
-            (*forking("cinder-volume"), *cinder),
+            ("cinder-volume", *cinder),
             needs=(database, bus),
             environment={"PYTHONPATH": OPT},
         ),
@@ -187,46 +191,19 @@ def table(layout: Layout) -> list[Service]:
             environment={"OS_BLAZAR_CONFIG_DIR": f"{etc}/blazar"},
             ready=("tcp", api, PORTS["blazar"]),
         ),
-        Service(
-            "l2-ctl",
-            ("neutron-linuxbridge-agent", *neutron, "--config-file", f"{etc}/neutron/agent-ctl.ini"),
-            needs=("neutron",),
-        ),
-        Service(
-            "dhcp",
-            ("neutron-dhcp-agent", *neutron, "--config-file", f"{etc}/neutron/dhcp.ini"),
-            needs=("neutron",),
-        ),
-        Service(
-            "l3",
-            ("neutron-l3-agent", *neutron, "--config-file", f"{etc}/neutron/l3.ini"),
-            needs=("neutron",),
-        ),
-        Service(
-            "metadata",
-            ("neutron-metadata-agent", *neutron, "--config-file", f"{etc}/neutron/metadata.ini"),
-            needs=("neutron",),
-        ),
+        Service("l2-ctl", agent(layout, "linuxbridge", "agent-ctl.ini"), needs=("neutron",)),
+        Service("dhcp", agent(layout, "dhcp", "dhcp.ini"), needs=("neutron",)),
+        Service("l3", agent(layout, "l3", "l3.ini"), needs=("neutron",)),
+        Service("metadata", agent(layout, "metadata", "metadata.ini"), needs=("neutron",)),
     ]  # fmt: skip
     for host in layout.settings.hosts:
-        agent = (
-            "neutron-linuxbridge-agent",
-            *neutron,
-            "--config-file",
-            f"{etc}/neutron/agent-{host.name}.ini",
-        )
-        compute = (
-            "/usr/bin/python3",
-            f"{OPT}/forking.py",
-            f"{OPT}/compute.py",
-            "--config-file",
-            f"{etc}/nova/{host.name}.conf",
-        )
+        bridge_agent = agent(layout, "linuxbridge", f"agent-{host.name}.ini")
+        compute = ("/usr/bin/python3", f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
         libvirt = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
         services += [
             Service(f"host-{host.name}", host_holder(layout, host), ready=("file", process_file(host)), stop_seconds=1),
             Service(f"libvirt-{host.name}", host_command(host, *libvirt), needs=(f"host-{host.name}",), stop_seconds=5),
-            Service(f"l2-{host.name}", host_command(host, *agent), needs=(f"host-{host.name}", "neutron")),
+            Service(f"l2-{host.name}", host_command(host, *bridge_agent), needs=(f"host-{host.name}", "neutron")),
             Service(
                 f"compute-{host.name}",
                 host_command(host, *compute),

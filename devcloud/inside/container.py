@@ -64,11 +64,11 @@ class ContainerDriver(driver.LibvirtDriver):
 
     def get_device_name_for_instance(self, instance, bdms, block_device_obj):
         taken = {bdm.device_name for bdm in bdms}
-        names = (f"/dev/vd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
+        names = (f"/dev/vd{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
         for name in names:
             if name not in taken:
                 return name
-        raise exception.TooManyDiskDevices(maximum=25)
+        raise exception.TooManyDiskDevices(maximum=26)
 
     def attach_volume(
         self, context, connection_info, instance, mountpoint, disk_bus=None, device_type=None, encryption=None
