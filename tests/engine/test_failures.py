@@ -195,6 +195,7 @@ def test_interrupt_once(stack: Stack) -> None:
     stack.release("a.create")
     outcome = stack.finish(process)
     assert outcome.exit_code != 0
+    assert bool(stack.calls("cancel")) is (ENGINE == "pulumi")
     assert set(stack.existing()) == {"a", "c"} == set(stack.state()) - {"default"}
     assert not stack.export()["deployment"].get("pending_operations")
     stack.control()
