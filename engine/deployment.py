@@ -18,7 +18,7 @@ from .errors import EngineError
 from .events import Emitter, Step
 from .executor import Executor, StepFailedError, mark_secrets
 from .goal import Alias, Goal, Registered, UpdateOptions
-from .plugins import DiffUnavailableError
+from .plugins import DYNAMIC_PACKAGE, DiffUnavailableError, Provider
 from .registry import default_name
 from .state import State, now
 from .targets import Patterns
@@ -33,7 +33,7 @@ from .urn import (
     split_reference,
     type_of,
 )
-from .values import UNKNOWN, Properties, contains_unknown, redact
+from .values import UNKNOWN, Properties, contains_unknown, redact, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -87,6 +87,7 @@ class Deployment:
         self._excludes = Patterns(options.exclude)
         self._excluded: set[str] = set()
 
+        self._unsettled: set[str] = set()
         self._goals: dict[str, Goal] = {}
         self._urns: set[str] = set()
         self._replaces: set[str] = set()
@@ -820,19 +821,29 @@ class Deployment:
         if not lost.custom or lost.is_provider:
             await self.snapshot.settle(pending)
             return
+        urn = split_reference(lost.provider)[0]
+        successor = next((state for state in self.snapshot.resources if state.urn == urn), None)
+        if successor is None:
+            self._warn_unsettled(pending, "its provider is not in the state any more")
+            return
+        if self._find_provider(lost.provider) is None:
+            lost.provider = f"{urn}::{successor.id}"
         provider = await self.executor.ensure_provider(lost)
-        if provider is None or not provider.recovers:
+        if not isinstance(provider, Provider) or not (provider.recovers or _dynamic_recovers(provider, lost)):
             self._warn_unsettled(pending, "its provider has no way to look for a resource without knowing its ID")
             return
-        found = await provider.read(lost.urn, "", lost.inputs, None)
+        found = await provider.read(lost.urn, "", lost.inputs, None, began=lost.created)
         if not found.id:
             await self.snapshot.settle(pending)
             return
         current = self._olds.get(lost.urn)
         lost.id, lost.outputs, lost.init_errors = found.id, found.outputs, found.init_errors
+        if found.inputs is not None:
+            # What is missing from a half-made resource has to differ from what the program asks for.
+            lost.inputs = found.inputs
         lost.created = lost.modified = now()
         mark_secrets(lost)
-        if current is not None and current.id == lost.id:
+        if any(state.urn == lost.urn and state.id == lost.id for state in self.snapshot.resources):
             await self.snapshot.settle(pending)
             return
         if current is not None and not current.pending_replacement:
@@ -860,11 +871,17 @@ class Deployment:
         await self.snapshot.settle(pending, done=[current] if gone and current is not None else [])
 
     def _warn_unsettled(self, pending: Pending, reason: str) -> None:
+        """Say so once a resource, however often it was tried."""
+        urn = pending.state.urn
+        if urn in self._unsettled:
+            return
+        self._unsettled.add(urn)
         self._emit.diagnostic(
             "warning",
             f"an earlier run was interrupted while {pending.operation} this resource, and what became of it is "
-            f"unknown: {reason}. Look for it in the cloud; `lab refresh` forgets the interrupted operation",
-            pending.state.urn,
+            f"unknown: {reason}\nLook for it in the cloud: `lab sweep` lists what a stack has left there. "
+            "`lab refresh` forgets the interrupted operation",
+            urn,
         )
 
     async def forget_interrupted(self) -> None:
@@ -879,6 +896,14 @@ async def _all(awaitables: Iterable[Awaitable[None]]) -> None:
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+def _dynamic_recovers(provider: Provider, lost: State) -> bool:
+    """Whether a dynamic resource says by its input ``__recovers`` that its ``read`` without an ID looks it up.
+
+    The SDK's server of dynamic providers cannot say so for them.
+    """
+    return provider.package == DYNAMIC_PACKAGE and reveal(lost.inputs.get("__recovers")) is True
 
 
 def _in_order(resources: Sequence[State]) -> list[State]:

@@ -103,7 +103,10 @@ class Executor:
 
     async def _apply_create(self, step: Step) -> None:
         old, new = step.old, _required(step.new)
-        key = None if self.dry_run else await self.snapshot.begin("creating", new)
+        key = None
+        if not self.dry_run:
+            new.created = now()  # if this run is cut off, it tells the next one since when to look for the resource
+            key = await self.snapshot.begin("creating", new)
         failure: PartialFailureError | None = None
         try:
             if new.is_provider:

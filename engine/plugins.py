@@ -49,6 +49,8 @@ CANCEL_TIMEOUT_SECONDS = 5.0
 DYNAMIC_PACKAGE = "pulumi-python"
 RECOVERY_KEY = "recovers-interrupted-creates"
 """Metadata by which a provider says that ``Read`` without an ID finds what an unfinished create may have left."""
+BEGAN_KEY = "interrupted-create-began"
+"""Metadata of such a ``Read``: when that create began, as the checkpoint writes times."""
 
 
 class ProviderError(EngineError):
@@ -288,9 +290,16 @@ class Provider:
         )
 
     async def read(
-        self, urn: str, id_: str, inputs: Properties | None, outputs: Properties | None, timeout: float = 0
+        self,
+        urn: str,
+        id_: str,
+        inputs: Properties | None,
+        outputs: Properties | None,
+        timeout: float = 0,
+        *,
+        began: str = "",
     ) -> ReadResult:
-        """Look a resource up by its ID."""
+        """Look a resource up by its ID; without one, what an interrupted create that ``began`` then has made."""
         request = provider_pb2.ReadRequest(
             id=id_,
             urn=urn,
@@ -302,7 +311,7 @@ class Provider:
         )
         known = {**(outputs or {}), **(inputs or {})}
         try:
-            response = await self._call(self._stub.Read, request, known)
+            response = await self._call(self._stub.Read, request, known, {BEGAN_KEY: began} if began else {})
         except _UnimplementedError as error:
             raise ProviderError(f"the {self.package} provider cannot read resources of this type") from error
         except PartialFailureError as failure:
@@ -346,9 +355,11 @@ class Provider:
         properties = from_wire(struct)
         return properties if self._accepts_secrets else propagate_secrets(properties, inputs)
 
-    async def _call(self, method: Any, request: Any, inputs: Properties | None = None) -> Any:
+    async def _call(
+        self, method: Any, request: Any, inputs: Properties | None = None, metadata: Mapping[str, str] | None = None
+    ) -> Any:
         try:
-            return await method(request)
+            return await method(request, metadata=tuple((metadata or {}).items()))
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, inputs or {}) from None
 

@@ -27,6 +27,9 @@ returned, so that ``read`` need not know what the cloud never tells (a password,
 to these methods are plain values: secrets are unwrapped, and marked again in the outputs. A ``create`` that waits
 calls ``operation.created(id)`` as soon as the cloud has named the object: if it fails later, the engine still records
 the object (as *initialization failed*), so nothing is lost. Failures that a user can act on are :class:`ProviderError`.
+
+When the engine itself is killed during a create, its next run asks for what that create has made: ``Read`` without an
+id, which is ``find``. Nothing is changed there: what is not as it should be is a difference to the next update.
 """
 # ruff: noqa: N802, ARG002 - the service's method names and parameters are the protocol's
 
@@ -45,6 +48,7 @@ from abc import ABC, abstractmethod
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 import grpc
@@ -76,7 +80,18 @@ Severity = Literal["debug", "info", "warning", "error"]
 MESSAGE_LIMIT = 400 * 1024 * 1024  # bytes; the engine's own limit on a gRPC message
 WORKERS = 128  # calls served at once; an update's --parallel is seldom more
 PROGRESS_SECONDS = 10.0
-ENGINE_CHECK_SECONDS = 5.0
+ENGINE_CHECK_SECONDS = 1.0
+RECOVERY_KEY = "recovers-interrupted-creates"
+"""Trailing metadata of GetPluginInfo: ``Read`` without an id finds what an interrupted create has made."""
+BEGAN_KEY = "interrupted-create-began"
+"""Metadata of such a ``Read``: when the create began (RFC 3339)."""
+SETTLING_SECONDS = 15.0
+"""How long after its begin a create that nothing was found of may still come to be: the cloud goes on with a request
+whose caller has died."""
+CLOCK_SKEW = timedelta(minutes=1)
+"""Between this machine and the cloud, at most."""
+LOST = "__lost"
+"""Output of a recovered resource that is of no use: the property that cannot be had any more. Diff replaces it."""
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +143,7 @@ class Operation:
     cancelled: threading.Event
     report: Callable[[Severity, str, str, bool], None]
     defaults: frozenset[str] = frozenset()
+    began: datetime | None = None
     id: str | None = None
     known: Properties = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -143,6 +159,17 @@ class Operation:
     def forget(self) -> None:
         """The object that ``created`` recorded is gone: the failed create left nothing behind."""
         self.id = None
+
+    def may_have_made(self, created: str | None) -> bool:
+        """Whether the interrupted create can have made what the cloud says was created then.
+
+        Yes where either time is not known.
+        """
+        if not created or self.began is None:
+            return True
+        made = datetime.fromisoformat(created)
+        made = made if made.tzinfo else made.replace(tzinfo=UTC)
+        return self.began - CLOCK_SKEW <= made <= self.began + timedelta(seconds=self.timeout) + CLOCK_SKEW
 
     def log(self, severity: Severity, message: str) -> None:
         """A line for the user, under this resource."""
@@ -231,6 +258,14 @@ class ResourceType(ABC, Generic[C]):
     @abstractmethod
     def delete(self, client: C, id_: str, state: Properties, operation: Operation) -> None:
         """Delete it and wait until it is gone. It is no error if it is gone already."""
+
+    def find(self, client: C, inputs: Properties, operation: Operation) -> str | None:
+        """The id of what an interrupted create with these inputs has made; None if it has made nothing.
+
+        As a create it calls ``operation.created`` before it waits for what it found, and may say there that a property
+        is ``LOST``. Raises ProviderError where nobody can tell: another's resource must not be taken.
+        """
+        raise ProviderError(f"the cloud cannot be asked for a {self.token.rpartition(':')[2]} by anything but its id")
 
     def check(self, inputs: Properties) -> Iterable[Fault]:
         """Faults that need more than one field to see. ``inputs`` are plain, and may hold unknowns."""
@@ -394,6 +429,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:
+        context.set_trailing_metadata(((RECOVERY_KEY, "yes"),))
         return plugin_pb2.PluginInfo(version=self.package.version)
 
     def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: grpc.ServicerContext) -> Any:
@@ -476,6 +512,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             found = [
                 item for item in kind.differences(olds, news) if not {item.path, schema.top_level(item.path)} & ignored
             ]
+            if lost := plain(olds.get(LOST)):
+                found.append(Difference(lost, "UPDATE", replace=True))
             defaults = plain(news.get(DEFAULTS)) or ()
             named = any(field.autoname and field.name in news and field.name not in defaults for field in kind.fields)
             return _diff_response(
@@ -530,8 +568,40 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
             return provider_pb2.CreateResponse(id=found.get("id", id_), properties=marshal(outputs))
 
+    def _recover(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
+        """Find what an interrupted create has made."""
+        kind, inputs = self._type(request.urn, request.type), unmarshal(request.inputs)
+        operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create, inputs)
+        began = dict(context.invocation_metadata()).get(BEGAN_KEY)
+        operation.began = datetime.fromisoformat(str(began)) if began else None
+        settled = operation.began and operation.began + timedelta(seconds=SETTLING_SECONDS)
+        try:
+            while (id_ := kind.find(self.client(), plain(inputs), operation)) is None:
+                if settled is None or datetime.now(UTC) > settled:
+                    return provider_pb2.ReadResponse()
+                operation.pause(1, "what an interrupted create may have made")
+            operation.created(id_)
+            found = kind.read(self.client(), id_, plain(inputs), operation)
+            if found is None:
+                return provider_pb2.ReadResponse()
+        except ProviderError as error:
+            if operation.id is None:
+                raise
+            partial = self._partial(kind, inputs, operation, error)
+            adopted = schema.adopt_inputs(kind.fields, inputs, unmarshal(partial.properties))
+            partial.inputs.CopyFrom(marshal(adopted))
+            raise _PartialError(str(error), partial) from error
+        outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
+        return provider_pb2.ReadResponse(
+            id=found.get("id", id_),
+            properties=marshal(outputs),
+            inputs=marshal(schema.adopt_inputs(kind.fields, inputs, outputs)),
+        )
+
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context, request.urn):
+            if not request.id:
+                return self._recover(request, context)
             kind = self._type(request.urn, request.type)
             state, given = unmarshal(request.properties), unmarshal(request.inputs)
             operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create)
@@ -627,6 +697,8 @@ def _exit_with_engine(address: str) -> NoReturn:
         try:
             socket.create_connection((host, int(port)), timeout=ENGINE_CHECK_SECONDS).close()
             failures = 0
+        except ConnectionRefusedError:
+            break
         except OSError:
             failures += 1
     os._exit(1)

@@ -11,7 +11,7 @@ from providers.openstack.rest import DESCRIPTION, NAME, REGION, RestType, given,
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Field, List, Map, Object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from providers.framework import Function
     from providers.values import Properties
@@ -105,6 +105,12 @@ class Volume(RestType):
             own = {key: value for key, value in present.items() if key in wanted or key not in _ADMIN_METADATA}
             olds = {**olds, "metadata": own}
         return schema.diff(self.fields, olds, news)
+
+    def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
+        return service.list(f"{self.path}/detail", self.collection(), name=inputs["name"])
+
+    def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
+        return item["size"] == inputs["size"] and super().fits(client, item, inputs)
 
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
         for hints in (inputs.get("schedulerHints") or ())[:1]:

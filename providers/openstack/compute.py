@@ -6,16 +6,16 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from providers import schema
-from providers.framework import DeadlineError, NotYetError, ProviderError, ResourceType, Timeouts
+from providers.framework import CLOCK_SKEW, LOST, DeadlineError, NotYetError, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError, remedy_for
 from providers.openstack.rest import (
     ALL_TAGS,
-    CLOCK_SKEW,
     NAME,
     REGION,
     TAGS,
@@ -24,6 +24,7 @@ from providers.openstack.rest import (
     made_since,
     pair,
     snake,
+    the_one,
     to_api,
 )
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map, Object
@@ -92,6 +93,22 @@ class Keypair(ResourceType[Cloud]):
         operation.created(made["name"], privateKey=made.get("private_key") or "")
         return str(made["name"])
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        name: str = inputs["name"]
+        answer = client.in_region(inputs.get("region")).compute.find(f"/os-keypairs/{name}", **self._options(inputs))
+        if answer is None or not operation.may_have_made(answer["keypair"]["created_at"]):
+            return None
+        if given(inputs, "publicKey"):
+            return name if answer["keypair"]["public_key"].strip() == inputs["publicKey"].strip() else None
+        # The private key was told to nobody.
+        if operation.began is None and "name" not in operation.defaults:
+            raise ProviderError(
+                f"the key pair {name} exists, and its private key was told only when it was made",
+                remedy=f"If nobody uses it: `openstack keypair delete {name}`.",
+            )
+        operation.created(name, **{LOST: "privateKey"})
+        return name
+
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
         answer = cloud.compute.find(f"/os-keypairs/{id_}", **self._options(state))
@@ -149,6 +166,19 @@ class ServerGroup(ResourceType[Cloud]):
         compute = client.in_region(inputs.get("region")).compute
         made = compute.post("/os-server-groups", {"server_group": body}, microversion=GROUP_POLICY)
         return str(made["server_group"]["id"])
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud = client.in_region(inputs.get("region"))
+        groups = cloud.compute.get("/os-server-groups", microversion=GROUP_POLICY)["server_groups"]
+        # Nobody can have used it yet.
+        wanted = inputs["name"], inputs.get("policies"), cloud.project_id
+        fitting = (
+            item
+            for item in groups
+            if (item["name"], item["policy"], item["project_id"]) == wanted and not item["members"]
+        )
+        found = the_one("server group", fitting, operation)
+        return str(found["id"]) if found else None
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
@@ -343,6 +373,26 @@ class Instance(ResourceType[Cloud]):
             _switch(compute, id_, ("active", wanted), None, operation)
         return id_
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud = client.in_region(inputs.get("region"))
+        metadata = {key: str(value) for key, value in (inputs.get("metadata") or {}).items()}
+        fitting = (
+            item
+            for item in cloud.compute.list("/servers/detail", "servers", name=f"^{re.escape(inputs['name'])}$")
+            if item["name"] == inputs["name"]
+            and item["tenant_id"] == cloud.project_id
+            and item["metadata"].items() >= metadata.items()
+            and (item["key_name"] or "") == (inputs.get("keyPair") or "")
+        )
+        found = the_one("instance", fitting, operation)
+        if found is None:
+            return None
+        id_: str = found["id"]
+        operation.created(id_)
+        if found["status"] in ("BUILD", "ERROR"):
+            _reach(cloud.compute, id_, {"ACTIVE"}, operation)
+        return id_
+
     def _body(self, cloud: Cloud, inputs: Properties) -> tuple[Properties, str | None]:
         devices = [_device(device) for device in inputs.get("blockDevices") or ()]
         server: Properties = {
@@ -443,6 +493,7 @@ class Instance(ResourceType[Cloud]):
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         cloud = client.in_region(olds.get("region"))
         compute = cloud.compute
+        _refuse_failed(compute, id_, olds, operation)
         changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
         if "name" in changed:
             compute.put(f"/servers/{id_}", {"server": {"name": news["name"]}})
@@ -507,10 +558,11 @@ class Instance(ResourceType[Cloud]):
 class _InstanceError(ProviderError):
     """The instance is in status ERROR; ``launched`` says whether it ever ran."""
 
-    def __init__(self, server: Properties) -> None:
+    def __init__(self, server: Properties, remedy: str | None = None) -> None:
         reason = (server.get("fault") or {}).get("message") or "the cloud gives no reason"
         super().__init__(
-            f"instance {server['name']} ({server['id']}) is in status ERROR: {reason}", remedy=remedy_for(reason)
+            f"instance {server['name']} ({server['id']}) is in status ERROR: {reason}",
+            remedy=remedy or remedy_for(reason),
         )
         self.launched = bool(server.get("OS-SRV-USG:launched_at"))
 
@@ -523,6 +575,14 @@ _SWITCHES: Final[dict[str, tuple[dict[str, str], str]]] = {
     "paused": ({"": "pause"}, "PAUSED"),
     "shelved_offloaded": ({"": "shelve"}, "SHELVED_OFFLOADED"),
 }
+
+
+def _refuse_failed(compute: Service, id_: str, olds: Properties, operation: Operation) -> None:
+    """Raise for an instance that never ran: no update makes it run."""
+    if olds.get("powerState") == "error":
+        server = compute.get(f"/servers/{id_}")["server"]
+        if server["status"] == "ERROR" and not server.get("OS-SRV-USG:launched_at"):
+            raise _InstanceError(server, f"Replace it: run the update with --replace '{operation.urn}'.")
 
 
 def _act(compute: Service, id_: str, action: Properties, *, absent_is_fine: bool = False) -> None:
@@ -856,10 +916,22 @@ class VolumeAttach(ResourceType[Cloud]):
             operation.wait(f"volume {volume} to be attached", lambda: self._in_use(cloud, volume, operation))
         return id_
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud = client.in_region(inputs.get("region"))
+        found = self._attachment(cloud.compute, inputs["instanceId"], inputs["volumeId"])
+        if found is None:
+            return None
+        id_ = f"{inputs['instanceId']}/{found['id']}"
+        operation.created(id_)
+        operation.wait(
+            f"volume {inputs['volumeId']} to be attached", lambda: self._in_use(cloud, inputs["volumeId"], operation)
+        )
+        return id_
+
     @staticmethod
     def _attachment(compute: Service, server: str, volume: str) -> Properties | None:
-        found = compute.get(f"/servers/{server}/os-volume_attachments")["volumeAttachments"]
-        return next((item for item in found if item["volumeId"] == volume), None)
+        found = compute.find(f"/servers/{server}/os-volume_attachments") or {"volumeAttachments": []}
+        return next((item for item in found["volumeAttachments"] if item["volumeId"] == volume), None)
 
     @staticmethod
     def _in_use(cloud: Cloud, id_: str, operation: Operation) -> bool | None:
@@ -926,6 +998,22 @@ class InterfaceAttach(ResourceType[Cloud]):
         operation.created(f"{server}/{port}")
         operation.wait(f"port {port} to be attached", lambda: compute.find(f"{path}/{port}"))
         return f"{server}/{port}"
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud, server = client.in_region(inputs.get("region")), inputs["instanceId"]
+        answer = cloud.compute.find(f"/servers/{server}/os-interface") or {"interfaceAttachments": []}
+        address = inputs.get("fixedIp")
+        fitting = [
+            {"id": item["port_id"], "created_at": cloud.network.get(f"/ports/{item['port_id']}")["port"]["created_at"]}
+            for item in answer["interfaceAttachments"]
+            if (item["port_id"] if given(inputs, "portId") else item["net_id"])
+            == (inputs.get("portId") or inputs.get("networkId"))
+            and (not address or address in {fixed["ip_address"] for fixed in item["fixed_ips"]})
+        ]
+        if given(inputs, "portId"):
+            return f"{server}/{inputs['portId']}" if fitting else None
+        found = the_one("interface", fitting, operation)
+        return f"{server}/{found['id']}" if found else None
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from providers import schema
 from providers.framework import Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, Service
-from providers.openstack.rest import DESCRIPTION, REGION, VALUE_SPECS, delete_and_wait, from_api, given, pair, snake
+from providers.openstack.rest import (
+    DESCRIPTION,
+    REGION,
+    VALUE_SPECS,
+    delete_and_wait,
+    from_api,
+    given,
+    pair,
+    snake,
+    the_one,
+)
 from providers.schema import BOOLEAN, INTEGER, STRING, Field, List, Map
 
 if TYPE_CHECKING:
@@ -70,6 +80,20 @@ class _DnsType(ResourceType[Cloud]):
         body = {**self._body(inputs, names), **(inputs.get("valueSpecs") or {})}
         made = service.post(self.collection(inputs), body, **options)
         id_ = self.made_id(inputs, made)
+        operation.created(id_)
+        self._wait(service, id_, inputs, operation, options)
+        return id_
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        service, options = self.api(client, inputs)
+        query = {name: inputs[name] for name in ("name", "type") if given(inputs, name)}
+        answer = service.get(self.collection(inputs), params=query, **options)
+        # Designate has one of a name and type.
+        fitting = (item for item in answer[self.what.replace(" ", "") + "s"] if item["name"] == inputs["name"])
+        found = the_one(self.what, fitting, operation)
+        if found is None:
+            return None
+        id_ = self.made_id(inputs, found)
         operation.created(id_)
         self._wait(service, id_, inputs, operation, options)
         return id_

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from providers.framework import Operation, ProviderError, ResourceType
+from providers.framework import LOST, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError
 from providers.openstack.rest import DESCRIPTION, REGION, delete_and_wait, given
 from providers.schema import BOOLEAN, STRING, Field, List, Object
@@ -95,6 +95,24 @@ class ApplicationCredential(ResourceType[Cloud]):
         found = made["application_credential"]
         operation.created(found["id"], secret=found["secret"])
         id_: str = found["id"]
+        return id_
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud = client.in_region(inputs.get("region"))
+        path = f"{self._user(cloud)}/application_credentials"
+        found = next(cloud.identity.list(path, "application_credentials", name=inputs["name"]), None)
+        if found is None:
+            return None
+        id_: str = found["id"]
+        if given(inputs, "secret"):
+            return id_
+        # Its secret was told to nobody. An automatic name is certain to be of this create; Keystone tells no times.
+        if "name" not in operation.defaults:
+            raise ProviderError(
+                f"the application credential {inputs['name']} exists, and its secret was told only when it was made",
+                remedy=f"If nobody uses it: `openstack application credential delete {id_}`.",
+            )
+        operation.created(id_, **{LOST: "secret"})
         return id_
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:

@@ -21,7 +21,7 @@ import urllib3
 from providers import schema
 from providers.framework import PROGRESS_SECONDS, Operation, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError
-from providers.openstack.rest import REGION, delete_and_wait, from_api, given
+from providers.openstack.rest import REGION, delete_and_wait, from_api, given, the_one
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map
 
 if TYPE_CHECKING:
@@ -279,6 +279,24 @@ class Image(ResourceType[Cloud]):
                 f"image {id_} arrived damaged: its checksum is {image['checksum']}, the file's {checksum}",
                 remedy=f"Replace it: run the update with --replace '{operation.urn}'.",
             )
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        cloud = client.in_region(inputs.get("region"))
+        wanted = inputs["containerFormat"], inputs["diskFormat"], inputs.get("imageId") or None
+        fitting = (
+            image
+            for image in search(cloud, {"name": inputs["name"], "owner": cloud.project_id})
+            if (image["container_format"], image["disk_format"], wanted[2] and image["id"]) == wanted
+        )
+        found = the_one("image", fitting, operation)
+        if found is None:
+            return None
+        id_: str = found["id"]
+        operation.created(id_)
+        if found["status"] == "queued":
+            raise ProviderError(f"image {id_} has no data yet", remedy="The next update sends it.")
+        self._wait_active(client, id_, inputs, operation)
+        return id_
 
     @staticmethod
     def _wait_active(client: Cloud, id_: str, inputs: Properties, operation: Operation) -> dict[str, Any]:

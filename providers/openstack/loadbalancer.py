@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from providers import schema
 from providers.framework import NotYetError, Operation, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError, Service
-from providers.openstack.rest import DESCRIPTION, NAME, REGION, TENANT_ID, RestType, from_api, given, pair, to_api
+from providers.openstack.rest import (
+    DESCRIPTION,
+    NAME,
+    REGION,
+    TENANT_ID,
+    RestType,
+    from_api,
+    given,
+    pair,
+    the_one,
+    to_api,
+)
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map, Object
 
 if TYPE_CHECKING:
@@ -91,6 +102,21 @@ class _OctaviaType(RestType):
     def where(self, state: Properties) -> str:
         """Path of the collection."""
         return self.path.format_map(state)
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        service, path = self.api(client, inputs), self.where(inputs)
+        fitting = (
+            item
+            for item in service.list(path, self.collection(), name=inputs["name"])
+            if item.get("provisioning_status") != "DELETED" and self.fits(client, item, inputs)
+        )
+        found = the_one(self.key, fitting, operation)
+        if found is None:
+            return None
+        id_: str = found["id"]
+        operation.created(id_)
+        self._wait_active(service, f"{path}/{id_}", operation)
+        return id_
 
     def balancer(self, service: Service, state: Properties, id_: str | None) -> str:
         """Id of the load balancer that it belongs to."""
@@ -470,6 +496,15 @@ class Members(_OctaviaType):
         pool: str = inputs["poolId"]
         self._put(client, pool, inputs, operation)
         return pool
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        pool: str = inputs["poolId"]
+        found = self.read(client, pool, inputs, operation)
+
+        def places(members: list[Properties] | None) -> set[tuple[str, int]]:
+            return {(member["address"], member["protocolPort"]) for member in members or ()}
+
+        return pool if found and places(found["members"]) == places(inputs.get("members")) else None
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         service = self.api(client, state)

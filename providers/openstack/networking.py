@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
-from providers.framework import NotYetError, ProviderError, ResourceType, Timeouts
+from providers.framework import LOST, NotYetError, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError
 from providers.openstack.rest import (
     ALL_TAGS,
@@ -425,6 +425,10 @@ class RouterInterface(ResourceType[Cloud]):
         operation.wait(f"router interface {id_}", up)
         return str(id_)
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        which = {"port_id": inputs["portId"]} if given(inputs, "portId") else {"subnet_id": inputs["subnetId"]}
+        return self._added(self._network(client, inputs), inputs["routerId"], which)
+
     @staticmethod
     def _added(network: Service, router: str, which: Properties) -> str | None:
         """The interface whose answer was lost."""
@@ -663,6 +667,11 @@ class PortSecGroupAssociate(ResourceType[Cloud]):
         self._change(client, port, inputs, set(), set(inputs["securityGroupIds"]), only=bool(inputs.get("enforce")))
         return port
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        port: str = inputs["portId"]
+        found = self.read(client, port, inputs, operation)
+        return port if found and set(found["securityGroupIds"]) == set(inputs["securityGroupIds"]) else None
+
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
         answer = cloud.network.find(f"/ports/{id_}")
@@ -741,6 +750,22 @@ class FloatingIp(RestType):
             body["floatingip"]["subnet_id"] = subnets[-1]
         return super().post(service, body, inputs, operation)
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        marked = given(inputs, "address", "description", "portId")
+        if operation.began is None and not marked:
+            raise ProviderError("nothing tells a floating IP without description, address and port from others")
+        return super().find(client, inputs, operation)
+
+    def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
+        pool = _network_id(service, inputs["pool"])
+        return service.list(self.path, self.collection(), floating_network_id=pool)
+
+    def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
+        mapped = item["port_id"] or "", item["fixed_ip_address"] or ""
+        port = inputs.get("portId") or ""
+        wanted = port, inputs.get("fixedIp") or (mapped[1] if port else "")
+        return mapped == wanted and super().fits(client, item, inputs)
+
     def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:
         body = super().changes(client, olds, news)
         if body.keys() & {"port_id", "fixed_ip_address"}:
@@ -800,6 +825,11 @@ class FloatingIpAssociate(ResourceType[Cloud]):
         self._put(client, inputs, id_, inputs["portId"], inputs.get("fixedIp"))
         return id_
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        network = client.in_region(inputs.get("region")).network
+        query = {"floating_ip_address": inputs["floatingIp"], "port_id": inputs["portId"]}
+        return next((str(item["id"]) for item in network.list("/floatingips", "floatingips", **query)), None)
+
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
         answer = cloud.network.find(f"/floatingips/{id_}")
@@ -844,6 +874,14 @@ class SecGroup(RestType):
             network = self.api(client, inputs)
             for rule in network.get(f"{self.path}/{id_}")["security_group"]["security_group_rules"]:
                 network.delete(f"/security-group-rules/{rule['id']}")
+        return id_
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        id_ = super().find(client, inputs, operation)
+        if id_ and inputs.get("deleteDefaultRules"):
+            group = self.api(client, inputs).get(f"{self.path}/{id_}")["security_group"]
+            if group["security_group_rules"]:  # nobody else knew of the group: they are the default ones
+                operation.created(id_, **{LOST: "deleteDefaultRules"})
         return id_
 
 
@@ -920,6 +958,17 @@ class SecGroupRule(RestType):
             if error.status != 409 or not existing:
                 raise
             return {"id": existing[1]}
+
+    def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
+        return service.list(self.path, self.collection(), security_group_id=inputs["securityGroupId"])
+
+    def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
+        found = self.attributes(client, item, inputs)
+        # What is not given is open, and that it is makes another rule.
+        names = ("remoteGroupId", "remoteIpPrefix", "remoteAddressGroupId")
+        return not any(given(found, name) != given(inputs, name) for name in names) and super().fits(
+            client, item, inputs
+        )
 
     def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
         delete_and_wait(self.api(client, state), f"{self.path}/{id_}", f"security group rule {id_}", operation)

@@ -115,6 +115,10 @@ class Container(ResourceType[Cloud]):
         store.request("PUT", self._path(name), headers=headers)
         return name
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        name: str = inputs["name"]
+        return name if _head(client.in_region(inputs.get("region")), self._path(name)) is not None else None
+
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
         headers = _head(cloud, self._path(id_))
@@ -279,6 +283,14 @@ class ContainerObject(ResourceType[Cloud]):
     def create(self, client: Cloud, inputs: Properties, operation: Operation) -> str:
         id_ = f"{inputs['containerName']}/{inputs['name']}"
         self._put(client, inputs, self._path(id_), operation)
+        return id_
+
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        id_ = f"{inputs['containerName']}/{inputs['name']}"
+        headers = _head(client.in_region(inputs.get("region")), self._path(id_))
+        # An older object of that name is what the create was to overwrite.
+        if headers is None or not operation.may_have_made(parsedate_to_datetime(headers["Last-Modified"]).isoformat()):
+            return None
         return id_
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:

@@ -7,16 +7,16 @@ A subclass names the collection and lists its fields; ``snake_case`` of a field'
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
-from providers.framework import NotYetError, Operation, ProviderError, ResourceType
+from providers.framework import CLOCK_SKEW, NotYetError, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError, Service
 from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from providers.values import Properties
 
@@ -29,8 +29,6 @@ TENANT_ID: Final = Field("tenantId", computed=True, force_new=True, description=
 TAGS: Final = Field("tags", List(STRING, unordered=True), "Tags set by this resource; others are left alone.")
 ALL_TAGS: Final = Field("allTags", List(STRING, unordered=True), "All tags, also those set elsewhere.", output=True)
 VALUE_SPECS: Final = Field("valueSpecs", Map(STRING), "Further attributes for the create call.", force_new=True)
-
-CLOCK_SKEW: Final = timedelta(minutes=1)  # between this machine and the cloud, at most
 
 _EMPTY: Final[Mapping[str, Any]] = {"string": "", "boolean": False, "integer": 0, "number": 0, "array": []}
 
@@ -76,6 +74,20 @@ def made_since(item: Properties, since: datetime) -> bool:
         return False
     created = datetime.fromisoformat(stamp)
     return (created if created.tzinfo else created.replace(tzinfo=UTC)) >= since
+
+
+def the_one(what: str, candidates: Iterable[Properties], operation: Operation) -> Properties | None:
+    """The one of these items that the interrupted create can have made; None if there is none.
+
+    Raises ProviderError where there are several: nobody can tell which one is to be kept.
+    """
+    found = [item for item in candidates if operation.may_have_made(item.get("created_at") or item.get("created"))]
+    if len(found) > 1:
+        raise ProviderError(
+            f"{len(found)} {what}s may be the one that it made: {', '.join(sorted(str(item['id']) for item in found))}",
+            remedy="Delete those that nobody needs.",
+        )
+    return found[0] if found else None
 
 
 def given(inputs: Properties, *names: str) -> bool:
@@ -174,6 +186,43 @@ class RestType(ResourceType[Cloud]):
             service.put(f"{self.path}/{id_}/tags", {"tags": inputs["tags"]})
         return id_
 
+    def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
+        service = self.api(client, inputs)
+        fitting = (item for item in self.candidates(client, service, inputs) if self.fits(client, item, inputs))
+        item = the_one(self.key.replace("_", " "), fitting, operation)
+        if item is None:
+            return None
+        id_: str = item["id"]
+        operation.created(id_)
+        if self.status(item) not in self.ready:
+            self.wait_ready(service, id_, operation)
+        return id_
+
+    def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
+        """The items among which to look for what an interrupted create has made."""
+        return service.list(self.path, self.collection(), name=inputs["name"])
+
+    def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
+        """Whether a create with these inputs can have made the item, be it without its tags, which are sent later."""
+        owner = item.get("project_id") or item.get("tenant_id")
+        if owner and owner != (inputs.get("tenantId") or client.in_region(inputs.get("region")).project_id):
+            return False
+        if set(item.get("tags") or ()) not in (set(), set(inputs.get("tags") or ())):
+            return False
+        found = self.attributes(client, item, inputs)
+        told = [
+            field.name
+            for field in self.fields
+            if field.name in {"name", "description"} and (given(inputs, field.name) or not field.computed)
+        ]
+        if any((found.get(name) or "") != (inputs.get(name) or "") for name in told):
+            return False
+        return not any(difference.replace for difference in self.differences({**inputs, **found}, inputs))
+
+    def collection(self) -> str:
+        """The envelope of a list."""
+        return self.path.rpartition("/")[2].replace("-", "_")
+
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
         """POST. When its answer is lost, the one item of this name that is new since then is the one that was made."""
         since = datetime.now(UTC) - CLOCK_SKEW
@@ -182,10 +231,9 @@ class RestType(ResourceType[Cloud]):
         except CloudError as error:
             if error.status is not None or "name" not in inputs:
                 raise
-            collection = self.path.rpartition("/")[2].replace("-", "_")
             found = [
                 candidate
-                for candidate in service.list(self.path, collection, name=inputs["name"])
+                for candidate in service.list(self.path, self.collection(), name=inputs["name"])
                 if "name" in operation.defaults or made_since(candidate, since)
             ]
             if len(found) != 1:
