@@ -2,11 +2,13 @@
 
 A stack whose state is lost, or a deployment that was cut off, leaves things behind that cost money or quota. They are
 found by what `infra.naming` puts on them: tags (Neutron, Octavia), metadata (Nova, Cinder), and names where there is
-neither (keypairs, server groups, leases).
+neither: keypairs, server groups, leases, and what was to get its tag when a run was cut off (Neutron takes tags in a
+second request).
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from cli.errors import ExitCode, LabError
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import as_json, table
 from engine.errors import EngineError
+from infra.naming import KEYPAIR_PART, resource_name, stack_of
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -40,6 +43,8 @@ class Leftover:
     id: str
     name: str
     stack: str
+    found_by: str
+    """``tag``, ``name``, or ``network``: it is plugged into a network of the stack's."""
 
 
 @dataclass
@@ -59,46 +64,50 @@ class Scope:
             self.known.add(owner)
         return owner is not None and self.stack in {None, owner}
 
-    def owner(self, name: str, part: str | None = None) -> str | None:
-        """The stack that `name` belongs to: `<stack>-<part>`, or with any part."""
-        from infra.naming import resource_name
-
-        if part is not None:
-            return next((stack for stack in self.known if name == resource_name(stack, part)), None)
-        return max((s for s in self.known if name.startswith(resource_name(s, ""))), key=len, default=None)
+    def owner(self, name: str, part: str) -> str | None:
+        """The stack that `name` belongs to: `<stack>-<part>`, where `part` is a regular expression."""
+        stack = max((s for s in self.known if name.startswith(resource_name(s, ""))), key=len, default=None)
+        return stack if stack and re.fullmatch(part, name.removeprefix(resource_name(stack, ""))) else None
 
 
-Found = Iterator[tuple[Any, str | None]]
+Found = Iterator[tuple[Any, str | None, str]]
+"""A resource, the stack whose it is by what it carries, and how that was found."""
+NODE = r".+-\d+"
+"""How the parts of names end that `infra.naming.node_part` makes."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of resource: how to list it with its owners, delete one, and see whether it is still there."""
+    """A kind of resource: how to list it with its owners, delete one, and see whether it is still there.
+
+    `part` is what `infra` calls one without a tag, inside its stack; None where none of a stack's can be without.
+    """
 
     name: str
     find: Callable[[Connection, Scope], Found]
     delete: Callable[[Connection, str], object]
     get: Callable[[Connection, str], object]
+    part: str | None = None
+    called: Callable[[Any], str | None] = lambda item: item.name
 
 
 def _tagged(items: Iterable[Any]) -> Found:
-    from infra.naming import stack_of
+    return ((item, stack_of(tags=item.tags), "tag") for item in items)
 
-    return ((item, stack_of(tags=item.tags)) for item in items)
+
+def _untagged(items: Iterable[Any]) -> Found:
+    return ((item, None, "") for item in items)
 
 
 def _servers(cloud: Connection, _scope: Scope) -> Found:
-    from infra.naming import stack_of
-
-    return ((server, stack_of(server.metadata)) for server in cloud.compute.servers())
+    return ((server, stack_of(server.metadata), "tag") for server in cloud.compute.servers())
 
 
 def _volumes(cloud: Connection, _scope: Scope) -> Found:
     from cli.cloud import offers
-    from infra.naming import stack_of
 
     if offers(cloud, "volumev3", "block-storage", "volume"):
-        yield from ((volume, stack_of(volume.metadata)) for volume in cloud.block_storage.volumes())
+        yield from ((volume, stack_of(volume.metadata), "tag") for volume in cloud.block_storage.volumes())
 
 
 def _load_balancers(cloud: Connection, _scope: Scope) -> Found:
@@ -113,34 +122,25 @@ def _trunks(cloud: Connection, _scope: Scope) -> Found:
 
 def _ports(cloud: Connection, scope: Scope) -> Found:
     """Tagged ports, and what else is plugged into a stack's networks: it would keep them from being deleted."""
-    networks = {network.id: owner for network, owner in _tagged(cloud.network.networks()) if scope.wants(owner)}
-    for port, owner in _tagged(cloud.network.ports()):
+    networks = {network.id: owner for network, owner, _ in _tagged(cloud.network.networks()) if scope.wants(owner)}
+    for port, owner, _ in _tagged(cloud.network.ports()):
         if not (port.device_owner or "").startswith("network:"):
-            yield port, owner or networks.get(port.network_id)
-
-
-def _keypairs(cloud: Connection, scope: Scope) -> Found:
-    from infra.naming import KEYPAIR_PART
-
-    return ((keypair, scope.owner(keypair.name, KEYPAIR_PART)) for keypair in cloud.compute.keypairs())
-
-
-def _server_groups(cloud: Connection, scope: Scope) -> Found:
-    return ((group, scope.owner(group.name)) for group in cloud.compute.server_groups())
+            yield port, owner or networks.get(port.network_id), "tag" if owner else "network"
 
 
 @dataclass(frozen=True)
 class _Lease:
     id: str
     name: str
+    tags: tuple[str, ...] = ()
 
 
-def _leases(cloud: Connection, scope: Scope) -> Found:
+def _leases(cloud: Connection, _scope: Scope) -> Found:
     from cli.cloud import blazar, offers
 
     if offers(cloud, "reservation"):
-        for lease in blazar(cloud).get("/leases").json()["leases"]:
-            yield _Lease(lease["id"], lease["name"]), scope.owner(lease["name"])
+        leases = blazar(cloud).get("/leases").json()["leases"]
+        yield from _untagged(_Lease(lease["id"], lease["name"]) for lease in leases)
 
 
 def _delete_lease(cloud: Connection, identity: str) -> None:
@@ -181,6 +181,8 @@ KINDS = (
         lambda c, _: _tagged(c.network.ips()),
         lambda c, i: c.network.delete_ip(i, ignore_missing=False),
         lambda c, i: c.network.get_ip(i),
+        part=NODE,
+        called=lambda address: address.description,
     ),
     Kind(
         "trunk",
@@ -188,39 +190,54 @@ KINDS = (
         lambda c, i: c.network.delete_trunk(i, ignore_missing=False),
         lambda c, i: c.network.get_trunk(i),
     ),
-    Kind("router", lambda c, _: _tagged(c.network.routers()), _delete_router, lambda c, i: c.network.get_router(i)),
     Kind(
-        "port", _ports, lambda c, i: c.network.delete_port(i, ignore_missing=False), lambda c, i: c.network.get_port(i)
+        "router",
+        lambda c, _: _tagged(c.network.routers()),
+        _delete_router,
+        lambda c, i: c.network.get_router(i),
+        part="router",
+    ),
+    Kind(
+        "port",
+        _ports,
+        lambda c, i: c.network.delete_port(i, ignore_missing=False),
+        lambda c, i: c.network.get_port(i),
+        part=NODE,
     ),
     Kind(
         "subnet",
         lambda c, _: _tagged(c.network.subnets()),
         lambda c, i: c.network.delete_subnet(i, ignore_missing=False),
         lambda c, i: c.network.get_subnet(i),
+        part="subnet",
     ),
     Kind(
         "network",
         lambda c, _: _tagged(c.network.networks()),
         lambda c, i: c.network.delete_network(i, ignore_missing=False),
         lambda c, i: c.network.get_network(i),
+        part="network",
     ),
     Kind(
         "security group",
         lambda c, _: _tagged(c.network.security_groups()),
         lambda c, i: c.network.delete_security_group(i, ignore_missing=False),
         lambda c, i: c.network.get_security_group(i),
+        part="nodes|entry",
     ),
     Kind(
         "server group",
-        _server_groups,
+        lambda c, _: _untagged(c.compute.server_groups()),
         lambda c, i: c.compute.delete_server_group(i, ignore_missing=False),
         lambda c, i: c.compute.get_server_group(i),
+        part=".+",
     ),
     Kind(
         "keypair",
-        _keypairs,
+        lambda c, _: _untagged(c.compute.keypairs()),
         lambda c, i: c.compute.delete_keypair(i, ignore_missing=False),
         lambda c, i: c.compute.get_keypair(i),
+        part=KEYPAIR_PART,
     ),
     Kind(
         "volume",
@@ -228,7 +245,7 @@ KINDS = (
         lambda c, i: c.block_storage.delete_volume(i, ignore_missing=False, cascade=True),
         lambda c, i: c.block_storage.get_volume(i),
     ),
-    Kind("lease", _leases, _delete_lease, _get_lease),
+    Kind("lease", _leases, _delete_lease, _get_lease, part="lease-.+"),
 )
 
 
@@ -240,19 +257,24 @@ def find(cloud: Connection, scope: Scope) -> list[Leftover]:
     """
     from cli.cloud import CloudError, explain
 
-    found = []
+    listed: list[tuple[Kind, Any, str | None, str]] = []
     for kind in KINDS:
         try:
-            items = [(item, owner) for item, owner in kind.find(cloud, scope) if scope.wants(owner)]
+            listed += [(kind, *found) for found in kind.find(cloud, scope)]
         except CloudError as error:
             raise LabError(f"cannot list each {kind.name}: {explain(error)}", remedy="run `lab doctor`") from None
-        found += [
-            Leftover(
-                kind.name, str(item.id), str(item.name or getattr(item, "floating_ip_address", "") or ""), str(owner)
-            )
-            for item, owner in items
-        ]
-    return found
+    # All the owners there are come first: a name is judged by the longest.
+    scope.known |= {owner for _, _, owner, _ in listed if owner}
+    leftovers = []
+    for kind, item, tagged, by in listed:
+        owner, how = tagged, by
+        # One with any tag is not half-made.
+        if owner is None and kind.part and not getattr(item, "tags", None):
+            owner, how = scope.owner(kind.called(item) or "", kind.part), "name"
+        if scope.wants(owner):
+            name = item.name or getattr(item, "floating_ip_address", None) or ""
+            leftovers.append(Leftover(kind.name, str(item.id), str(name), str(owner), how))
+    return leftovers
 
 
 def delete(
@@ -342,9 +364,8 @@ def sweep(
     if json:
         print(as_json([asdict(leftover) for leftover in leftovers]))
     elif leftovers:
-        print(
-            table(("KIND", "NAME", "STACK", "ID"), [(item.kind, item.name, item.stack, item.id) for item in leftovers])
-        )
+        rows = [(item.kind, item.name, item.stack, item.found_by, item.id) for item in leftovers]
+        print(table(("KIND", "NAME", "STACK", "FOUND BY", "ID"), rows))
     else:
         print("Nothing is left of " + (f"stack '{scope.stack}'." if scope.stack else "any stack."))
     if not leftovers:
@@ -361,18 +382,18 @@ def sweep(
 
 def _scope(session: Session, *, everything: bool, needs_project: bool) -> Scope:
     """Which stack is meant; the stack need not exist in the backend, which may be lost."""
+    try:
+        known = {summary.name for summary in session.backend.list_stacks(session.project.name)}
+    except EngineError:
+        known = set()
     if everything:
-        try:
-            known = {summary.name for summary in session.backend.list_stacks(session.project.name)}
-        except EngineError:
-            known = set()
         return Scope(None, known)
     stack = session.stack_option.split("/")[-1] if session.stack_option else None
     if stack is None and needs_project:
         stack = session.current_stack()
     if stack is None:
         raise LabError("no stack is chosen", remedy="name it with --stack, or sweep --all", code=ExitCode.CONFIGURATION)
-    return Scope(stack, {stack})
+    return Scope(stack, known | {stack})
 
 
 def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover], timeout: float) -> list[tuple[Leftover, str]]:

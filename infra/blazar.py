@@ -6,8 +6,8 @@ Credentials come from clouds.yaml or OS_*, on the machine and at the time that t
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -147,8 +147,7 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
     with session.explained(f"reserve {props['amount']:g} x {props.get('flavor') or 'host'}"):
         flavor_id = _flavor_id(session.connection, props.get("flavor"))
         lease = _find_or_make(session, props, flavor_id)
-        reservations = lease["reservations"]
-        if len(reservations) != 1 or not is_wanted(reservations[0], props, flavor_id):
+        if not _is_shaped(lease, props, flavor_id):
             _fail(
                 f"A lease {props['name']} ({lease['id']}) exists that reserves something else. If nobody needs it: "
                 f"`openstack reservation lease delete {lease['id']}`, then `lab up`."
@@ -166,6 +165,22 @@ def await_start(lease_id: str, props: Props) -> dict[str, Any]:
     session = Session(props)
     with session.explained(f"wait for the lease {props['name']}"):
         return _outputs(_wait_active(session, lease_id, props))
+
+
+def find(props: Props) -> str | None:
+    """Id of the lease that an interrupted `reserve` made, once it is ACTIVE or failed; None without one.
+
+    Raises LeaseError.
+    """
+    session = Session(props)
+    with session.explained(f"look for the lease {props['name']}"):
+        lease = _own_lease(session, props, OVER)
+        if lease is None or not _is_shaped(lease, props, _flavor_id(session.connection, props.get("flavor"))):
+            return None
+        if lease["status"] != "ERROR":
+            with suppress(LeaseError):
+                _wait_active(session, lease["id"], props)
+    return str(lease["id"])
 
 
 def describe(lease_id: str, props: Props) -> tuple[dict[str, Any], str] | None:
@@ -230,9 +245,22 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ConnectFailure) or _status(error) in {409, 429, 502, 503, 504}
 
 
+def _own_lease(session: Session, props: Props, unwanted: Set[str]) -> Any:
+    """The user's own lease of that name in none of the unwanted states; None without one."""
+    user = session.connection.current_user_id
+    for lease in session.leases.list():
+        if lease["name"] == props["name"] and lease["user_id"] == user and lease["status"] not in unwanted:
+            return lease
+    return None
+
+
+def _is_shaped(lease: Mapping[str, Any], props: Props, flavor_id: str | None) -> bool:
+    reservations = lease["reservations"]
+    return len(reservations) == 1 and is_wanted(reservations[0], props, flavor_id)
+
+
 def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
     """The lease of that name, looked for before each try: a lost answer makes no second lease."""
-    user = session.connection.current_user_id
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception(_is_transient),
@@ -241,10 +269,8 @@ def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
         reraise=True,
     )
     def find_or_make() -> Any:
-        for lease in session.leases.list():
-            ours = lease["name"] == props["name"] and lease["user_id"] == user
-            if ours and lease["status"] not in OVER | {"ERROR"}:
-                return lease
+        if lease := _own_lease(session, props, OVER | {"ERROR"}):
+            return lease
         now = datetime.now(UTC)
         start = datetime.fromisoformat(props["start"]) if props.get("start") else now
         return session.leases.create(

@@ -31,7 +31,7 @@ class LeaseProvider(dynamic.ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """What is reserved, and from when, makes another lease; the old one goes first, for it holds the hosts."""
-        replaces = lease_replaces(olds, news)
+        replaces = [*lease_replaces(olds, news), *(["status"] if olds.get("status") == "ERROR" else [])]
         due = olds.get("status") == "PENDING" and parse_time(olds["start_date"]) <= datetime.now(UTC)
         return DiffResult(changes=bool(replaces) or due, replaces=replaces, delete_before_replace=True)
 
@@ -42,10 +42,14 @@ class LeaseProvider(dynamic.ResourceProvider):
         return CreateResult(*blazar.reserve(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """The lease as it is; gone if Blazar knows it no more, or if it is over."""
+        """The lease as it is; gone if Blazar knows it no more, or if it is over.
+
+        Without an id: what an interrupted `create` has made.
+        """
         from infra import blazar  # noqa: PLC0415
 
-        found = blazar.describe(id_, props)
+        id_ = id_ or blazar.find(props) or ""
+        found = blazar.describe(id_, props) if id_ else None
         return ReadResult(id_, {**props, **found[0]}) if found else ReadResult("", {})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
@@ -84,15 +88,18 @@ class LeaseEndProvider(dynamic.ResourceProvider):
 
         return CreateResult(f"{props['lease_id']}/end", {**props, "end_date": blazar.move_end(props)})
 
-    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """The end that the lease has now, as an input too, so that a preview shows what would change."""
+    def read(self, _id: str, props: dict[str, Any]) -> ReadResult:
+        """The end that the lease has now, as an input too, so that a preview shows what would change.
+
+        An interrupted `create` needs no search: what it made is the lease's end.
+        """
         from infra import blazar  # noqa: PLC0415
 
         found = blazar.describe(props["lease_id"], props)
         if found is None:
             return ReadResult("", {})
         now = {**props, "end_date": found[1]}
-        return ReadResult(id_, now, dict(now))
+        return ReadResult(f"{props['lease_id']}/end", now, dict(now))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Extend or shorten the lease."""
@@ -150,6 +157,8 @@ class Lease(pulumi.ComponentResource):
             "end": minute(lease.end) if lease.end else None,
             "cloud": cloud.name,
             "region": cloud.region,
+            # The engine may ask `read` for what an interrupted create has made.
+            "__recovers": True,
         }
         reserved = {
             **common,
