@@ -15,6 +15,7 @@ from cli.session import ROOT
 from cli.text import table
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 STATIC_CHECKS = (
     ("lint", [sys.executable, "-m", "ruff", "check", "."]),
     ("types", [sys.executable, "-m", "mypy", "--strict", "."]),
@@ -26,7 +27,7 @@ def test(context: typer.Context) -> None:
 
     With arguments, they go to pytest, and pytest alone runs: `lab test tests/cli -k stack`.
     """
-    run_pytest = ("tests", [sys.executable, "-m", "pytest", *context.args])
+    run_pytest = ("tests", [sys.executable, "-m", "pytest", *(context.args or ALL_CORES)])
     results = []
     for name, command in [run_pytest] if context.args else [*STATIC_CHECKS, run_pytest]:
         print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)

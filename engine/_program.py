@@ -12,6 +12,7 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 EXIT_ERROR_SHOWN = 32
 """The error is with the engine already; the CLI's language host uses the same status."""
@@ -20,14 +21,16 @@ MONITOR_GONE = "Resource monitor has terminated, shutting down"
 
 
 def main() -> int:
-    settings = json.load(sys.stdin)
-    sys.path[0] = settings["pwd"]
+    # This script's own folder: its modules are not the program's to import.
+    sys.path.pop(0)
     try:
         import pulumi  # noqa: PLC0415
         import pulumi.runtime  # noqa: PLC0415
     except ImportError as error:
         print(f"the Pulumi SDK is not installed in {sys.prefix}: {error}", file=sys.stderr)
         return 1
+    settings = json.load(sys.stdin)
+    sys.path.insert(0, settings["pwd"])
     pulumi.runtime.set_all_config(settings["config"], settings["config_secret_keys"])
     pulumi.runtime.configure(
         pulumi.runtime.Settings(
@@ -41,6 +44,7 @@ def main() -> int:
             root_directory=settings["root"],
         )
     )
+    _silence_sdk(pulumi.log)
     program = settings["program"]
     sys.argv = [program]
     os.chdir(settings["pwd"])
@@ -64,6 +68,17 @@ def main() -> int:
         executor.shutdown(wait=True)
         loop.close()
     return 0
+
+
+def _silence_sdk(log: Any) -> None:
+    """Keep the SDK's own debug messages here: at four calls a resource they are half of all that goes to the engine."""
+    debug = log.debug
+
+    def debug_of_program(*args: Any, **kwargs: Any) -> None:
+        if not sys._getframe(1).f_globals["__name__"].startswith("pulumi."):
+            debug(*args, **kwargs)
+
+    log.debug = debug_of_program
 
 
 def _run(program: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,15 +42,20 @@ class Program:
             raise EngineError(f"there is no program: {self.entry / '__main__.py'} does not exist")
         self._process: asyncio.subprocess.Process | None = None
 
-    async def run(
-        self, settings: Mapping[str, object], environment: Mapping[str, str], output: Callable[[str, str], None]
-    ) -> int:
+    async def start(self, environment: Mapping[str, str]) -> None:
+        """Start the interpreter; loading the SDK takes it longer than the engine needs to get ready."""
+        self._process = await spawn([self.python, "-u", str(SHIM)], cwd=self.folder, env=environment, stdin=True)
+
+    async def run(self, settings: Mapping[str, object], output: Callable[[str, str], None]) -> int:
         """Run the program to its end; ``output`` gets each line it prints, with ``info`` or ``info#err``."""
+        process = self._process
+        if process is None or process.stdin is None:
+            raise AssertionError
         payload = {**settings, "program": str(self.entry), "pwd": str(self.folder)}
-        process = await spawn(
-            [self.python, "-u", str(SHIM)], cwd=self.folder, env=environment, stdin=json.dumps(payload).encode()
-        )
-        self._process = process
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(payload).encode())
+            await process.stdin.drain()
+        process.stdin.close()
 
         async def follow(stream: asyncio.StreamReader | None, severity: str) -> None:
             if stream is not None:

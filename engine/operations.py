@@ -206,7 +206,10 @@ class _Run:
         await server.start()
         address = host.engine_address = f"127.0.0.1:{port}"
         try:
-            work = asyncio.create_task(self._work(deployment, program, monitor, service, address, environment))
+            if request.kind in {"preview", "update"}:
+                await program.start(environment)
+            registry.prestart(snapshot.resources)
+            work = asyncio.create_task(self._work(deployment, program, monitor, service, address))
             stop = asyncio.create_task(self._hard_stop.wait())
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
@@ -224,14 +227,13 @@ class _Run:
             result = self._finish(deployment, snapshot, update, records)
         return result
 
-    async def _work(  # noqa: PLR0917
+    async def _work(
         self,
         deployment: Deployment,
         program: Program,
         monitor: ResourceMonitor,
         service: EngineService,
         address: str,
-        environment: dict[str, str],
     ) -> None:
         kind = self._request.kind
         try:
@@ -246,8 +248,8 @@ class _Run:
                 if deployment.errored:
                     return
             deployment.check_replace_targets()
-            if kind != "destroy":
-                await self._run_program(program, deployment, service, address, environment)
+            if kind in {"preview", "update"}:
+                await self._run_program(program, deployment, service, address)
                 if deployment.cancelled:
                     return
             deployment.check_targets()
@@ -265,7 +267,6 @@ class _Run:
         deployment: Deployment,
         service: EngineService,
         address: str,
-        environment: dict[str, str],
     ) -> None:
         request = self._request
         stack_urn = make_urn(request.stack, request.project.name, "", ROOT_STACK_TYPE, self._root_name)
@@ -284,7 +285,7 @@ class _Run:
             if not deployment.cancelled:
                 self._emitter.diagnostic(severity, mask(line, self._secret_texts), service.root_urn or stack_urn)
 
-        status = await program.run(settings, environment, show)
+        status = await program.run(settings, show)
         if status and not deployment.cancelled:
             deployment.errored = True
             if status != EXIT_ERROR_SHOWN:

@@ -447,11 +447,21 @@ class PluginHost:
         self._environment = dict(environment)
         self._log = log
         self._running: list[Provider] = []
+        self._spare: dict[tuple[str, str], asyncio.Task[Provider]] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self.engine_address = ""
 
-    async def start(self, package: str, version: str, environment: Mapping[str, str] | None = None) -> Provider:
-        """Start a provider of its own; raises :class:`EngineError` where it is not to be found or does not start."""
+    def prestart(self, package: str, version: str) -> None:
+        """Start a provider that will probably be asked for, while the program starts."""
+        if (package, version) not in self._spare:
+            self._spare[package, version] = asyncio.create_task(self._start(package, version))
+
+    async def start(self, package: str, version: str) -> Provider:
+        """A provider of its own; raises :class:`EngineError` where it is not to be found or does not start."""
+        spare = self._spare.pop((package, version), None)
+        return await (self._start(package, version) if spare is None else spare)
+
+    async def _start(self, package: str, version: str) -> Provider:
         if package == DYNAMIC_PACKAGE:
             command = [self._python, "-u", "-m", "pulumi.dynamic"]
         else:
@@ -459,7 +469,7 @@ class PluginHost:
         process = await spawn(
             [*command, self.engine_address],
             cwd=self._program,
-            env={**self._environment, **(environment or {}), "PULUMI_PROJECT": self._environment["PULUMI_PROJECT"]},
+            env=self._environment,
         )
         port = await self._read_port(package, process)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS)
@@ -524,6 +534,7 @@ class PluginHost:
 
     async def close(self) -> None:
         """End every provider."""
+        await asyncio.gather(*self._spare.values(), return_exceptions=True)
         await asyncio.gather(*(provider.close() for provider in self._running))
         self._running.clear()
 

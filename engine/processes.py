@@ -27,28 +27,22 @@ def _bind_to_parent() -> None:
 
 
 async def spawn(
-    command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: bytes | None = None
+    command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: bool = False
 ) -> asyncio.subprocess.Process:
-    """Start a child whose output is piped to the caller; it dies with the engine, however the engine ends.
+    """Start a child whose output, and input if asked for, is the caller's; it ends with the engine, however that ends.
 
     The kernel ties the child to the *thread* that forks it: call this from the engine's own thread only.
     """
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
         env=dict(env),
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=_bind_to_parent,
         limit=2**24,
     )
-    if stdin is not None and process.stdin is not None:
-        process.stdin.write(stdin)
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
-        process.stdin.close()
-    return process
 
 
 async def stop(process: asyncio.subprocess.Process, grace_seconds: float = 5.0) -> None:

@@ -15,7 +15,7 @@ from .urn import name_of, package_of, split_reference
 from .values import UNKNOWN, Properties, contains_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .plugins import PluginHost, Provider
     from .state import State
@@ -39,6 +39,12 @@ class ProviderRegistry:
         self._started: dict[str, Provider] = {}
         self._ready: dict[str, Provider | BuiltinProvider] = {}
         self._loading: dict[str, asyncio.Task[Provider | BuiltinProvider]] = {}
+
+    def prestart(self, states: Iterable[State]) -> None:
+        """Start the plugins that the stack's providers needed last time."""
+        for state in states:
+            if state.is_provider and not state.delete and package_of(state.type) != BUILTIN_PACKAGE:
+                self._host.prestart(package_of(state.type), _version(state.inputs))
 
     def get(self, reference: str) -> Provider | BuiltinProvider:
         """The provider behind a reference; raises :class:`EngineError` for one that was not registered."""
@@ -110,14 +116,18 @@ class ProviderRegistry:
     async def _start(self, urn: str, inputs: Mapping[str, Any]) -> Provider:
         provider = self._started.get(urn)
         if provider is None:
-            version = inputs.get("version")
-            provider = await self._host.start(package_of(_type(urn)), version if isinstance(version, str) else "")
+            provider = await self._host.start(package_of(_type(urn)), _version(inputs))
             self._started[urn] = provider
         return provider
 
 
 def _type(urn: str) -> str:
     return urn.split("::", 3)[2].rsplit("$", 1)[-1]
+
+
+def _version(inputs: Mapping[str, Any]) -> str:
+    version = inputs.get("version")
+    return version if isinstance(version, str) else ""
 
 
 def _config(inputs: Mapping[str, Any]) -> Properties:
