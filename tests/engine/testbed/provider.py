@@ -19,11 +19,13 @@ Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others 
 ``key``         a change replaces, create-first
 ``slot``        a change replaces, delete-before-create; two resources cannot hold one slot at once
 ``name``        autonamed ``<logical name>-<7 hex>`` from the engine's seed; a change replaces
+``late``        a create writes it last, as if by a second request
 ``secret_out``  returned as the secret output ``token``
 ``reject``      a reason for which Check refuses
 
 With ``TESTBED_CRASH=<n>:before`` or ``<n>:after`` the n-th call that changes the world ends the engine by ``kill -9``,
-just before or just after it takes effect; ``mutations`` counts these calls. With ``TESTBED_RECOVERS`` the provider says
+just before or just after it takes effect, and with ``<n>:half`` between the two writes of a create with ``late``;
+``mutations`` counts these calls. With ``TESTBED_RECOVERS`` the provider says
 that it can find what an interrupted create has made, and a read without an ID does.
 
 Computed outputs: ``computed`` (``<id>:<value>``) and ``serial`` (number of writes); both unknown in a preview that
@@ -174,7 +176,7 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
             return {}
 
     @contextlib.contextmanager
-    def call(self, operation: str, name: str, context: grpc.ServicerContext, **details: Json) -> Iterator[None]:
+    def call(self, operation: str, name: str, context: grpc.ServicerContext, **details: Json) -> Iterator[int]:
         entry = {"method": operation, "name": name, "pid": os.getpid(), "config": plain(self.config), **details}
         self.note({"event": "begin", **entry})
         try:
@@ -184,7 +186,7 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 context.abort(grpc.StatusCode.UNKNOWN, f"the testbed was told to fail the {operation} of {name}")
             number = self.count_mutation() if operation in MUTATIONS and not details.get("preview") else 0
             self.crash(f"{number}:before")
-            yield
+            yield number
             self.crash(f"{number}:after")
         except BaseException:
             self.note({"event": "end", "ok": False, **entry})
@@ -344,12 +346,15 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             with self.call("create", request.name, context, **details):
                 return pb.CreateResponse(properties=to_struct(self.outputs("", inputs, 0)))
-        with self.call("create", request.name, context, **details):
+        with self.call("create", request.name, context, **details) as number:
             if message := self.orders("log").get(request.name):
                 severity = engine_pb2.LogSeverity.WARNING
                 self.engine.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=request.urn))
             self.claim_slot(reveal(inputs.get("slot")), context)
             id_ = f"{request.name}-{uuid.uuid4().hex[:8]}"
+            if "late" in inputs:
+                self.write(id_, request.name, request.type, {k: v for k, v in inputs.items() if k != "late"}, 1)
+                self.crash(f"{number}:half")
             outputs = self.write(id_, request.name, request.type, inputs, 1)
             if self.ordered("fail", request.name, "create-partial"):
                 self.partial(context, id_, request.name, outputs, request.properties)

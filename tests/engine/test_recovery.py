@@ -1,0 +1,132 @@
+"""Creates that a killed engine left behind: found, completed, or warned of."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.harness import ENGINE, wait_for
+
+if TYPE_CHECKING:
+    from tests.engine.harness import Outcome, Stack
+
+pytestmark = pytest.mark.skipif(ENGINE != "embedded", reason="the Pulumi CLI looks nothing up")
+SIGKILLED = -9
+
+
+def crash(stack: Stack, point: str) -> None:
+    stack.env["TESTBED_CRASH"] = point
+    assert stack.up(ok=None).exit_code == SIGKILLED
+    del stack.env["TESTBED_CRASH"]
+
+
+def warnings(outcome: Outcome) -> list[str]:
+    return [
+        event["message"]
+        for event in outcome.of_kind("diagnosticEvent")
+        if event["severity"] == "warning" and "interrupted" in event["message"]
+    ]
+
+
+@pytest.mark.parametrize(("point", "change"), [("1:before", "create"), ("1:half", "update"), ("1:after", "same")])
+def test_an_interrupted_create_is_completed(stack: Stack, point: str, change: str) -> None:
+    """What a create of two requests has made by the first lacks what the second was to bring."""
+    stack.env["TESTBED_RECOVERS"] = "yes"
+    stack.program('Thing("a", late="tag")')
+    crash(stack, point)
+    up = stack.up()
+    assert up.changes[change] >= 1
+    assert stack.existing()["a"]["inputs"]["late"] == "tag"
+    assert warnings(up) == []
+    assert set(stack.up().changes) == {"same"}
+    stack.destroy()
+    assert stack.existing() == {}
+
+
+def test_a_half_made_resource_is_destroyed(stack: Stack) -> None:
+    stack.env["TESTBED_RECOVERS"] = "yes"
+    stack.program('Thing("a", late="tag")')
+    crash(stack, "1:half")
+    assert set(stack.existing()) == {"a"}
+    stack.destroy()
+    assert stack.existing() == {}
+
+
+def test_an_unknown_outcome_is_told_once_a_resource(stack: Stack) -> None:
+    stack.program('Thing("a"); Thing("b")')
+    for _ in range(2):
+        stack.control(hold={"a": ["create"]})
+        process = stack.start(*stack.operation("up"))
+        wait_for(lambda: stack.held("a.create") and "b" in stack.state(), "the create of a")
+        (stack.world / "held" / "a.create").unlink()
+        process.signal(signal.SIGKILL)
+        process.process.wait()
+        for pid in {call["pid"] for call in stack.calls()}:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    stack.control()
+    assert len(stack.export()["deployment"]["pending_operations"]) == 2
+    (told,) = warnings(stack.up())
+    assert "`lab sweep`" in told
+    # Nothing is known of it after a destroy either.
+    assert len(warnings(stack.destroy())) == 1
+    assert len(stack.export()["deployment"]["pending_operations"]) == 2
+    stack.env["TESTBED_RECOVERS"] = "yes"
+    (told,) = warnings(stack.up())
+    assert "its provider is not in the state any more" in told
+    assert warnings(stack.up()) == []
+    assert "pending_operations" not in stack.export()["deployment"]
+
+
+DYNAMIC = """
+    import os, pathlib, signal, time
+    from pulumi.dynamic import *
+
+    WORLD = pathlib.Path(os.environ["TESTBED_WORLD"])
+
+    class Files(ResourceProvider):
+        def create(self, props):
+            (WORLD / props["path"]).write_text("content")
+            if "CRASH" in os.environ:
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
+            return CreateResult(props["path"], props)
+        def diff(self, id, olds, news):
+            return DiffResult(changes=olds["path"] != news["path"])
+        def delete(self, id, props):
+            (WORLD / id).unlink()
+        def read(self, id, props):
+            found = (WORLD / props["path"]).exists()
+            return ReadResult(props["path"], props) if found else ReadResult("", {{}})
+
+    class File(Resource):
+        def __init__(self, name, path):
+            super().__init__(Files(), name, {{"path": path, {recovers}}})
+
+    File("f", "one.txt")
+"""
+
+
+def test_a_dynamic_resource_can_be_looked_up(stack: Stack) -> None:
+    stack.env["CRASH"] = "yes"
+    stack.program(DYNAMIC.format(recovers='"__recovers": True'))
+    assert stack.up(ok=None).exit_code == SIGKILLED
+    del stack.env["CRASH"]
+    up = stack.up()
+    assert (up.changes, warnings(up)) == ({"same": 2}, [])
+    assert "pending_operations" not in json.dumps(stack.export())
+    stack.destroy()
+    assert not (stack.world / "one.txt").exists()
+
+
+def test_saying_that_it_can_be_looked_up_changes_no_dynamic_resource(stack: Stack) -> None:
+    stack.program(DYNAMIC.format(recovers=""))
+    stack.up()
+    stack.program(DYNAMIC.format(recovers='"__recovers": True'))
+    assert set(stack.up().changes) == {"same"}
