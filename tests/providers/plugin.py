@@ -95,10 +95,10 @@ class Plugin:
             self.process.stdout.close()
         self.server.stop(0)
 
-    def call(self, method: str, request: Any) -> Any:
+    def call(self, method: str, request: Any, *metadata: tuple[str, str]) -> Any:
         """One call; CallError when it fails."""
         try:
-            return getattr(self.stub, method)(request)
+            return getattr(self.stub, method)(request, metadata=metadata)
         except grpc.RpcError as error:
             raise CallError(error) from None
 
