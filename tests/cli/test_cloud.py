@@ -143,6 +143,29 @@ def test_sweep_finds_and_deletes_what_a_stack_left(lab: Lab, cloud: Connection, 
     assert "Nothing is left" in lab.run(*arguments).stdout
 
 
+def test_sweep_finds_by_name_what_has_no_tag_yet(lab: Lab, cloud: Connection) -> None:
+    """A run that is killed between the two requests of a create leaves an untagged network; others' stay."""
+    stack, neutron = f"t{uuid.uuid4().hex[:8]}", cloud.network
+    external = next(iter(neutron.networks(is_router_external=True)))
+    half = neutron.create_network(name=f"{stack}-network")
+    address = neutron.create_ip(floating_network_id=external.id, description=f"{stack}-control-0")
+    others = [neutron.create_network(name=f"{stack}-{part}") for part in ("2-network", "database", "network")]
+    neutron.set_tags(others[0], [stack_tag(f"{stack}-2")])
+    neutron.set_tags(others[2], [stack_tag("another")])
+    try:
+        arguments = ("sweep", "--stack", stack, "--os-cloud", str(cloud.name))
+        found = lab.run(*arguments, "--json").json
+        assert [(item["id"], item["found_by"]) for item in found] == [(address.id, "name"), (half.id, "name")]
+        table = lab.run(*arguments).stdout.splitlines()
+        assert table[0].split() == ["KIND", "NAME", "STACK", "FOUND", "BY", "ID"]
+        assert "2 deleted, 0 left" in lab.run(*arguments, "--yes").stderr
+        assert all(neutron.find_network(other.id) for other in others)
+        assert neutron.find_network(half.id) is None
+    finally:
+        for other in others:
+            neutron.delete_network(other)
+
+
 def test_sweep_says_what_it_could_not_delete(lab: Lab, cloud: Connection, litter: str) -> None:
     lab.refuse("sweep", "-s", litter, "--keep", "vloume", status=2, saying="there is no kind vloume")
     (group,) = [g for g in cloud.network.security_groups() if stack_tag(litter) in g.tags]

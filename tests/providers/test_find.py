@@ -102,7 +102,7 @@ def test_two_of_a_name_are_not_guessed_about(recorder: Recorder, recorded: Plugi
 def floating_ips(recorder: Recorder, *items: dict[str, Any]) -> None:
     recorder.answer("GET", "/networks?name=public", 200, {"networks": [{"id": "e", "name": "public"}]})
     recorder.answer("GET", "/networks/e", 200, {"network": {"id": "e", "name": "public"}})
-    every = [
+    every: list[dict[str, Any]] = [
         {
             "floating_network_id": "e",
             "floating_ip_address": "172.24.4.9",
@@ -154,7 +154,7 @@ def test_a_rule_is_told_by_all_it_says(recorder: Recorder, recorded: Plugin) -> 
         "project_id": "p",
         "description": "",
     }
-    others = [
+    others: list[dict[str, Any]] = [
         {"remote_ip_prefix": "10.0.0.0/8"},
         {"remote_group_id": "g"},
         {"protocol": "udp"},
@@ -209,7 +209,7 @@ def test_an_object_that_was_to_be_overwritten_is_not_the_new_one(recorder: Recor
 
 
 def test_an_image_without_data_gets_it(recorder: Recorder, recorded: Plugin) -> None:
-    image = {
+    image: dict[str, Any] = {
         **dict.fromkeys(("checksum", "size", "owner")),
         **network("i", status="queued", container_format="bare", disk_format="raw", visibility="private"),
         "min_disk": 0,
