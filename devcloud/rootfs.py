@@ -74,7 +74,8 @@ SLIM = (
 
 def fingerprint() -> str:
     """Changes when the tree must be made anew."""
-    text = " ".join([SUITE, *PACKAGES, BLAZAR_NOVA, BLAZAR_LOCK.read_text()])
+    pins = [line for line in BLAZAR_LOCK.read_text().splitlines() if not line.lstrip().startswith("#")]
+    text = " ".join([SUITE, *PACKAGES, BLAZAR_NOVA, *pins])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -112,9 +113,10 @@ def debootstrap(layout: Layout, target: Path, packages: list[str], *options: str
             remedy="apt-get install mmdebstrap debian-archive-keyring",
         )
     mirror = [layout.settings.mirror] if layout.settings.mirror else []
+    # In a mount namespace of its own, so that no mount outlives it: the tree may be deleted later.
     command = [
-        "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM, "--include=" + ",".join(packages),
-        *options, SUITE, str(target), *mirror,
+        "unshare", "--mount", "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM,
+        "--include=" + ",".join(packages), *options, SUITE, str(target), *mirror,
     ]  # fmt: skip
     execute(command, layout.log / f"mmdebstrap-{target.name}.log", "the Debian packages could not be installed")
 
