@@ -390,7 +390,12 @@ class Instance(ResourceType[Cloud]):
         id_: str = found["id"]
         operation.created(id_)
         if found["status"] in ("BUILD", "ERROR"):
-            _reach(cloud.compute, id_, {"ACTIVE"}, operation)
+            try:
+                _reach(cloud.compute, id_, {"ACTIVE"}, operation)
+            except _InstanceError as error:
+                if error.launched:
+                    raise
+                operation.created(id_, **{LOST: "powerState"})  # it never ran: nothing is lost with it
         return id_
 
     def _body(self, cloud: Cloud, inputs: Properties) -> tuple[Properties, str | None]:
@@ -493,7 +498,6 @@ class Instance(ResourceType[Cloud]):
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         cloud = client.in_region(olds.get("region"))
         compute = cloud.compute
-        _refuse_failed(compute, id_, olds, operation)
         changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
         if "name" in changed:
             compute.put(f"/servers/{id_}", {"server": {"name": news["name"]}})
@@ -558,11 +562,10 @@ class Instance(ResourceType[Cloud]):
 class _InstanceError(ProviderError):
     """The instance is in status ERROR; ``launched`` says whether it ever ran."""
 
-    def __init__(self, server: Properties, remedy: str | None = None) -> None:
+    def __init__(self, server: Properties) -> None:
         reason = (server.get("fault") or {}).get("message") or "the cloud gives no reason"
         super().__init__(
-            f"instance {server['name']} ({server['id']}) is in status ERROR: {reason}",
-            remedy=remedy or remedy_for(reason),
+            f"instance {server['name']} ({server['id']}) is in status ERROR: {reason}", remedy=remedy_for(reason)
         )
         self.launched = bool(server.get("OS-SRV-USG:launched_at"))
 
@@ -575,14 +578,6 @@ _SWITCHES: Final[dict[str, tuple[dict[str, str], str]]] = {
     "paused": ({"": "pause"}, "PAUSED"),
     "shelved_offloaded": ({"": "shelve"}, "SHELVED_OFFLOADED"),
 }
-
-
-def _refuse_failed(compute: Service, id_: str, olds: Properties, operation: Operation) -> None:
-    """Raise for an instance that never ran: no update makes it run."""
-    if olds.get("powerState") == "error":
-        server = compute.get(f"/servers/{id_}")["server"]
-        if server["status"] == "ERROR" and not server.get("OS-SRV-USG:launched_at"):
-            raise _InstanceError(server, f"Replace it: run the update with --replace '{operation.urn}'.")
 
 
 def _act(compute: Service, id_: str, action: Properties, *, absent_is_fine: bool = False) -> None:

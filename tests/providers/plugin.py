@@ -175,6 +175,16 @@ class Plugin:
             return None
         return replace(resource, id=answer.id, inputs=unmarshal(answer.inputs), outputs=unmarshal(answer.properties))
 
+    def recover(self, lost: Resource, began: str | None) -> Resource | None:
+        """What the next run finds when the engine was killed in a create that began then; None if nothing."""
+        request = provider_pb2.ReadRequest(
+            urn=lost.urn, name=lost.name, type=lost.token, inputs=marshal(lost.inputs), timeout=60
+        )
+        answer = self.call("Read", request, *([("interrupted-create-began", began)] if began else []))
+        if not answer.id:
+            return None
+        return replace(lost, id=answer.id, inputs=unmarshal(answer.inputs), outputs=unmarshal(answer.properties))
+
     def import_(self, token: str, id_: str, *, name: str = "thing") -> Resource | None:
         """What ``pulumi import`` reads."""
         return self.read(Resource(token, name, id_, {}, {}))

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pulumi.runtime.proto import provider_pb2
 
-from providers.values import Properties, marshal, unmarshal
 from tests.providers.plugin import CallError, Plugin, Resource, changed, shown
 
 if TYPE_CHECKING:
+    from providers.values import Properties
     from tests.providers.recorder import Recorder
 
 BEGAN = "2026-11-23T12:00:00.000000Z"
@@ -28,13 +27,7 @@ GROUP = "openstack:networking/secGroup:SecGroup"
 
 def found(plugin: Plugin, token: str, inputs: Properties, *, began: str | None = BEGAN) -> Resource | None:
     """What a run finds after one that was killed in the create of these inputs."""
-    checked = plugin.check(token, inputs)
-    resource = Resource(token, "thing", "", checked, {})
-    request = provider_pb2.ReadRequest(urn=resource.urn, name="thing", type=token, inputs=marshal(checked))
-    answer = plugin.call("Read", request, *([("interrupted-create-began", began)] if began else []))
-    if not answer.id:
-        return None
-    return Resource(token, "thing", answer.id, unmarshal(answer.inputs), unmarshal(answer.properties))
+    return plugin.recover(Resource(token, "thing", "", plugin.check(token, inputs), {}), began)
 
 
 def network(id_: str = "n1", **more: Any) -> dict[str, Any]:

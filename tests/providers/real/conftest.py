@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import openstack
@@ -33,11 +34,21 @@ class Maker:
         self._made: list[Resource] = []
 
     def __call__(self, token: str, inputs: Properties, *, name: str | None = None) -> Resource:
+        began = datetime.now(UTC).isoformat()
         resource = self.plugin.create(token, inputs, name=name or f"test-{uuid.uuid4().hex[:8]}")
         self._made.append(resource)
         again = self.plugin.diff(resource, inputs)
         assert not changed(again), "a new resource differs from its own inputs"
+        self._see_it_found(resource, inputs, began)
         return resource
+
+    def _see_it_found(self, resource: Resource, inputs: Properties, began: str) -> None:
+        """Had the engine been killed, the next run would know what the create has made."""
+        found = self.plugin.recover(resource, began)
+        assert found, f"an interrupted create of {resource.token} would not be found"
+        assert found.id == resource.id
+        lost = found.outputs.get("__lost")
+        assert changed(self.plugin.diff(found, inputs)) == ({lost} if lost else set())
 
     def keep(self, resource: Resource) -> Resource:
         """Delete this at the end as well."""
