@@ -996,18 +996,21 @@ class InterfaceAttach(ResourceType[Cloud]):
 
     def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
         cloud, server = client.in_region(inputs.get("region")), inputs["instanceId"]
-        answer = cloud.compute.find(f"/servers/{server}/os-interface") or {"interfaceAttachments": []}
-        address = inputs.get("fixedIp")
-        fitting = [
-            {"id": item["port_id"], "created_at": cloud.network.get(f"/ports/{item['port_id']}")["port"]["created_at"]}
-            for item in answer["interfaceAttachments"]
-            if (item["port_id"] if given(inputs, "portId") else item["net_id"])
-            == (inputs.get("portId") or inputs.get("networkId"))
-            and (not address or address in {fixed["ip_address"] for fixed in item["fixed_ips"]})
-        ]
+        path, address = f"/servers/{server}/os-interface", inputs.get("fixedIp")
         if given(inputs, "portId"):
-            return f"{server}/{inputs['portId']}" if fitting else None
-        found = the_one("interface", fitting, operation)
+            return f"{server}/{inputs['portId']}" if cloud.compute.find(f"{path}/{inputs['portId']}") else None
+        answer = cloud.compute.find(path)
+        if answer is None:
+            return None
+        # The ports that the instance was made with are older than its launch; to the second, as Neutron tells it.
+        launched = (cloud.compute.get(f"/servers/{server}")["server"].get("OS-SRV-USG:launched_at") or "")[:19]
+        ports = (
+            cloud.network.get(f"/ports/{item['port_id']}")["port"]
+            for item in answer["interfaceAttachments"]
+            if item["net_id"] == inputs["networkId"]
+            and (not address or address in {fixed["ip_address"] for fixed in item["fixed_ips"]})
+        )
+        found = the_one("interface", (port for port in ports if port["created_at"] >= launched), operation)
         return f"{server}/{found['id']}" if found else None
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
