@@ -168,8 +168,15 @@ class Deployment:
         settled = self.executor.news.get(urn, new)
         return Registered(settled, unknown=any(step.skipped_create for step in steps))
 
+    def has_failed(self, urn: str) -> bool:
+        """Whether the resource failed in this update, or was left out because something it needs did."""
+        return urn in self._failed
+
     def _depends_on_failure(self, state: State) -> bool:
-        return any(urn in self._failed for urn in state.all_dependencies())
+        if any(urn in self._failed for urn in state.all_dependencies()):
+            return True
+        # Once everything is for real, only a failure leaves an input unknown: of a function, which nobody depends on.
+        return self.errored and not self.dry_run and contains_unknown(state.inputs)
 
     def _new_state(self, urn: str, goal: Goal, old: State | None, former: str) -> State:
         return State(

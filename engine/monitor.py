@@ -25,7 +25,7 @@ from .deployment import CancelledUpdateError
 from .errors import EngineError
 from .goal import Alias, Goal, Registered
 from .plugins import CHANNEL_OPTIONS
-from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of
+from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of, split_reference
 from .values import (
     UNKNOWN,
     Properties,
@@ -409,9 +409,10 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         reference = options.provider or await self._deployment.default_provider(
             package_of(request.tok), options.version, options.plugin_download_url
         )
-        provider = self._deployment.registry.get(reference)
-        if any(self._is_unresolved(urn) for urn in request.dependsOn):
+        needed = [split_reference(reference)[0], *request.dependsOn]
+        if any(self._deployment.has_failed(urn) or self._is_unresolved(urn) for urn in needed):
             return resource_pb2.ResourceInvokeResponse(unknown=True)
+        provider = self._deployment.registry.get(reference)
         if not provider.configured:
             return resource_pb2.ResourceInvokeResponse(unknown=True)
         result, failures = await provider.invoke(request.tok, args, preview=self._deployment.dry_run)

@@ -105,10 +105,14 @@ def test_refused_configuration(stack: Stack) -> None:
     stack.program("""
         p = Provider("p", reject="the region is closed")
         Thing("a", opts=ResourceOptions(provider=p))
+        found = invoke_output("echo", {"region": "any"}, InvokeOutputOptions(provider=p))
+        Thing("b", value=found)
     """)
     for attempt in (stack.preview, stack.up):
-        assert "the region is closed" in attempt(ok=False).messages
-    assert stack.existing() == {}
+        outcome = attempt(ok=False)
+        assert "the region is closed" in outcome.messages
+        assert "Traceback" not in outcome.text
+    assert "b" not in stack.existing()
 
 
 @conformance(
