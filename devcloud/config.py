@@ -145,6 +145,8 @@ class Configuration:
                 "memcache_servers": "127.0.0.1:11211",
             },
             "token": {"provider": "fernet", "expiration": 86400},
+            # Blazar makes a trust for each lease, which CVE-2026-80184 forbids to application credentials by default.
+            "security_compliance": {"allow_insecure_application_credential_trust_escalation": True},
             "fernet_tokens": {"key_repository": keys / "fernet"},
             "credential": {"key_repository": keys / "credential"},
         }

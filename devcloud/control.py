@@ -160,14 +160,16 @@ class Control:
             ) from None
 
     def _detach_loops(self) -> None:
+        """Detach loop devices over files of ours, known by inode: their paths are those of namespaces now gone."""
+        files = [path.stat() for path in self.layout.data.rglob("*") if path.is_file()]
+        ours = {(f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}", found.st_ino) for found in files}
         listed = subprocess.run(
-            ["losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"],
+            ["losetup", "--list", "--json", "--output", "NAME,BACK-MAJ:MIN,BACK-INO"],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-        for line in listed.stdout.splitlines():
-            device, _, file = line.partition(" ")
-            if file.startswith(f"{self.layout.state}/"):
-                subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        for device in json.loads(listed.stdout or '{"loopdevices": []}')["loopdevices"]:
+            if (device["back-maj:min"].strip(), int(device["back-ino"])) in ours:
+                subprocess.run(["losetup", "--detach", device["name"]], check=False, capture_output=True)
 
     def _remove_cgroups(self) -> bool:
         left = False

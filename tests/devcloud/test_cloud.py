@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from keystoneauth1.exceptions import HttpError
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
@@ -172,7 +171,7 @@ def test_every_service_runs_and_every_api_answers(cloud: Devcloud) -> None:
     total = told.rest + sum(entry.memory or 0 for entry in told.services)
     print(f"\ncontrol plane and compute hosts: {total / 2**30:.2f} GiB PSS, {len(told.services)} services")
     assert {entry.name: entry.state for entry in told.services if entry.state != "running"} == {}
-    assert {name: fault for name, fault in cloud.health() if fault} == {}
+    wait(lambda: not any(fault for _, fault in cloud.health()), 60)
 
 
 def test_nothing_listens_on_the_machines_own_interfaces(cloud: Devcloud, before: Machine) -> None:
@@ -181,7 +180,9 @@ def test_nothing_listens_on_the_machines_own_interfaces(cloud: Devcloud, before:
 
 
 def test_an_instance_is_a_machine_of_its_own(node: Node, key: Path) -> None:
-    told = node.ssh(key, "systemctl is-system-running; hostname; cat /proc/1/cgroup; sudo cat /proc/1/comm; whoami")
+    told = node.ssh(
+        key, "systemctl is-system-running --wait; hostname; cat /proc/1/cgroup; sudo cat /proc/1/comm; whoami"
+    )
     state, name, *cgroups, comm, user = told.stdout.split()
     assert (state, name, comm, user) == ("running", NAME, "systemd", "cc")
     assert all(line.endswith((":/", "/init.scope", "libvirt-lxc")) for line in cgroups)
@@ -256,8 +257,9 @@ def test_a_lease_that_cannot_be_had_is_refused(student: Connection) -> None:
     reservation = {"resource_type": "flavor:instance", "amount": 9999, "flavor_id": small.id, "affinity": None}
     end = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%d %H:%M")
     wanted = {"name": NAME, "start_date": "now", "end_date": end, "reservations": [reservation], "events": []}
-    with pytest.raises(HttpError, match="Not enough"):
-        reservations(student).post("/leases", json=wanted)
+    answer = reservations(student).post("/leases", json=wanted, raise_exc=False)
+    assert answer.status_code >= 400
+    assert "Not enough hosts" in answer.json()["error_message"]
 
 
 def test_daemons_that_are_killed_come_back(cloud: Devcloud) -> None:
