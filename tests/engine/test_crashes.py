@@ -20,6 +20,7 @@ import pytest
 from tests.engine.harness import ENGINE, Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.engine.harness import Outcome
@@ -125,7 +126,7 @@ def survive(scene: Scene, folder: Path, point: str) -> int:
 )
 @pytest.mark.parametrize("operation", list(AFTER))
 def test_every_crash_is_survived(
-    tmp_path: Path, initialized: Path, operation: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, initialized: Path, operation: str, record_property: Callable[[str, object], None]
 ) -> None:
     scene = Scene(tmp_path / "scene", initialized, operation)
     whole = scene.copy(tmp_path / "whole")
@@ -136,6 +137,6 @@ def test_every_crash_is_survived(
     points = [f"{number}:{moment}" for number in range(1, calls + 1) for moment in ("before", "after")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         orphans = sum(pool.map(lambda point: survive(scene, tmp_path / point.replace(":", "-"), point), points))
-    with capsys.disabled():
-        print(f"\n{operation}: {calls} provider calls, {len(points)} crash points, {orphans} orphans")
+    figures = f"{calls} provider calls, {len(points)} crash points, {orphans} orphans"
+    record_property("figures", f"crash matrix, {operation}: {figures}")
     assert orphans == 0
