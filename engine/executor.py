@@ -103,30 +103,24 @@ class Executor:
 
     async def _apply_create(self, step: Step) -> None:
         old, new = step.old, _required(step.new)
-        key = None
-        if not self.dry_run:
-            new.created = now()  # if this run is cut off, it tells the next one since when to look for the resource
-            key = await self.snapshot.begin("creating", new)
+        new.created = now()  # if this run is cut off, it tells the next one since when to look for the resource
         failure: PartialFailureError | None = None
-        try:
-            if new.is_provider:
-                new.id, new.outputs = await self.registry.create(new.urn, new.inputs), dict(new.inputs)
-            elif new.custom:
-                provider = self.registry.get(new.provider)
-                new.id, new.outputs = (
-                    await provider.create(
-                        new.urn, new.inputs, new.custom_timeouts.get("create", 0), preview=self.dry_run
+        async with self.snapshot.operation("creating", new) as key:
+            try:
+                if new.is_provider:
+                    new.id, new.outputs = await self.registry.create(new.urn, new.inputs), dict(new.inputs)
+                elif new.custom:
+                    provider = self.registry.get(new.provider)
+                    new.id, new.outputs = (
+                        await provider.create(
+                            new.urn, new.inputs, new.custom_timeouts.get("create", 0), preview=self.dry_run
+                        )
+                        if provider.configured
+                        else ("", {})
                     )
-                    if provider.configured
-                    else ("", {})
-                )
-        except PartialFailureError as error:
-            failure = error
-            new.id, new.outputs, new.init_errors = error.id, error.outputs, error.reasons
-        except EngineError:
-            if key is not None:
-                await self.snapshot.end(key)
-            raise
+            except PartialFailureError as error:
+                failure = error
+                new.id, new.outputs, new.init_errors = error.id, error.outputs, error.reasons
         new.created = new.modified = now()
         mark_secrets(new)
         done, changed = [], []
@@ -144,37 +138,33 @@ class Executor:
     async def _apply_update(self, step: Step) -> None:
         old, new = _required(step.old), _required(step.new)
         new.id = old.id
-        key = None if self.dry_run else await self.snapshot.begin("updating", new)
         failure: PartialFailureError | None = None
-        try:
-            if new.is_provider:
-                await self.registry.serve(new.urn, new.id, new.inputs)
-                new.outputs = dict(new.inputs)
-            elif new.custom:
-                provider = self.registry.get(new.provider)
-                new.outputs = (
-                    await provider.update(
-                        new.urn,
-                        new.id,
-                        old_inputs=old.inputs,
-                        old_outputs=old.outputs,
-                        news=new.inputs,
-                        timeout=new.custom_timeouts.get("update", 0),
-                        ignore_changes=new.ignore_changes,
-                        preview=self.dry_run,
+        async with self.snapshot.operation("updating", new) as key:
+            try:
+                if new.is_provider:
+                    await self.registry.serve(new.urn, new.id, new.inputs)
+                    new.outputs = dict(new.inputs)
+                elif new.custom:
+                    provider = self.registry.get(new.provider)
+                    new.outputs = (
+                        await provider.update(
+                            new.urn,
+                            new.id,
+                            old_inputs=old.inputs,
+                            old_outputs=old.outputs,
+                            news=new.inputs,
+                            timeout=new.custom_timeouts.get("update", 0),
+                            ignore_changes=new.ignore_changes,
+                            preview=self.dry_run,
+                        )
+                        if provider.configured
+                        else {}
                     )
-                    if provider.configured
-                    else {}
-                )
-            else:
-                new.outputs = old.outputs
-        except PartialFailureError as error:
-            failure = error
-            new.outputs, new.init_errors = error.outputs, error.reasons
-        except EngineError:
-            if key is not None:
-                await self.snapshot.end(key)
-            raise
+                else:
+                    new.outputs = old.outputs
+            except PartialFailureError as error:
+                failure = error
+                new.outputs, new.init_errors = error.outputs, error.reasons
         new.modified = now()
         mark_secrets(new)
         await self.snapshot.end(key, done=[old], add=new)
@@ -194,17 +184,13 @@ class Executor:
             if step.pending_replacement:
                 old.pending_replacement = True
             return
-        key = await self.snapshot.begin("deleting", old)
         kept = old.external or old.retain_on_delete or (old.deleted_with and old.deleted_with in self.deletes)
-        try:
+        async with self.snapshot.operation("deleting", old) as key:
             if old.custom and not kept and not old.is_provider:
                 provider = await self.ensure_provider(old)
                 if provider is not None:
                     timeout = old.custom_timeouts.get("delete", 0)
                     await provider.delete(old.urn, old.id, old.inputs, old.outputs, timeout)
-        except EngineError:
-            await self.snapshot.end(key)
-            raise
         if step.pending_replacement:
             old.pending_replacement = True
             await self.snapshot.end(key, changed=[old])
@@ -213,8 +199,7 @@ class Executor:
 
     async def _apply_read(self, step: Step) -> None:
         old, new = step.old, _required(step.new)
-        key = None if self.dry_run else await self.snapshot.begin("reading", new)
-        try:
+        async with self.snapshot.operation("reading", new) as key:
             if new.id == UNKNOWN:
                 new.outputs = {}
             else:
@@ -223,10 +208,6 @@ class Executor:
                 if not found.id:
                     raise ProviderError(f"resource '{new.id}' does not exist")
                 new.id, new.outputs, new.init_errors = found.id, found.outputs, found.init_errors
-        except EngineError:
-            if key is not None:
-                await self.snapshot.end(key)
-            raise
         mark_secrets(new)
         if old is not None:
             new.created, new.modified = old.created, old.modified
@@ -272,17 +253,12 @@ class Executor:
     async def _apply_import(self, step: Step) -> None:
         """Adopt an existing resource by its ID; what is read becomes the resource's recorded state."""
         old, new = step.old, _required(step.new)
-        key = None if self.dry_run else await self.snapshot.begin("importing", new)
-        try:
+        async with self.snapshot.operation("importing", new) as key:
             found = await self.registry.get(new.provider).read(new.urn, new.import_id, None, None)
             if not found.id:
                 raise ProviderError(f"resource '{new.import_id}' does not exist")
             if found.inputs is None:
                 raise ProviderError(f"the {package_of(new.type)} provider does not support importing resources")
-        except EngineError:
-            if key is not None:
-                await self.snapshot.end(key)
-            raise
         new.id, new.inputs, new.outputs = found.id, found.inputs, found.outputs
         new.created = new.modified = now()
         mark_secrets(new)

@@ -45,8 +45,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from google.protobuf import struct_pb2
+
     from .deployment import Deployment
     from .events import Emitter
+    from .state import State
 
 FEATURES = {
     "secrets": resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
@@ -294,14 +297,15 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         self, request: resource_pb2.RegisterResourceRequest, registered: Registered
     ) -> resource_pb2.RegisterResourceResponse:
         state = registered.state
-        outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
-        if not request.acceptResources:
-            outputs = transform_properties(outputs, without_references)
         result = resource_pb2.SUCCESS if registered.succeeded else resource_pb2.FAIL
         if not registered.succeeded and not request.supportsResultReporting:
             raise CancelledUpdateError
         return resource_pb2.RegisterResourceResponse(
-            urn=state.urn, id=state.id, object=to_wire(outputs), result=result, unknown=registered.unknown
+            urn=state.urn,
+            id=state.id,
+            object=_outputs_for(request, state),
+            result=result,
+            unknown=registered.unknown,
         )
 
     def _inherited_transforms(self, urn: str) -> list[callback_pb2.Callback]:
@@ -362,12 +366,9 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             self._deployment.errored = True
             self._deployment.executor.report(error, self._service.root_urn)
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
-        outputs = read.state.outputs if request.acceptSecrets else reveal_properties(read.state.outputs)
-        if not request.acceptResources:
-            outputs = transform_properties(outputs, without_references)
         return resource_pb2.ReadResourceResponse(
             urn=read.state.urn,
-            properties=to_wire(outputs),
+            properties=_outputs_for(request, read.state),
             id="" if read.state.id == UNKNOWN else read.state.id,
             result=resource_pb2.SUCCESS if read.succeeded else resource_pb2.FAIL,
         )
@@ -517,6 +518,14 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
 async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:
     await context.abort(code, message)
     raise AssertionError
+
+
+def _outputs_for(
+    request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, state: State
+) -> struct_pb2.Struct:
+    """A resource's outputs in the form that the program's SDK takes."""
+    outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
+    return to_wire(outputs if request.acceptResources else transform_properties(outputs, without_references))
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:

@@ -11,17 +11,19 @@ off at any point leaves a checkpoint and a journal from which :func:`replay` mak
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.metadata
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .errors import EngineError
 from .state import Codec, State, now
 from .urn import split_reference
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from .secrets import SecretsManager
     from .state import Json
@@ -78,6 +80,19 @@ class Snapshot:
         if self._journal:
             await self._write({"t": "begin", "k": key, "op": operation, "r": self._codec.encode(state)})
         return key
+
+    @contextlib.asynccontextmanager
+    async def operation(self, operation: Operation, state: State) -> AsyncIterator[int]:
+        """Ask a provider for something inside: a refusal is recorded as the end, success is for :meth:`end` to record.
+
+        Whatever else cuts the inside off leaves the operation pending, for the next run to find out what became of it.
+        """
+        key = await self.begin(operation, state)
+        try:
+            yield key
+        except EngineError:
+            await self.end(key)
+            raise
 
     async def end(
         self,
@@ -136,10 +151,6 @@ class Snapshot:
         """Record that a state was changed in place (the outputs of a component)."""
         if self._journal and id(state) in self._references:
             await self._write({"t": "set", "r": [[self._references[id(state)], self._codec.encode(state)]]})
-
-    def rebase(self) -> list[State]:
-        """Take the resources as of now as the ones that the rest of the update starts from."""
-        return self.resources
 
     def _add(self, state: State) -> str:
         reference = self._references[id(state)] = f"n{len(self._added)}"

@@ -88,13 +88,6 @@ def to_wire(properties: Mapping[str, Value]) -> struct_pb2.Struct:
     return struct
 
 
-def value_to_wire(value: Value) -> struct_pb2.Value:
-    """Encode one value as protobuf."""
-    wire = struct_pb2.Value()
-    _set_wire(wire, value)
-    return wire
-
-
 def _set_wire(wire: struct_pb2.Value, value: Value) -> None:
     if isinstance(value, str):
         wire.string_value = value
