@@ -33,7 +33,8 @@ class Schemas:
         self.control = control
         self.passwords = passwords
         self.layout: Layout = control.layout
-        self._dump = self.layout.cache / f"databases-{fingerprint()[:12]}.sql"
+        # The dump holds the catalog, and so the address of the APIs.
+        self._dump = self.layout.cache / f"databases-{fingerprint()[:12]}-{self.layout.api_address}.sql"
         self._done = self.layout.data / "databases-ready"
         self._keys = self.layout.cache / "keystone-keys"
 
