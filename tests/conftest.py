@@ -1,5 +1,7 @@
 """Options and markers for all tests, and the conformance table.
 
+Tests marked `slow_cloud` need a real devcloud, as root, and run only when asked for: `-m slow_cloud`.
+
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
 the embedded engine differs. Write it with ``pytest tests/engine --conformance-table docs/reference/conformance.md``.
@@ -83,14 +85,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "conformance(feature, cli, engine): a row of the engine's conformance table")
+    config.addinivalue_line(
+        "markers", "slow_cloud: needs a real devcloud (root; 5 min, 6 GiB of memory, 8 GiB of disk); -m slow_cloud"
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
+    if "slow_cloud" not in config.getoption("markexpr"):
+        slow = [item for item in items if item.get_closest_marker("slow_cloud")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,0 +1,79 @@
+"""The devcloud that all end-to-end tests use, and what they look at it with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openstack.config import OpenStackConfig
+from openstack.connection import Connection
+from ruamel.yaml import YAML
+
+from devcloud.bringup import Devcloud, Progress
+from devcloud.layout import DEFAULT_STATE, PORTS
+from tests.e2e.deployment import Stack
+from tests.e2e.fault_proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def devcloud() -> Devcloud:
+    """The cloud in DEVCLOUD_STATE or the default folder, brought up if it is down, and left up."""
+    cloud = Devcloud(Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE)))
+    cloud.up(Progress())
+    return cloud
+
+
+def connect(devcloud: Devcloud, account: str) -> Connection:
+    """A connection as an account of the written clouds.yaml, whatever the environment says."""
+    written = OpenStackConfig(config_files=[str(devcloud.layout.clouds_yaml)], load_envvars=False)
+    return Connection(config=written.get_one(account))
+
+
+@pytest.fixture(scope="session")
+def student(devcloud: Devcloud) -> Connection:
+    """The account that stacks use, past any proxy."""
+    return connect(devcloud, "devcloud")
+
+
+@pytest.fixture
+def proxy(devcloud: Devcloud) -> Iterator[Proxy]:
+    """A proxy in front of every API."""
+    names = PORTS.keys() - {"nova-metadata"}
+    with Proxy({name: devcloud.layout.url(name) for name in names}) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def clouds(devcloud: Devcloud, proxy: Proxy) -> dict[str, Any]:
+    """A clouds.yaml whose `devcloud` is reached through the proxy."""
+    cloud = YAML(typ="safe").load(devcloud.layout.clouds_yaml)["clouds"]["devcloud"]
+    cloud["auth"]["auth_url"] = f"{proxy.urls['keystone']}/v3"
+    return {"clouds": {"devcloud": cloud}}
+
+
+@pytest.fixture
+def stack(devcloud: Devcloud, clouds: dict[str, Any], tmp_path: Path) -> Stack:
+    """One reserved node with a floating IP and a volume: every kind of resource that the program makes, once."""
+    subnet = str(devcloud.layout.settings.subnet)
+    return Stack(
+        "fault",
+        tmp_path,
+        clouds,
+        {
+            "cloud": {"name": "devcloud"},
+            "lease": {"type": "flavor:instance", "hours": 1},
+            "network": {"externalNetwork": "public", "externalCidrs": [subnet]},
+            "access": {"user": "cc", "sshFrom": [subnet]},
+            "nodes": {
+                "image": "CC-Debian12",
+                "onFlavorChange": "replace",
+                "groups": {"control": {"role": "control-plane", "count": 1, "flavor": "m1.tiny"}},
+            },
+            "storage": {"volumes": {"data": {"sizeGb": 1, "attachTo": "control-0"}}},
+        },
+    )
