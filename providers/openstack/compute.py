@@ -471,8 +471,11 @@ class Instance(ResourceType[Cloud]):
         server = answer["server"]
         networks = _networks(cloud, server, state)
         v4, v6 = _access_addresses(networks)
-        # What a program would say, where there is no program yet.
-        written = {} if state else {"metadata": server["metadata"], "blockDevices": _boot_volumes(cloud, server)}
+        written: Properties = {}
+        if not state:  # What a program would say, where there is no program yet.
+            written = {"metadata": server["metadata"], "blockDevices": _boot_volumes(cloud, server)}
+        elif state.get("metadata"):
+            written = {"metadata": {k: v for k, v in server["metadata"].items() if k in state["metadata"]}}
         return {
             "name": server["name"],
             "networks": networks,
