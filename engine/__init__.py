@@ -4,3 +4,5 @@ import os
 
 # The engine forks only to exec; gRPC's fork handlers would stop its threads for nothing and complain on stderr.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Inherited by programs and providers: what gRPC says of connections that end is no news for a user.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

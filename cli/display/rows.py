@@ -80,7 +80,9 @@ def info(model: Model, row: Row, *, live: bool) -> Text:
                 number, word = plural(count, noun).split(" ")
                 parts.append(Text.assemble(f"{number} ", (word, style)))
     else:
-        last = row.last_error if live and row.last_error else row.diagnostics[-1] if row.diagnostics else None
+        # What a resource waited for is of no interest once it is done.
+        told = [one for one in row.diagnostics if not (one.ephemeral and model.is_done(row))]
+        last = row.last_error if live and row.last_error else told[-1] if told else None
         if last is not None:
             parts.append(tagged(last.text.split("\n", 1)[0]))
     return Text("; ").join(parts)
