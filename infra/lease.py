@@ -13,7 +13,7 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions, dynamic
-from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
 from infra.lease_terms import end_of, lease_replaces, minute, parse_time, reservation
 from infra.naming import PROJECT, lease_part, resource_name
@@ -71,7 +71,17 @@ class LeaseEndProvider(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Work out the end, so that previews show it; for a lease that is still to be made it may be unknown."""
+        """Work out the end, so that previews show it; for a lease that is still to be made it may be unknown.
+
+        Without a refresh, a lease that is over would look unchanged.
+        """
+        over = _olds.get("end_date")
+        if over and _olds.get("lease_id") == news["lease_id"] and datetime.fromisoformat(over) <= datetime.now(UTC):
+            told = (
+                f"The lease {news['name']} ended at {over}, and Blazar deletes the nodes in it. "
+                "`lab refresh` forgets what is gone; `lab up` then makes a new lease and new nodes."
+            )
+            return CheckResult(news, [CheckFailure("end_date", told)])
         if news.get("end") or isinstance(news["start_date"], str):
             news["end_date"] = minute(end_of(news["start_date"], news.get("hours"), news.get("end")))
         return CheckResult(news, [])

@@ -89,6 +89,15 @@ def test_end_that_someone_moved_is_put_back() -> None:
     assert LeaseEndProvider().diff("id", moved, checked()).changes is True
 
 
+def test_lease_that_is_over_is_told_of_and_not_taken_for_unchanged() -> None:
+    now = datetime.now(UTC)
+    over = {**UNTIL, "end_date": minute(now - timedelta(minutes=1))}
+    (failure,) = LeaseEndProvider().check(over, UNTIL).failures
+    assert "`lab refresh`" in failure.reason
+    assert LeaseEndProvider().check(over, {**UNTIL, "lease_id": "m"}).failures == []
+    assert LeaseEndProvider().check({**UNTIL, "end_date": minute(now + timedelta(hours=1))}, {**UNTIL}).failures == []
+
+
 def test_end_of_another_lease_is_another_end() -> None:
     assert LeaseEndProvider().diff("id", checked(), checked(lease_id="m")).replaces == ["lease_id"]
     unknown = checked(lease_id=UNKNOWN, start_date=UNKNOWN)
