@@ -101,6 +101,8 @@ class Terminal:
 class Lab:
     """A project `demo` with a backend, a home and a Pulumi home of its own."""
 
+    patience_seconds = PATIENCE_SECONDS
+
     def __init__(self, folder: Path) -> None:
         self.project = folder / "project"
         self.home = folder / "home"
@@ -134,7 +136,7 @@ class Lab:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=self.patience_seconds,
         )
         outcome = Outcome(process.returncode, process.stdout, process.stderr)
         assert status in {None, outcome.status}, f"{arguments}: {outcome}"

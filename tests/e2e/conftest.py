@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from devcloud.bringup import Devcloud, Progress
 from devcloud.layout import DEFAULT_STATE, PORTS
 from tests.e2e.deployment import Stack
 from tests.e2e.fault_proxy import Proxy
+from tests.e2e.harness import Cloud, Deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +80,25 @@ def stack(devcloud: Devcloud, clouds: dict[str, Any], tmp_path: Path) -> Stack:
             "storage": {"volumes": {"data": {"sizeGb": 1, "attachTo": "control-0"}}},
         },
     )
+
+
+@pytest.fixture(scope="session")
+def cloud(devcloud: Devcloud, student: Connection) -> Cloud:
+    """The cloud as its users and its databases see it."""
+    return Cloud(devcloud, student, connect(devcloud, "devcloud-admin"))
+
+
+@pytest.fixture(scope="session")
+def deploy(
+    cloud: Cloud, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], AbstractContextManager[Deployment]]:
+    """Makes a stack of a name, of the settings of stack `dev`; what a failed test leaves in the cloud is swept."""
+
+    @contextmanager
+    def making(stack: str) -> Iterator[Deployment]:
+        deployment = Deployment(tmp_path_factory.mktemp(stack), cloud, stack)
+        deployment.run("sweep", "--yes")
+        yield deployment
+        deployment.run("sweep", "--yes")
+
+    return making

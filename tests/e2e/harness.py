@@ -1,0 +1,217 @@
+"""Drives this repository's program with `./lab` on a real devcloud, and looks at the cloud beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ruamel.yaml import YAML
+from tenacity import RetryError, retry, retry_if_result, stop_after_delay, wait_fixed
+
+from devcloud.layout import Settings as CloudSettings
+from tests.cli.harness import ROOT, Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openstack.connection import Connection
+
+    from devcloud.bringup import Devcloud
+
+DEFAULT_SUBNET = CloudSettings().subnet
+SSH = ("ssh", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+       "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")  # fmt: skip
+NOTHING_DONE = {"same", "read", "refresh"}
+
+
+def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Ask until the answer is true; return it."""
+    asking = retry(retry=retry_if_result(lambda found: not found), stop=stop_after_delay(seconds), wait=wait_fixed(0.5))
+    try:
+        return asking(condition)()
+    except RetryError:
+        raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
+
+
+# Rows that are not deleted, by what a stack calls things. What hangs on them cannot be without them (foreign keys), but
+# for gateway ports without a router, and flavors and aggregates without a reservation: orphans, whoever's they were.
+ROWS = """
+select concat('server ', display_name) from nova.instances where deleted = 0 and display_name like '{stack}-%';
+select concat('keypair ', name) from nova_api.key_pairs where name like '{stack}-%';
+select concat('server group ', name) from nova_api.instance_groups where name like '{stack}-%';
+select concat('network ', name) from neutron.networks where name like '{stack}-%';
+select concat('subnet ', name) from neutron.subnets where name like '{stack}-%';
+select concat('router ', name) from neutron.routers where name like '{stack}-%';
+select concat('port ', name) from neutron.ports where name like '{stack}-%';
+select concat('security group ', name) from neutron.securitygroups where name like '{stack}-%';
+select concat('floating IP ', description) from neutron.floatingips join neutron.standardattributes
+    on standardattributes.id = standard_attr_id where description like '{stack}-%';
+select concat('volume ', display_name) from cinder.volumes where deleted = 0 and display_name like '{stack}-%';
+select concat('lease ', name) from blazar.leases where name like '{stack}-%';
+select concat('orphan port ', id) from neutron.ports
+    where device_owner like 'network:router%' and device_id not in (select id from neutron.routers);
+select concat('orphan flavor ', name) from nova_api.flavors
+    where name like 'reservation:%' and substr(name, 13) not in (select id from blazar.reservations);
+select concat('orphan aggregate ', name) from nova_api.aggregates
+    where name regexp '^[0-9a-f-]{{36}}$' and name not in (select id from blazar.reservations);
+"""
+
+
+class Step(NamedTuple):
+    """What is done to a resource."""
+
+    op: str
+    name: str
+    """Last part of its URN."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `up`, `destroy` or `refresh` that has ended."""
+
+    steps: Counter[Step]
+    seconds: float
+    text: str
+
+
+def steps(found: list[dict[str, Any]]) -> Counter[Step]:
+    """The steps that change something."""
+    return Counter(Step(step["op"], step["urn"].split("::")[-1]) for step in found if step["op"] not in NOTHING_DONE)
+
+
+class Cloud:
+    """A running devcloud as its users see it, and as its databases have it."""
+
+    def __init__(self, devcloud: Devcloud, student: Connection, admin: Connection) -> None:
+        self.devcloud = devcloud
+        self.clouds_yaml = devcloud.layout.clouds_yaml
+        self.student = student
+        self.admin = admin
+
+    def client(self, *arguments: str, account: str = "devcloud") -> Any:
+        """What the `openstack` client answers; None for a command that answers nothing."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
+        told = subprocess.run(
+            [Path(sys.executable).with_name("openstack"), "--os-cloud", account, *arguments],
+            env={**inherited, "OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml)},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert told.returncode == 0, (arguments, told.stderr)
+        return json.loads(told.stdout) if told.stdout else None
+
+    def listed(self, *what: str) -> list[dict[str, Any]]:
+        """`openstack WHAT list` as rows; keys in lower case, as clients differ in it."""
+        rows = self.client(*what, "list", "--format", "json")
+        return [{key.lower(): value for key, value in row.items()} for row in rows]
+
+    def rows(self, stack: str) -> list[str]:
+        """What the databases have of a stack, and what they have of nobody's."""
+        return sorted(self.sql(ROWS.format(stack=stack)))
+
+    def sql(self, statement: str) -> list[str]:
+        """Lines that MariaDB answers."""
+        socket = f"--socket={self.devcloud.layout.run}/mysql.sock"
+        return self.devcloud.control.inside("mariadb", socket, "-uroot", "--batch", "-N", text=statement).splitlines()
+
+
+class Deployment(Lab):
+    """The repository's program, with the settings of stack `dev`, as a stack of another name in a copy.
+
+    So what other people do with their stack `dev` of the same cloud meanwhile does not matter.
+    """
+
+    patience_seconds = 600.0
+
+    def __init__(self, folder: Path, cloud: Cloud, stack: str) -> None:
+        super().__init__(folder)
+        self.cloud = cloud
+        self.stack = stack
+        for name in ("Pulumi.yaml", "__main__.py"):
+            (self.project / name).write_text((ROOT / name).read_text())
+        (self.project / "infra").symlink_to(ROOT / "infra")
+        (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
+        self._file = self.project / f"Pulumi.{stack}.yaml"
+        subnet = cloud.devcloud.layout.settings.subnet
+        prefix, own = (str(net.network_address).rpartition(".")[0] + "." for net in (DEFAULT_SUBNET, subnet))
+        self._file.write_text((ROOT / "Pulumi.dev.yaml").read_text().replace(prefix, own))
+        self.env |= {
+            "OS_CLIENT_CONFIG_FILE": str(cloud.clouds_yaml),
+            "PULUMI_CONFIG_PASSPHRASE": "correct horse",
+            "PULUMI_STACK": stack,
+        }
+        self.run("stack", "init", stack)
+
+    def change(self, **settings: Any) -> None:
+        """Set settings in the stack's file; `__` stands for the dot in their names."""
+        yaml = YAML()
+        document = yaml.load(self._file)
+        for name, value in settings.items():
+            section, *path = name.split("__")
+            *parents, last = [f"ml-cluster:{section}", *path]
+            node = document["config"]
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+        yaml.dump(document, self._file)
+
+    def preview(self, *arguments: str, verb: str = "preview") -> Counter[Step]:
+        """What `preview`, or another verb's preview, says that would be done."""
+        preview_only = () if verb == "preview" else ("--preview-only",)
+        told = self.run(verb, *preview_only, "--json", *arguments)
+        return steps(told.json["steps"])
+
+    def perform(self, verb: str, *arguments: str) -> Run:
+        """Run a verb to its end; it must succeed."""
+        began = time.monotonic()
+        told = self.run(verb, "--yes", "--skip-preview", "--json", *arguments)
+        seconds = time.monotonic() - began
+        events = [json.loads(line) for line in told.stdout.splitlines()]
+        done = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
+        return Run(steps(done), seconds, told.stdout)
+
+    def up_as_previewed(self) -> Run:
+        """`preview`, then `up`: what is done must be what was said."""
+        planned = self.preview()
+        run = self.perform("up")
+        assert run.steps == planned
+        return run
+
+    def output(self, name: str) -> Any:
+        """An output of the stack."""
+        return self.run("stack", "output", "--show-secrets", "--json", name).json
+
+    def key(self) -> Path:
+        """The stack's private key in a file."""
+        path = self.home / "key"
+        path.touch(mode=0o600)
+        path.write_text(str(self.output("privateKey")))
+        return path
+
+    def ssh(self, command: str, *options: str, target: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command on a node, by default through the printed endpoint."""
+        _, entry = str(self.output("endpoints")["ssh"]).split()
+        return ssh(self.key(), target or entry, command, *options)
+
+    def ssh_inside(self, address: str, command: str) -> str:
+        """What a command says on a node that has no floating IP, through the first node; nothing if it cannot run."""
+        _, entry = str(self.output("endpoints")["ssh"]).split()
+        key = self.key()
+        jump = shlex.join([*SSH, "-i", str(key), "-W", "%h:%p", entry])
+        return ssh(key, f"{entry.partition('@')[0]}@{address}", command, "-o", f"ProxyCommand={jump}").stdout
+
+
+def ssh(key: Path, target: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a command over SSH, with that key alone."""
+    identity = ("-i", str(key), "-o", "IdentitiesOnly=yes")
+    return subprocess.run(
+        [*SSH, *identity, *options, target, command],
+        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
