@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import configuration, development, doctor, stack, state, status, sweep, update
+from cli import configuration, development, doctor, lease, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from engine.errors import EngineError
 
@@ -139,6 +139,7 @@ app.command("destroy")(update.destroy)
 app.command("refresh")(update.refresh)
 app.command("status")(status.status)
 app.command("history")(status.history)
+app.command("extend")(lease.extend)
 app.command("cancel", hidden=True)(state.unlock)
 app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
