@@ -134,6 +134,7 @@ class Deployment(Lab):
         super().__init__(folder)
         self.cloud = cloud
         self.stack = stack
+        self._login: tuple[Path, str] | None = None
         for name in ("Pulumi.yaml", "__main__.py"):
             (self.project / name).write_text((ROOT / name).read_text())
         (self.project / "infra").symlink_to(ROOT / "infra")
@@ -170,6 +171,7 @@ class Deployment(Lab):
 
     def perform(self, verb: str, *arguments: str) -> Run:
         """Run a verb to its end; it must succeed."""
+        self._login = None
         began = time.monotonic()
         told = self.run(verb, "--yes", "--skip-preview", "--json", *arguments)
         seconds = time.monotonic() - began
@@ -188,22 +190,26 @@ class Deployment(Lab):
         """An output of the stack."""
         return self.run("stack", "output", "--show-secrets", "--json", name).json
 
-    def key(self) -> Path:
-        """The stack's private key in a file."""
-        path = self.home / "key"
-        path.touch(mode=0o600)
-        path.write_text(str(self.output("privateKey")))
-        return path
+    def login(self) -> tuple[Path, str]:
+        """The stack's private key, in a file, and the printed endpoint's `user@address`."""
+        if self._login is None:
+            path = self.home / "key"
+            path.touch(mode=0o600)
+            path.write_text(str(self.output("privateKey")))
+            self._login = path, str(self.output("endpoints")["ssh"]).removeprefix("ssh ")
+        return self._login
 
-    def ssh(self, command: str, *options: str, target: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command on a node, by default through the printed endpoint."""
-        _, entry = str(self.output("endpoints")["ssh"]).split()
-        return ssh(self.key(), target or entry, command, *options)
+    def ssh(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the first node, through the printed endpoint."""
+        return ssh(*self.login(), command, *options)
+
+    def answers(self, command: str, *options: str) -> bool:
+        """Whether a command on the first node succeeds."""
+        return self.ssh(command, *options).returncode == 0
 
     def ssh_inside(self, address: str, command: str) -> str:
         """What a command says on a node that has no floating IP, through the first node; nothing if it cannot run."""
-        _, entry = str(self.output("endpoints")["ssh"]).split()
-        key = self.key()
+        key, entry = self.login()
         jump = shlex.join([*SSH, "-i", str(key), "-W", "%h:%p", entry])
         return ssh(key, f"{entry.partition('@')[0]}@{address}", command, "-o", f"ProxyCommand={jump}").stdout
 

@@ -68,7 +68,7 @@ def test_the_openstack_client_sees_all_of_it(cloud: Cloud) -> None:
 
 @pytest.mark.usefixtures("deployed")
 def test_the_printed_endpoint_and_the_stacks_key_log_in_to_every_node(lab: Deployment) -> None:
-    wait(lambda: lab.ssh("true").returncode == 0, 120, "SSH at the printed endpoint")
+    wait(partial(lab.answers, "true"), 120, "SSH at the printed endpoint")
     assert lab.ssh("hostname").stdout.strip() == f"{STACK}-control-0"
     nodes = lab.output("nodes")
     for name in ("worker-0", "worker-1"):
@@ -162,7 +162,7 @@ def test_drift_is_found_by_refresh_and_healed_by_up(lab: Deployment, deployed: R
     lab.change(storage__volumes__data__sizeGb=3)
     lab.perform("up")
     assert lab.preview() == lab.preview("--refresh") == {}
-    wait(lambda: lab.ssh("true").returncode == 0, 60, "SSH after the drift was healed")
+    wait(partial(lab.answers, "true"), 60, "SSH after the drift was healed")
     tags = cloud.client("network", "show", f"{STACK}-network", "--format", "json")["tags"]
     assert tags == [f"ml-cluster:stack={STACK}"]
 
