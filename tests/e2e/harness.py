@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_SUBNET = CloudSettings().subnet
 SSH = ("ssh", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
        "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")  # fmt: skip
-NOTHING_DONE = {"same", "read", "refresh"}
+# A preview's digest, as the Pulumi CLI's, has the step `replace` alone for the three of a replacement.
+NOT_TOLD = {"same", "read", "refresh", "create-replacement", "delete-replaced"}
 
 
 def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -84,7 +85,7 @@ class Run:
 
 def steps(found: list[dict[str, Any]]) -> Counter[Step]:
     """The steps that change something."""
-    return Counter(Step(step["op"], step["urn"].split("::")[-1]) for step in found if step["op"] not in NOTHING_DONE)
+    return Counter(Step(step["op"], step["urn"].split("::")[-1]) for step in found if step["op"] not in NOT_TOLD)
 
 
 class Cloud:

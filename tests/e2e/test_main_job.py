@@ -112,6 +112,9 @@ def test_a_longer_lease_is_extended_in_place(lab: Deployment, deployed: Run, clo
     lab.change(lease__hours=10)
     assert lab.up_as_previewed().steps == {Step("update", f"lease-{group}-end"): 1 for group in ("control", "worker")}
     assert leases(cloud) == {name: end + timedelta(hours=2) for name, end in before.items()}
+    lab.run("extend", "1", "--yes")
+    assert leases(cloud) == {name: end + timedelta(hours=3) for name, end in before.items()}
+    assert lab.run("config", "get", "--path", "lease.hours").stdout.strip() == "11"
 
 
 def test_another_flavor_replaces_the_nodes_of_its_group_and_their_lease(
