@@ -12,6 +12,7 @@ import typer
 
 from cli import configuration, development, doctor, lease, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
+from devcloud.cli import app as devcloud_app
 from engine.errors import EngineError
 
 # Global options may stand before or after the verb, as with the Pulumi CLI.
@@ -148,3 +149,4 @@ app.command("bench", context_settings=development.PASS_THROUGH)(development.benc
 app.add_typer(stack.app, name="stack")
 app.add_typer(configuration.app, name="config")
 app.add_typer(state.app, name="state")
+app.add_typer(devcloud_app, name="devcloud")

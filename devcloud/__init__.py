@@ -4,3 +4,7 @@
 network, process, host name, IPC and cgroup namespaces; `config` and `services` say what runs in it; `seed` fills it.
 When the last process of the namespaces ends, the kernel takes back every interface, mount and network namespace.
 """
+
+from pathlib import Path
+
+DEFAULT_STATE = Path("/var/lib/ml-cluster/devcloud")

@@ -161,6 +161,8 @@ class Devcloud:
             path = image.result()
             say(path.name)
             seed.image(path)
+            if self.layout.settings.fake_host:
+                seed.fake_image()
         with progress.stage("compute hosts") as say:
             self._wait(say, seed.missing_hosts)
             seed.reservable_hosts()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
+import textwrap
 from dataclasses import asdict
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
-from pydantic import ValidationError
 
-from devcloud.bringup import Devcloud, Progress
+from devcloud import DEFAULT_STATE
 from devcloud.errors import DevcloudError
-from devcloud.layout import DEFAULT_STATE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from devcloud.bringup import Devcloud
+    from devcloud.control import Status
+    from devcloud.layout import Settings as ChosenSettings
 
 P = ParamSpec("P")
 app = typer.Typer(
@@ -26,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="A real OpenStack on this machine: the default cloud.",
 )
 State = Annotated[Path, typer.Option("--state", envvar="DEVCLOUD_STATE", help="Folder of everything devcloud keeps.")]
@@ -48,18 +52,33 @@ def reported(verb: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+def _devcloud(state: Path, settings: ChosenSettings | None = None) -> Devcloud:
+    from devcloud.bringup import Devcloud  # OpenStack's SDK takes a second to load: `--help` does without
+
+    return Devcloud(state, settings)
+
+
 @app.command()
 @reported
 def up(
     state: State = DEFAULT_STATE,
     subnet: Annotated[str | None, typer.Option(help="External network, /24 or larger; at the first `up`.")] = None,
+    fake_host: Annotated[
+        bool, typer.Option("--fake-host", help="Also have a compute host that only pretends, for tests of scale.")
+    ] = False,
 ) -> None:
     """Bring the cloud up, or what is missing of it. The first time takes minutes and downloads Debian packages."""
+    from pydantic import ValidationError
+
+    from devcloud.bringup import Progress
+    from devcloud.layout import Settings
+
+    chosen = ({"subnet": subnet} if subnet else {}) | ({"fake_host": True} if fake_host else {})
     try:
-        settings = Settings(subnet=IPv4Network(subnet)) if subnet else None
-    except (ValidationError, ValueError) as error:
+        settings = Settings.model_validate(chosen) if chosen else None
+    except ValidationError as error:
         raise DevcloudError(f"--subnet {subnet} cannot be used: {error}") from None
-    cloud, progress = Devcloud(state, settings), Progress()
+    cloud, progress = _devcloud(state, settings), Progress()
     cloud.up(progress)
     typer.echo(f"devcloud is up after {sum(took for _, took in progress.stages):.0f} s.")
     typer.echo(f"  export OS_CLIENT_CONFIG_FILE={cloud.layout.clouds_yaml} OS_CLOUD=devcloud")
@@ -69,7 +88,7 @@ def up(
 @reported
 def down(state: State = DEFAULT_STATE) -> None:
     """Stop the cloud and its instances; data stay, and `up` brings both back."""
-    Devcloud(state).down()
+    _devcloud(state).down()
 
 
 @app.command()
@@ -78,7 +97,7 @@ def reset(state: State = DEFAULT_STATE, yes: Yes = False) -> None:
     """Stop the cloud and delete all its data; packages and the image stay."""
     if not yes:
         typer.confirm(f"Delete every instance, volume and account of the devcloud in {state}?", abort=True)
-    Devcloud(state).reset()
+    _devcloud(state).reset()
 
 
 @app.command()
@@ -87,7 +106,7 @@ def purge(state: State = DEFAULT_STATE, yes: Yes = False) -> None:
     """Remove everything that devcloud ever made on this machine."""
     if not yes:
         typer.confirm(f"Delete {state} with all it holds?", abort=True)
-    Devcloud(state).purge()
+    _devcloud(state).purge()
 
 
 @app.command()
@@ -98,7 +117,7 @@ def status(
     health: Annotated[bool, typer.Option(help="Ask every API too.")] = True,
 ) -> None:
     """Show every service: state, restarts, memory (PSS), last error; and whether the APIs really answer."""
-    cloud = Devcloud(state)
+    cloud = _devcloud(state)
     if not cloud.is_running:
         raise DevcloudError("devcloud is down", remedy="lab devcloud up")
     told = cloud.control.call("status", memory=True)
@@ -107,19 +126,28 @@ def status(
     broken = any(faults.values()) or any(entry.state != "running" for entry in told.services)
     if as_json:
         services = [asdict(entry) for entry in told.services]
-        typer.echo(json.dumps({"services": services, "memory": total, "faults": faults}, indent=1))
+        typer.echo(json.dumps({"services": services, "memory": total, "faults": faults}, indent=2))
     else:
-        typer.echo(f"{'SERVICE':<18}{'STATE':<14}{'RESTARTS':>8}{'MEMORY':>9}  LAST ERROR")
-        for entry in told.services:
-            size = f"{entry.memory / 2**20:.0f} MiB" if entry.memory else "-"
-            typer.echo(
-                f"{entry.name:<18}{entry.state:<14}{entry.restarts:>8}{size:>9}  {entry.last_error or ''}".rstrip()
-            )
-        typer.echo(f"memory in all: {total / 2**30:.2f} GiB, without instances")
-        for name, fault in faults.items():
-            typer.echo(f"{name:<18}{fault or 'answers'}")
+        _show(told, total, faults)
     if broken:
         raise typer.Exit(1)
+
+
+def _show(told: Status, total: int, faults: dict[str, str | None]) -> None:
+    names = max(len(entry.name) for entry in told.services)
+    states = max(len(entry.state) for entry in told.services)
+    start = f"{'SERVICE':<{names}}  {'STATE':<{states}}  RESTARTS     MEMORY  "
+    typer.echo(f"{start}LAST ERROR")
+    # Lines in a pipe are whole: they are there to be searched.
+    width = max(20, shutil.get_terminal_size(fallback=(10_000, 0)).columns - len(start))
+    for entry in told.services:
+        size = f"{entry.memory / 2**20:.0f} MiB" if entry.memory else "-"
+        first, *rest = textwrap.wrap(entry.last_error or "", width) or [""]
+        row = f"{entry.name:<{names}}  {entry.state:<{states}}  {entry.restarts:>8}  {size:>9}  {first}"
+        typer.echo("\n".join([row.rstrip(), *(" " * len(start) + line for line in rest)]))
+    typer.echo(f"\nmemory in all: {total / 2**30:.2f} GiB, without instances")
+    for name, fault in faults.items():
+        typer.echo(f"{name:<{names}}  {fault or 'answers'}")
 
 
 @app.command()
@@ -130,7 +158,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
 ) -> None:
     """Show the end of a service's log."""
-    folder = Devcloud(state).layout.log
+    folder = _devcloud(state).layout.log
     path = folder / f"{name}.log"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none: devcloud was never up"
@@ -143,7 +171,7 @@ def logs(
 @reported
 def env(state: State = DEFAULT_STATE) -> None:
     """Print the shell commands that point OpenStack clients here: eval "$(lab devcloud env)"."""
-    path = Devcloud(state).layout.clouds_yaml
+    path = _devcloud(state).layout.clouds_yaml
     if not path.exists():
         raise DevcloudError("devcloud was not up yet", remedy="lab devcloud up")
     typer.echo(f"export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=devcloud")

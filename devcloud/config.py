@@ -17,6 +17,8 @@ Ini = dict[str, Section]
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova_cell0", "nova", "neutron", "cinder", "blazar")
 PROVIDER_NETWORK = "external"
 PROVIDER_BRIDGE = "br-ex"
+# The host name of the control plane and its agents.
+CONTROLLER = "ctl"
 
 
 def render(ini: Ini) -> str:
@@ -54,6 +56,8 @@ class Configuration:
         for host in self.layout.settings.hosts:
             files[f"nova/{host.name}.conf"] = self.compute(host)
             files[f"neutron/agent-{host.name}.ini"] = self.bridge_agent(host)
+        if self.layout.settings.fake_host:
+            files["nova/fake.conf"] = self.fake_compute()
         for name, ini in files.items():
             self._write(name, render(ini))
         self._write("rabbitmq/rabbitmq.conf", self.rabbitmq())
@@ -198,7 +202,7 @@ class Configuration:
             "DEFAULT": {
                 **self.defaults("nova"),
                 "my_ip": self.layout.control_address,
-                "host": "ctl",
+                "host": CONTROLLER,
                 "enabled_apis": "osapi_compute,metadata",
                 "osapi_compute_listen": api,
                 "osapi_compute_workers": 1,
@@ -265,13 +269,30 @@ class Configuration:
             "keystone_authtoken": self.token_check("nova"),
         }
 
+    def fake_compute(self) -> Ini:
+        """The fake compute host. It goes by the controller's name, whose layer 2 agent lets its ports be bound."""
+        return {
+            "DEFAULT": {
+                **self.defaults("hosts", "fake"),
+                "my_ip": self.layout.control_address,
+                "host": CONTROLLER,
+                "compute_driver": "fake.FakeDriver",
+                "reserved_host_memory_mb": 0,
+                "sync_power_state_interval": -1,
+            },
+            "workarounds": {"disable_rootwrap": True},
+            "neutron": self.account("neutron"),
+            **self.nova_common("hosts", "fake"),
+            "keystone_authtoken": self.token_check("nova"),
+        }
+
     def neutron(self) -> Ini:
         """Neutron's server, routers in namespaces."""
         helper, file = "/usr/bin/python3 /opt/devcloud/one_helper.py", self.layout.etc / "neutron/neutron.conf"
         return {
             "DEFAULT": {
                 **self.defaults("neutron"),
-                "host": "ctl",
+                "host": CONTROLLER,
                 "core_plugin": "ml2",
                 "service_plugins": "router",
                 "auth_strategy": "keystone",
@@ -325,7 +346,7 @@ class Configuration:
 
     def bridge_agent(self, host: Host | None) -> Ini:
         """The layer 2 agent of the controller (None) or of a compute host."""
-        name = host.name if host else "ctl"
+        name = host.name if host else CONTROLLER
         address = self.layout.host_address(host) if host else self.layout.control_address
         return {
             "DEFAULT": {"host": name, "state_path": self._folder("hosts", name, "neutron")},
@@ -345,7 +366,7 @@ class Configuration:
         return {
             "DEFAULT": {
                 **self.defaults("cinder"),
-                "host": "ctl",
+                "host": CONTROLLER,
                 "my_ip": self.layout.control_address,
                 "api_paste_config": "/etc/cinder/api-paste.ini",
                 "rootwrap_config": "/etc/cinder/rootwrap.conf",

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devcloud import DEFAULT_STATE
 from devcloud.config import PROVIDER_BRIDGE
 from devcloud.errors import DevcloudError
-from devcloud.layout import DEFAULT_STATE, Layout, write_secret
+from devcloud.layout import Layout, write_secret
 from devcloud.services import INSIDE, write_plan
 
 if TYPE_CHECKING:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from devcloud.errors import DevcloudError
 
-DEFAULT_STATE = Path("/var/lib/ml-cluster/devcloud")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 REGION = "RegionOne"
 # Seen only inside devcloud's own network namespaces (RFC 2544's range, so that it meets no real network).
 MANAGEMENT = IPv4Network("198.18.0.0/24")
@@ -51,9 +52,15 @@ class Settings(BaseModel):
 
     subnet: Annotated[IPv4Network, AfterValidator(_roomy)] = Field(
         default=IPv4Network("172.25.0.0/24"),
-        description="External network: this machine is its first address, the APIs its second, floating IPs 100-199.",
+        description="External network: this machine is its first address, the APIs are at its second; floating IPs "
+        "are its 100th to the last but 56.",
     )
     hosts: tuple[Host, ...] = (Host(name="lxc1"), Host(name="lxc2", reservable=True))
+    fake_host: bool = Field(
+        default=False,
+        description="Also a compute host of nova's fake driver, for tests of scale: its instances, booted from the "
+        "image `fake`, are rows in databases; all else about them is real.",
+    )
     image_user: str = Field(default="cc", description="Login name in the images; `cc` as on Chameleon.")
     mirror: str | None = Field(default=None, description="Debian mirror; None: mmdebstrap's default.")
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from devcloud import images
-from devcloud.config import PROVIDER_NETWORK
+from devcloud.config import CONTROLLER, PROVIDER_NETWORK
 from devcloud.errors import DevcloudError
 from devcloud.layout import REGION, SERVICE_ACCOUNTS
 
@@ -56,6 +56,9 @@ NETWORK_QUOTA = {
     "security_group_rule": 600,
 }  # fmt: skip
 VOLUME_QUOTA = {"volumes": 60, "snapshots": 60, "gigabytes": 2000}
+# With a fake host, the project has room for a class of 100.
+FAKE_HOST_FACTOR = 10
+FAKE_IMAGE = "fake"
 
 
 def auth(layout: Layout, user: str, password: str) -> dict[str, str]:
@@ -163,9 +166,14 @@ class Seed:
     def quotas(self) -> None:
         """Limits of the student project. Compute and volume hold them; so the services must run."""
         project = identity_of(self.cloud).find_project(STUDENT, ignore_missing=False).id
-        self.cloud.set_compute_quotas(project, **COMPUTE_QUOTA)
-        self.cloud.set_network_quotas(project, **NETWORK_QUOTA)
-        self.cloud.set_volume_quotas(project, **VOLUME_QUOTA)
+        factor = FAKE_HOST_FACTOR if self.layout.settings.fake_host else 1
+
+        def scaled(quota: dict[str, int]) -> dict[str, int]:
+            return {name: limit * factor for name, limit in quota.items()}
+
+        self.cloud.set_compute_quotas(project, **scaled(COMPUTE_QUOTA))
+        self.cloud.set_network_quotas(project, **scaled(NETWORK_QUOTA))
+        self.cloud.set_volume_quotas(project, **scaled(VOLUME_QUOTA))
 
     def network(self) -> None:
         """The external network."""
@@ -185,7 +193,7 @@ class Seed:
                 cidr=str(subnet),
                 gateway_ip=str(self.layout.machine_address),
                 is_dhcp_enabled=False,
-                allocation_pools=[{"start": str(subnet[100]), "end": str(subnet[199])}],
+                allocation_pools=[{"start": str(subnet[100]), "end": str(subnet[-57])}],
             )
 
     def flavors(self) -> None:
@@ -222,9 +230,24 @@ class Seed:
             wait=True,
         )
 
+    def fake_image(self) -> None:
+        """An image that only the fake host takes; it holds nothing."""
+        if next(self.cloud.image.images(name=FAKE_IMAGE), None) is None:
+            self.cloud.image.create_image(
+                name=FAKE_IMAGE,
+                data=b"fake",
+                disk_format="raw",
+                container_format="bare",
+                visibility="public",
+                hypervisor_type="fake",
+                wait=True,
+            )
+
     def missing_hosts(self) -> set[str]:
         """Compute hosts that nova cannot schedule to yet."""
         wanted = {host.name for host in self.layout.settings.hosts}
+        if self.layout.settings.fake_host:
+            wanted.add(CONTROLLER)
         alive = {
             service.host for service in self.cloud.compute.services(binary="nova-compute") if service.state == "up"
         }

@@ -210,6 +210,9 @@ def table(layout: Layout) -> list[Service]:
                 needs=(f"libvirt-{host.name}", "nova-conductor", "neutron", "placement", "cinder-volume"),
             ),
         ]
+    if layout.settings.fake_host:
+        command = ("nova-compute", "--config-file", f"{etc}/nova/fake.conf")
+        services.append(Service("compute-fake", command, needs=("nova-conductor", "neutron", "placement")))
     return services
 
 

@@ -21,10 +21,10 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud, Progress
 from devcloud.control import cgroup_mounts
 from devcloud.images import NAME as IMAGE
-from devcloud.layout import DEFAULT_STATE
 from devcloud.seed import reservations
 
 if TYPE_CHECKING:
