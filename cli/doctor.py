@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli import quota
 from cli.errors import ExitCode, LabError
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import as_json
@@ -427,7 +428,7 @@ def _key(examination: Examination) -> Iterator[Finding]:
 
 @check("floating IPs", "network")
 def _floating_ips(examination: Examination) -> Iterator[Finding]:
-    needed = _floating_ips_needed(examination.settings)
+    needed = quota.floating_ips(examination.settings)
     missing = max(0, needed - examination.own["floating IP"])
     pool = examination.settings.network.external_network
     if not missing or not pool:
@@ -450,98 +451,29 @@ def _floating_ips(examination: Examination) -> Iterator[Finding]:
         yield ok(f"{missing} needed, '{pool}' has {left} left")
 
 
-def _floating_ips_needed(settings: Settings) -> int:
-    planes = sum(g.count for g in settings.nodes.groups.values() if g.role == "control-plane")
-    counts = {"first-control-plane": min(1, planes), "control-plane": planes, "all": settings.nodes.total, "none": 0}
-    return counts[settings.network.floating_ips]
-
-
-@dataclass(frozen=True)
-class Quota:
-    """What the plan takes of one quota; a limit of -1 is none."""
-
-    name: str
-    needed: int
-    limit: int
-    used: int
-
-    def judge(self) -> Finding | None:
-        """A failure, if it is not enough."""
-        if self.limit < 0 or self.used + self.needed <= self.limit:
-            return None
-        free = max(0, self.limit - self.used)
-        return fail(
-            f"{self.name}: {self.needed} more needed, {free} of {self.limit} free",
-            "delete what is not used (`lab sweep --all` shows leftovers), make the stack smaller, or ask for more",
-        )
-
-
-def _judge(quotas: list[Quota]) -> Iterator[Finding]:
-    problems = [problem for quota in quotas if (problem := quota.judge())]
-    yield from problems
-    if not problems:
-        yield ok(
-            ", ".join(f"{q.needed} {q.name}" for q in quotas if q.needed) + " fit"
-            if any(q.needed for q in quotas)
-            else "nothing more is needed"
-        )
+def _judge(judged: list[quota.Quota]) -> Iterator[Finding]:
+    for each in judged:
+        if not each.fits:
+            yield fail(
+                f"{each.name}: {each.needed} more needed, {each.free} of {each.limit} free",
+                "delete what is not used (`lab sweep --all` shows leftovers), make the stack smaller, or ask for more",
+            )
+    if all(each.fits for each in judged):
+        needed = ", ".join(f"{each.needed} {each.name}" for each in judged if each.needed)
+        yield ok(f"{needed} fit" if needed else "nothing more is needed")
 
 
 @check("compute quota", "flavor")
 def _compute_quota(examination: Examination) -> Iterator[Finding]:
-    limits = examination.cloud.compute.get_limits().absolute
-    deployed = examination.own["server"]
-    flavors = [examination.flavors[g.flavor] for _, g in examination.groups() for _ in range(g.count)]
-    # What is deployed already is taken for the plan's first nodes.
-    missing = flavors[deployed:]
-    settings = examination.settings
-    bare_metal = settings.cloud.bare_metal_flavors
-    spread = [name for name, group in examination.groups() if group.flavor not in bare_metal]
-    if settings.nodes.anti_affinity == "none":
-        spread = []
-    yield from _judge(
-        [
-            Quota("instances", len(missing), limits.instances, limits.instances_used),
-            Quota("cores", sum(f.vcpus for f in missing), limits.total_cores, limits.total_cores_used),
-            Quota("MB of RAM", sum(f.ram for f in missing), limits.total_ram, limits.total_ram_used),
-            Quota(
-                "server groups",
-                max(0, len(spread) - examination.own["server group"]),
-                limits.server_groups,
-                limits.server_groups_used or 0,
-            ),
-        ]
-    )
+    needs = quota.compute_needs(examination.settings, examination.flavors, examination.own)
+    yield from _judge(quota.quotas(needs, quota.compute_limits(examination.cloud)))
 
 
 @check("network quota", "credential")
 def _network_quota(examination: Examination) -> Iterator[Finding]:
-    from infra.network import ingress_rules
-
-    settings, own = examination.settings, examination.own
-    quota = examination.cloud.network.get_quota(str(examination.access.project_id), details=True)
-    new = 0 if settings.network.existing else 1
-    # Neutron gives every group an egress rule for IPv4 and one for IPv6.
-    groups = [len(rules) + 2 for rules in ingress_rules(settings.access)] if settings.network.port_security else []
-    # A router's interface and a DHCP agent take a port each.
-    needed = {
-        "networks": max(0, new - own["network"]),
-        "subnets": max(0, new - own["subnet"]),
-        "routers": max(0, new * bool(settings.network.external_network) - own["router"]),
-        "ports": max(0, settings.nodes.total - own["port"]) + (0 if own["network"] else 2 * new),
-        "floating_ips": max(0, _floating_ips_needed(settings) - own["floating IP"]),
-        "security_groups": len(groups[own["security group"] :]),
-        "security_group_rules": sum(groups[own["security group"] :]),
-    }
-    details = {name: getattr(quota, name) for name in needed}
-    yield from _judge(
-        [
-            Quota(
-                name.replace("_", " "), count, details[name]["limit"], details[name]["used"] + details[name]["reserved"]
-            )
-            for name, count in needed.items()
-        ]
-    )
+    needs = quota.network_needs(examination.settings, examination.own)
+    limits = quota.network_limits(examination.cloud, str(examination.access.project_id))
+    yield from _judge(quota.quotas(needs, limits))
 
 
 @check("volume quota", "credential")
@@ -549,27 +481,16 @@ def _volume_quota(examination: Examination) -> Iterator[Finding]:
     from cli.cloud import offers
 
     settings = examination.settings
-    sizes = [volume.size_gb for volume in settings.storage.volumes.values()]
-    sizes += [
-        group.boot_volume_gb for _, group in examination.groups() if group.boot_volume_gb for _ in range(group.count)
-    ]
-    if not sizes:
+    if not quota.volume_sizes(settings):
         yield ok("no volumes")
         return
     if not offers(examination.cloud, "volumev3", "block-storage", "volume"):
         yield fail("this cloud has no volumes (Cinder)", "take away ml-cluster:storage.volumes and bootVolumeGb")
         return
-    volumes = examination.cloud.block_storage
-    limits = volumes.get_limits().absolute
-    deployed = examination.own["volume"]
-    yield from _judge(
-        [
-            Quota("volumes", len(sizes[deployed:]), limits.max_total_volumes, limits.total_volumes_used),
-            Quota("GB", sum(sizes[deployed:]), limits.max_total_volume_gigabytes, limits.total_gigabytes_used),
-        ]
-    )
+    needs = quota.volume_needs(settings, examination.own)
+    yield from _judge(quota.quotas(needs, quota.volume_limits(examination.cloud)))
     wanted = {v.type for v in settings.storage.volumes.values()} | {g.boot_volume_type for _, g in examination.groups()}
-    types = {volume_type.name for volume_type in volumes.types()}
+    types = {volume_type.name for volume_type in examination.cloud.block_storage.types()}
     for name in sorted(name for name in wanted if name and name not in types):
         yield fail(f"there is no volume type '{name}'", f"choose one of: {', '.join(sorted(types))}")
 
