@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import configuration, development, doctor, lease, stack, state, status, sweep, update
+from cli import classroom, configuration, development, doctor, lease, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from devcloud.cli import app as devcloud_app
 from engine.errors import EngineError
@@ -149,4 +149,5 @@ app.command("bench", context_settings=development.PASS_THROUGH)(development.benc
 app.add_typer(stack.app, name="stack")
 app.add_typer(configuration.app, name="config")
 app.add_typer(state.app, name="state")
+app.add_typer(classroom.app, name="class")
 app.add_typer(devcloud_app, name="devcloud")

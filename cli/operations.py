@@ -30,6 +30,14 @@ LISTS = {"targets", "replace", "target_replace", "config"}
 NOUNS: dict[Kind, str] = {"preview": "update", "update": "update", "refresh": "refresh", "destroy": "destroy"}
 
 
+class UpdateFailedError(SystemExit):
+    """An update that failed, of which the display has told all; `errors` are what it said."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(ExitCode.ERROR)
+        self.errors = errors
+
+
 class Cancellable(Protocol):
     """What Ctrl-C acts on: the first call finishes what is under way, the second stops it."""
 
@@ -246,7 +254,7 @@ def _perform(
     if result.outcome == "cancelled":
         raise LabError(f"{noun} cancelled", code=ExitCode.CANCELLED)
     if result.outcome == "failed":
-        raise SystemExit(ExitCode.ERROR)  # the display has said why
+        raise UpdateFailedError(result.errors)
     return result
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -97,6 +97,10 @@ class Session:
         from engine.backend import open_backend
 
         return open_backend(self.resolved_backend_url)
+
+    def on(self, stack: str) -> Session:
+        """The same for `stack`, with nobody to ask."""
+        return replace(self, stack_option=stack, interactive=False, color="never")
 
     # Stacks
 
@@ -226,10 +230,10 @@ class Session:
 
         require_passphrase_provider(config.secrets_provider or "")
         if config.encryption_salt:
-            return PassphraseSecretsManager.from_state({"salt": config.encryption_salt}, self._passphrase())
+            return PassphraseSecretsManager.from_state({"salt": config.encryption_salt}, self.passphrase())
         if manager := self._state_secrets(stack):
             return manager
-        created = PassphraseSecretsManager.create(self._passphrase(create=True))
+        created = PassphraseSecretsManager.create(self.passphrase(create=True))
         config.encryption_salt = created.state()["salt"]
         config.save()
         return created
@@ -243,7 +247,7 @@ class Session:
 
         deployment = self.backend.load(self.project.name, stack).get("deployment") or {}
         provider = deployment.get("secrets_providers") or {}
-        return open_secrets_manager(provider, self._passphrase()) if provider.get("type") else None
+        return open_secrets_manager(provider, self.passphrase()) if provider.get("type") else None
 
     @staticmethod
     def offer_passphrase_file() -> None:
@@ -252,7 +256,12 @@ class Session:
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys() and path.exists():
             os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
 
-    def _passphrase(self, *, create: bool = False) -> str:
+    def passphrase(self, *, create: bool = False) -> str:
+        """The passphrase of secrets; with `create` one is made where there is none.
+
+        Raises:
+            PassphraseError: there is none, and nobody can be asked.
+        """
         from engine.secrets import find_passphrase, require_passphrase
 
         if (passphrase := find_passphrase()) is not None:

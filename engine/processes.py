@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _bind_to_parent() -> None:
+def bind_to_parent() -> None:
     """Ask the kernel to end this process with its parent, and keep it out of the terminal's Ctrl-C."""
     os.setsid()
     if _libc is not None:
@@ -40,7 +40,7 @@ async def spawn(
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=_bind_to_parent,
+        preexec_fn=bind_to_parent,
         limit=2**24,
     )
 

@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
@@ -257,6 +257,13 @@ class Backend:
             holders.append(self._holder(key, record))
             self._bucket.delete(key)
         return holders
+
+    def lock_state(self, project: str, stack: str) -> Literal["free", "held", "abandoned"]:
+        """Whether an update runs, or was cut off: then its lock is that of a process which is gone."""
+        records = [record for _, record in self._locks(project, stack)]
+        if not records:
+            return "free"
+        return "abandoned" if all(_is_dead(record) for record in records) else "held"
 
     def history(self, project: str, stack: str) -> list[Json]:
         """The updates of the stack, latest first, as the CLI's `stack history --json` has them."""
