@@ -123,7 +123,8 @@ class Rows:
 
     def _line(self, result: Result, results: list[Result], total: int, elapsed: float) -> str:
         failed = sum(not each.good for each in results)
-        left = elapsed / len(results) * (total - len(results))
+        # What is under way counts by half.
+        left = elapsed * (total - len(results)) / (len(results) + len(self._running) / 2)
         summary = [f"{len(results)}/{total}", *([f"{failed} failed"] if failed else []), f"{duration(elapsed)} so far"]
         if left:
             summary.append(f"about {duration(left)} left")
