@@ -12,8 +12,9 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from ruamel.yaml import YAML
 
+from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud, Progress
-from devcloud.layout import DEFAULT_STATE, PORTS
+from devcloud.layout import PORTS
 from tests.e2e.deployment import Stack
 from tests.e2e.fault_proxy import Proxy
 from tests.e2e.harness import Cloud, Deployment
