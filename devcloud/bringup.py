@@ -19,7 +19,7 @@ from devcloud.database import Schemas, initialise
 from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, Passwords, Settings
 from devcloud.seed import Seed, faults
-from devcloud.services import BASE, table
+from devcloud.services import BASE, PARENTS, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,6 +136,7 @@ class Devcloud:
             Configuration(self.layout, self.passwords).write()
             self.control.start()
         with progress.stage("database, message bus") as say:
+            self.control.call("start", *PARENTS)
             initialise(self.control)
             self._start(say, *BASE)
         with progress.stage("schemas") as say:

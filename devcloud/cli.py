@@ -62,7 +62,10 @@ def _devcloud(state: Path, settings: ChosenSettings | None = None) -> Devcloud:
 @reported
 def up(
     state: State = DEFAULT_STATE,
-    subnet: Annotated[str | None, typer.Option(help="External network, /24 or larger; at the first `up`.")] = None,
+    subnet: Annotated[
+        str | None,
+        typer.Option(envvar="DEVCLOUD_SUBNET", help="External network, /24 or larger; at the first `up`."),
+    ] = None,
     fake_host: Annotated[
         bool, typer.Option("--fake-host", help="Also have a compute host that only pretends, for tests of scale.")
     ] = False,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Section = Mapping[str, object]
 Ini = dict[str, Section]
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova_cell0", "nova", "neutron", "cinder", "blazar")
+# Sections in which nova-compute and its libraries configure their privileged helpers.
+PRIVILEGED_IN_COMPUTE = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged")
 PROVIDER_NETWORK = "external"
 PROVIDER_BRIDGE = "br-ex"
 # The host name of the control plane and its agents.
@@ -121,6 +123,11 @@ class Configuration:
             "log_dir": "",
             "use_stderr": True,
         }
+
+    def privileged_helper(self, file: str) -> Section:
+        """How a daemon gets its privileged helper: forked by the parent of all helpers (`inside/forkserver.py`)."""
+        program = f"/usr/bin/privsep-helper --config-file {self.layout.etc / file}"
+        return {"helper_command": f"/usr/bin/python3 -IS /opt/devcloud/helper.py /run/fork-helper {program}"}
 
     def locks(self, *parts: str) -> Section:
         """[oslo_concurrency]."""
@@ -265,6 +272,7 @@ class Configuration:
             "libvirt": {"virt_type": "lxc", "images_type": "raw", "inject_partition": -2, "cpu_mode": "none"},
             "workarounds": {"disable_rootwrap": True},
             "neutron": self.account("neutron"),
+            **dict.fromkeys(PRIVILEGED_IN_COMPUTE, self.privileged_helper(f"nova/{host.name}.conf")),
             **self.nova_common("hosts", host.name),
             "keystone_authtoken": self.token_check("nova"),
         }
@@ -288,7 +296,6 @@ class Configuration:
 
     def neutron(self) -> Ini:
         """Neutron's server, routers in namespaces."""
-        helper, file = "/usr/bin/python3 /opt/devcloud/one_helper.py", self.layout.etc / "neutron/neutron.conf"
         return {
             "DEFAULT": {
                 **self.defaults("neutron"),
@@ -298,7 +305,7 @@ class Configuration:
                 "auth_strategy": "keystone",
                 "bind_host": self.layout.api_address,
                 "api_workers": 0,
-                "rpc_workers": 1,
+                "rpc_workers": 0,
                 "rpc_state_report_workers": 0,
                 "global_physnet_mtu": UNDERLAY_MTU - 50,
                 "notify_nova_on_port_status_changes": True,
@@ -309,7 +316,7 @@ class Configuration:
             "experimental": {"linuxbridge": True},
             # Root already: no sudo, no rootwrap.
             "agent": {"root_helper": "", "root_helper_daemon": "", "report_interval": 15},
-            "privsep": {"helper_command": f"{helper} /usr/bin/privsep-helper --config-file {file}"},
+            "privsep": self.privileged_helper("neutron/neutron.conf"),
             "database": self.database("neutron"),
             "nova": self.account("nova"),
             "placement": self.account("placement"),

@@ -17,16 +17,51 @@ if TYPE_CHECKING:
 
 INSIDE = Path(__file__).parent / "inside"
 OPT = "/opt/devcloud"
-ONE_HELPER = ("/usr/bin/python3", f"{OPT}/one_helper.py")
 MANAGEMENT_BRIDGE = "br-mgmt"
 BASE = ("mariadb", "memcached", "rabbitmq")
+# What each family of daemons has in common, the module that patches the standard library first.
+FAMILIES = {
+    "nova": (
+        "nova.monkey_patch", "nova.cmd.api", "nova.cmd.compute", "nova.cmd.conductor", "nova.cmd.scheduler",
+        "nova.api.metadata.wsgi", "nova.api.openstack.compute.routes", "nova.compute.resource_tracker",
+        "nova.conductor.manager", "nova.db.main.api", "nova.network.neutron", "nova.scheduler.host_manager",
+        "nova.virt.libvirt.driver", "os_brick.initiator.connector", "vif_plug_linux_bridge.linux_bridge",
+        "oslo_messaging._drivers.impl_rabbit", "sqlalchemy.dialects.mysql.pymysql",
+    ),
+    "neutron": (
+        "neutron.cmd.eventlet", "one_context", "neutron.cmd.eventlet.server", "neutron.cmd.eventlet.agents.dhcp",
+        "neutron.cmd.eventlet.agents.l3", "neutron.cmd.eventlet.agents.metadata",
+        "neutron.cmd.eventlet.plugins.linuxbridge_neutron_agent", "neutron.agent.dhcp.agent",
+        "neutron.agent.l3.agent", "neutron.agent.linux.interface", "neutron.agent.linux.iptables_firewall",
+        "neutron.agent.metadata.agent", "neutron.plugins.ml2.plugin",
+        "neutron.plugins.ml2.drivers.linuxbridge.mech_driver.mech_linuxbridge",
+        "neutron.services.l3_router.l3_router_plugin", "oslo_messaging._drivers.impl_rabbit",
+        "sqlalchemy.dialects.mysql.pymysql",
+    ),
+    "cinder": (
+        "cinder.cmd.volume", "cinder.cmd.scheduler", "cinder.db.sqlalchemy.api", "cinder.image.glance",
+        "cinder.volume.driver", "cinder.volume.rpcapi", "oslo_messaging._drivers.impl_rabbit",
+        "sqlalchemy.dialects.mysql.pymysql",
+    ),
+    # Privileged helpers of Neutron's agents and of nova-compute: they are not patched for green threads.
+    "helper": (
+        "oslo_privsep.daemon", "one_context", "neutron.privileged.agent.linux.ip_lib",
+        "neutron.privileged.agent.linux.netlink_lib", "neutron.privileged.agent.linux.utils", "nova.privsep.fs",
+        "nova.privsep.libvirt", "nova.privsep.linux_net", "nova.privsep.path", "nova.privsep.qemu",
+        "os_brick.privileged.rootwrap", "vif_plug_linux_bridge.linux_net",
+    ),
+}  # fmt: skip
+PARENTS = tuple(f"{family}-parent" for family in FAMILIES)
 LIBVIRTD_CONF = 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\nlog_outputs = "3:stderr"\n'
 LXC_CONF = 'security_driver = "none"\nlog_with_libvirtd = 0\n'
 
 
 @dataclass(frozen=True)
 class Service:
-    """One daemon: what runs, where, after what, and how it is known to be ready."""
+    """One daemon: what runs, where, after what, and how it is known to be ready.
+
+    One of a family is forked by the family's parent (`inside/forkserver.py`), in the namespaces of `host`, if any.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -34,6 +69,8 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: tuple[str | int, ...] | None = None
     stop_seconds: float = 10
+    family: str | None = None
+    host: Host | None = None
 
 
 def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
@@ -46,12 +83,25 @@ def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def parent(family: str) -> Service:
+    """The fork server of a family of daemons."""
+    command = ("/usr/bin/python3", f"{OPT}/forkserver.py", fork_socket(family), *FAMILIES[family])
+    # Blazar's filter is imported by nova's scheduler; cinder asks for eventlet's resolver to be off.
+    environment = {"PYTHONPATH": "/opt/blazar-nova", "EVENTLET_NO_GREENDNS": "yes"}
+    return Service(f"{family}-parent", command, environment=environment, ready=("file", fork_socket(family)))
+
+
+def fork_socket(family: str) -> str:
+    """Where the fork server of a family listens."""
+    return f"/run/fork-{family}"
+
+
 def agent(layout: Layout, daemon: str, name: str) -> tuple[str, ...]:
-    """A Neutron agent with its configuration files; see `inside/one_helper.py`."""
+    """A Neutron agent with its configuration files."""
     files = [
         word for file in ("neutron.conf", "ml2.ini", name) for word in ("--config-file", f"{layout.etc}/neutron/{file}")
     ]
-    return (*ONE_HELPER, f"/usr/bin/neutron-{daemon}-agent", *files)
+    return (f"/usr/bin/neutron-{daemon}-agent", *files)
 
 
 def host_command(host: Host, *command: str) -> tuple[str, ...]:
@@ -102,6 +152,7 @@ def table(layout: Layout) -> list[Service]:
     cinder = ("--config-file", f"{etc}/cinder/cinder.conf")
     bus, database = "rabbitmq", "mariadb"
     services = [
+        *(parent(family) for family in FAMILIES),
         Service(
             "mariadb",
             (
@@ -154,31 +205,30 @@ def table(layout: Layout) -> list[Service]:
         ),
         Service(
             "neutron",
-            ("neutron-server", *neutron),
+            ("/usr/bin/neutron-server", *neutron),
             needs=("keystone", bus),
+            family="neutron",
             ready=("tcp", api, PORTS["neutron"]),
         ),
-        Service("nova-conductor", ("nova-conductor", *nova), needs=(database, bus)),
+        Service("nova-conductor", ("/usr/bin/nova-conductor", *nova), needs=(database, bus), family="nova"),
         Service(
-            "nova-scheduler",
-            ("nova-scheduler", *nova),
-            needs=(database, bus, "placement"),
-            environment={"PYTHONPATH": "/opt/blazar-nova"},
+            "nova-scheduler", ("/usr/bin/nova-scheduler", *nova), needs=(database, bus, "placement"), family="nova"
         ),
-        Service("nova", ("nova-api", *nova), needs=("keystone", bus), ready=("tcp", api, PORTS["nova"])),
+        Service(
+            "nova",
+            ("/usr/bin/nova-api", *nova),
+            needs=("keystone", bus),
+            ready=("tcp", api, PORTS["nova"]),
+            family="nova",
+        ),
         Service(
             "cinder",
             uwsgi("cinder", api, "--wsgi-file", "/usr/bin/cinder-wsgi", "--pyargv", " ".join(cinder)),
             needs=("keystone", bus),
             ready=("tcp", api, PORTS["cinder"]),
         ),
-        Service("cinder-scheduler", ("cinder-scheduler", *cinder), needs=(database, bus)),
-        Service(
-            "cinder-volume",
-            ("cinder-volume", *cinder),
-            needs=(database, bus),
-            environment={"PYTHONPATH": OPT},
-        ),
+        Service("cinder-scheduler", ("/usr/bin/cinder-scheduler", *cinder), needs=(database, bus), family="cinder"),
+        Service("cinder-volume", ("/usr/bin/cinder-volume", *cinder), needs=(database, bus), family="cinder"),
         Service(
             "blazar-manager",
             ("/opt/blazar/bin/python", "/opt/blazar/bin/blazar-manager", "--config-file", f"{etc}/blazar/blazar.conf"),
@@ -191,23 +241,27 @@ def table(layout: Layout) -> list[Service]:
             environment={"OS_BLAZAR_CONFIG_DIR": f"{etc}/blazar"},
             ready=("tcp", api, PORTS["blazar"]),
         ),
-        Service("l2-ctl", agent(layout, "linuxbridge", "agent-ctl.ini"), needs=("neutron",)),
-        Service("dhcp", agent(layout, "dhcp", "dhcp.ini"), needs=("neutron",)),
-        Service("l3", agent(layout, "l3", "l3.ini"), needs=("neutron",)),
-        Service("metadata", agent(layout, "metadata", "metadata.ini"), needs=("neutron",)),
+        Service("l2-ctl", agent(layout, "linuxbridge", "agent-ctl.ini"), needs=("neutron",), family="neutron"),
+        Service("dhcp", agent(layout, "dhcp", "dhcp.ini"), needs=("neutron",), family="neutron"),
+        Service("l3", agent(layout, "l3", "l3.ini"), needs=("neutron",), family="neutron"),
+        Service("metadata", agent(layout, "metadata", "metadata.ini"), needs=("neutron",), family="neutron"),
     ]  # fmt: skip
     for host in layout.settings.hosts:
         bridge_agent = agent(layout, "linuxbridge", f"agent-{host.name}.ini")
-        compute = ("/usr/bin/python3", f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
+        compute = (f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
         libvirt = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
         services += [
             Service(f"host-{host.name}", host_holder(layout, host), ready=("file", process_file(host)), stop_seconds=1),
             Service(f"libvirt-{host.name}", host_command(host, *libvirt), needs=(f"host-{host.name}",), stop_seconds=5),
-            Service(f"l2-{host.name}", host_command(host, *bridge_agent), needs=(f"host-{host.name}", "neutron")),
+            Service(
+                f"l2-{host.name}", bridge_agent, needs=(f"host-{host.name}", "neutron"), family="neutron", host=host
+            ),
             Service(
                 f"compute-{host.name}",
-                host_command(host, *compute),
+                compute,
                 needs=(f"libvirt-{host.name}", "nova-conductor", "neutron", "placement", "cinder-volume"),
+                family="nova",
+                host=host,
             ),
         ]
     if layout.settings.fake_host:
@@ -268,11 +322,13 @@ def write_plan(layout: Layout) -> Path:
             {
                 "name": service.name,
                 "command": service.command,
-                "needs": service.needs,
+                "needs": [*service.needs, *([f"{service.family}-parent"] if service.family else [])],
                 "environment": {"MALLOC_ARENA_MAX": "2", **service.environment},
                 "ready": service.ready,
                 "stop_seconds": service.stop_seconds,
                 "log": str(layout.log / f"{service.name}.log"),
+                "parent": fork_socket(service.family) if service.family else None,
+                "namespaces": process_file(service.host) if service.host else None,
             }
             for service in table(layout)
         ],

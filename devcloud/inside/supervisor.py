@@ -23,6 +23,7 @@ from typing import Any
 TICK = 0.1
 STABLE_AFTER = 60.0
 LONGEST_PAUSE = 30.0
+FORK_SECONDS = 10.0
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Service:
     ready: list[str | int] | None  # ["tcp", address, port], ["file", path]; None: once it has lived a second
     stop_seconds: float
     log: Path
+    parent: str | None = None  # socket of the fork server (forkserver.py) that makes this daemon; None: it is executed
+    namespaces: str | None = None  # file with the id of a process whose namespaces a forked daemon enters
     wanted: bool = False
     state: str = "stopped"
     pid: int | None = None
@@ -48,7 +51,16 @@ class Service:
     ready_after: float | None = None
 
     def spawn(self) -> None:
-        """Start the daemon in a session of its own, output to its log."""
+        """Start the daemon in a session of its own, output to its log.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        self.pid = self.fork(self.parent) if self.parent else self.execute()
+        self.state, self.started, self.ready_after = "starting", time.monotonic(), None
+
+    def execute(self) -> int:
+        """Run the command; return its process id."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 self.command,
@@ -60,7 +72,24 @@ class Service:
                 cwd="/",
             )
         process.returncode = 0  # process 1 reaps every child itself; Popen must not wait for it too
-        self.pid, self.state, self.started, self.ready_after = process.pid, "starting", time.monotonic(), None
+        return process.pid
+
+    def fork(self, parent: str) -> int:
+        """Have the family's fork server make the daemon; return its process id."""
+        request = {
+            "command": self.command,
+            "environment": self.environment,
+            "log": str(self.log),
+            "namespaces": int(Path(self.namespaces).read_text()) if self.namespaces else None,
+        }
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.settimeout(FORK_SECONDS)
+            server.connect(parent)
+            server.send(json.dumps(request).encode())
+            answer = server.recv(16)
+        if not answer:
+            raise OSError("the fork server could not start it")
+        return int(answer)
 
     def answers(self) -> bool:
         """Whether the daemon does its work."""
@@ -167,20 +196,24 @@ class Supervisor:
             if service := by_pid.get(pid):
                 self.ended(service, os.waitstatus_to_exitcode(status))
 
-    @staticmethod
-    def ended(service: Service, code: int) -> None:
+    def ended(self, service: Service, code: int) -> None:
         """Note the end of a service; plan its restart when it was not asked for."""
         service.signal(signal.SIGKILL)  # what is left of its session would hold its ports
-        lived = time.monotonic() - service.started
         service.pid = None
-        if not service.wanted:
+        if service.wanted:
+            cause = f"signal {-code}" if code < 0 else f"exit {code}"
+            self.failed(service, f"{cause}: {last_line(service.log)}")
+        else:
             service.state = "stopped"
-            return
+
+    @staticmethod
+    def failed(service: Service, error: str) -> None:
+        """Plan another start, the later the more often it failed."""
+        lived = time.monotonic() - service.started
         service.failures = 0 if lived > STABLE_AFTER else service.failures + 1
         service.restarts += 1
-        service.state = "backing off"
+        service.state, service.last_error = "backing off", error
         service.retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0 ** min(service.failures, 6) / 2)
-        service.last_error = f"{'signal ' + str(-code) if code < 0 else 'exit ' + str(code)}: {last_line(service.log)}"
 
     def step(self, service: Service) -> None:
         """Move one service towards what is wanted of it."""
@@ -191,7 +224,10 @@ class Supervisor:
             service.signal(signal.SIGKILL)
         elif service.wanted and service.pid is None and now >= service.retry_at:
             if all(self.services[name].state == "running" for name in service.needs):
-                service.spawn()
+                try:
+                    service.spawn()
+                except (OSError, ValueError) as error:
+                    self.failed(service, str(error))
             else:
                 service.state = "waiting"
 
@@ -229,8 +265,8 @@ def main() -> None:
     listener.bind(str(path))
     path.chmod(0o600)
     listener.listen(8)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which the daemons would inherit
     Supervisor(services, listener).loop()
 
 

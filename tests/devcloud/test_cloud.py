@@ -1,8 +1,8 @@
 """A real devcloud, from nothing to nothing: `pytest -m slow_cloud tests/devcloud -s`.
 
 Costs about 5 minutes on two idle cores (3 more, and 600 MB of downloads, where the Debian tree is not made yet), 6 GiB
-of memory and 8 GiB of disk. Runs as root. Uses the default state folder, so that trees and images are kept between
-runs, and deletes all the data in it.
+of memory and 8 GiB of disk. Runs as root. Uses the default state folder, or that of DEVCLOUD_STATE with the external
+network of DEVCLOUD_SUBNET; the trees and images in it are kept between runs, all other data are deleted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud, Progress
 from devcloud.control import cgroup_mounts
 from devcloud.images import NAME as IMAGE
+from devcloud.layout import Settings
 from devcloud.seed import reservations
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(1800)]
 NAME = "devcloud-test"
+STATE = Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE))
+SETTINGS = Settings.model_validate({"subnet": subnet} if (subnet := os.environ.get("DEVCLOUD_SUBNET")) else {})
 
 
 class Machine(NamedTuple):
@@ -73,14 +76,14 @@ def wait(condition: Callable[[], Any], seconds: float) -> Any:
 
 @pytest.fixture(scope="module")
 def before() -> Machine:
-    Devcloud(DEFAULT_STATE).reset()
+    Devcloud(STATE).reset()
     return Machine.now()
 
 
 @pytest.fixture(scope="module")
 def cloud(before: Machine) -> Iterator[Devcloud]:
     """A devcloud brought up from no data; at the end everything it made must be gone."""
-    devcloud = Devcloud(DEFAULT_STATE)
+    devcloud = Devcloud(STATE, SETTINGS)
     devcloud.up(Progress())
     yield devcloud
     devcloud.reset()
