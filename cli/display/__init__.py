@@ -18,8 +18,8 @@ from cli.display.diff import DiffDisplay, DiffRenderer
 from cli.display.events import JsonStream, PreviewDigest
 from cli.display.model import Model, Options
 from cli.display.plain import PlainDisplay
-from cli.display.text import is_interactive, is_terminal, open_console
 from cli.display.tree import TreeDisplay
+from terminal.text import is_interactive, is_terminal, open_console
 
 __all__ = ["Display", "Result", "make_display", "print_details"]
 

@@ -11,8 +11,8 @@ from cli.display.model import Event, Options, Step, is_listed
 from cli.display.ops import describe
 from cli.display.properties import At, PropertyPrinter
 from cli.display.report import banner, configuration, output_lines, summary_lines
-from cli.display.text import clean, tagged
 from cli.display.values import UNKNOWNS, Diff, Special, Value, diff_objects
+from terminal.text import clean, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cli.display.base import Display, Result
 from cli.display.model import Options, Step, is_listed
-from cli.display.text import Output, plain
 from cli.display.values import BLINDED, OUTPUT_SIGNATURE, SECRET_SIGNATURE, SIGNATURE, blind
+from terminal.text import Output, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from rich.text import Text
 from cli.display.human import ProgressDisplay
 from cli.display.report import banner, configuration
 from cli.display.rows import cells
-from cli.display.text import Ticker, duration, plural, tagged
+from terminal.text import Ticker, duration, plural, tagged
 
 if TYPE_CHECKING:
     from rich.console import Console

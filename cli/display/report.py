@@ -8,8 +8,8 @@ from rich.text import Text
 
 from cli.display.ops import OPS, UNCOUNTED, describe
 from cli.display.properties import At, PropertyPrinter, is_blank
-from cli.display.text import HEADLINE, clean, duration, plain, plural, tagged
 from cli.display.values import Diff, Special, Value, diff_objects, diff_values, is_internal
+from terminal.text import HEADLINE, clean, duration, plain, plural, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.text import Text
 
 from cli.display.ops import describe
-from cli.display.text import clean, duration, plural, tagged
+from terminal.text import clean, duration, plural, tagged
 
 if TYPE_CHECKING:
     from cli.display.model import Model, Row, Step

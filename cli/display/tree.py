@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.display.human import ProgressDisplay
 from cli.display.report import banner, configuration
 from cli.display.rows import Cells, cells
-from cli.display.text import Ticker, clean, duration, plural, tagged
+from terminal.text import Ticker, clean, duration, plural, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ import pytest
 from cli.display import make_display
 from cli.display.model import Model, Options
 from cli.display.plain import HEARTBEAT_SECONDS, PlainDisplay
-from cli.display.text import open_console
+from terminal.text import open_console
 from tests.cli.display.stream import (
     SECRET,
     STACK,

@@ -12,8 +12,8 @@ import pytest
 import cli.display.tree
 from cli.display.model import Model, Options
 from cli.display.rows import cells
-from cli.display.text import open_console
 from cli.display.tree import FRAMES_PER_SECOND, TreeDisplay
+from terminal.text import open_console
 from tests.cli.display.stream import (
     SERVER,
     begin,

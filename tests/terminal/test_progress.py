@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cli.display.progress import HEARTBEAT_SECONDS, Stages
+from terminal.progress import HEARTBEAT_SECONDS, Stages
 from tests.cli.display.stream import Gone
 
 

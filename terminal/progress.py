@@ -22,7 +22,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.display.text import HEADLINE, Ticker, clean, duration, is_interactive, open_console
+from terminal.text import HEADLINE, Ticker, clean, duration, is_interactive, open_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
