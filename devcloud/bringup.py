@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import shutil
-import sys
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
-from devcloud import images, rootfs
+from devcloud import images, machine, rootfs
 from devcloud.config import Configuration
 from devcloud.control import Control
 from devcloud.database import Schemas, initialise
@@ -20,63 +18,26 @@ from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, Passwords, Settings
 from devcloud.seed import Seed, faults
 from devcloud.services import BASE, PARENTS, table
+from terminal.progress import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import TextIO
 
-# Measured: what the control plane takes, and what the trees, the image and their making take.
-NEEDED_MEMORY_GIB = 6
-NEEDED_DISK_GIB = 8
 # Restarts after which `up` gives a service up; the supervisor goes on trying.
 CRASHES = 5
 
 
-class Progress:
-    """One line a stage on standard output: what, how long; on a terminal also what it waits for, while it waits."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.stages: list[tuple[str, float]] = []
-        self._terminal = sys.stdout.isatty()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a stage. The value is a function that says what the stage waits for or what came of it."""
-        began = time.monotonic()
-        detail = ""
-        over = threading.Event()
-
-        def say(text: str) -> None:
-            nonlocal detail
-            detail = text
-
-        def tick() -> None:
-            while not over.wait(0.5):
-                print(f"\r\x1b[2K  {name} {time.monotonic() - began:5.0f} s  {detail}", end="", flush=True)
-
-        ticker = threading.Thread(target=tick, daemon=True)
-        if self._terminal:
-            ticker.start()
-        try:
-            yield say
-        finally:
-            over.set()
-            if self._terminal:
-                ticker.join()
-                print("\r\x1b[2K", end="")
-            took = time.monotonic() - began
-            self.stages.append((name, took))
-            print(f"  {name:<22}{took:7.1f} s  {detail}".rstrip(), flush=True)
-
-
 class Devcloud:
-    """One devcloud, known by its state folder."""
+    """One devcloud, known by its state folder. `settings` are those of its first `up`, and must not change later."""
 
     def __init__(self, state: Path, settings: Settings | None = None) -> None:
         self._settings_file = state / "settings.json"
-        if settings is None and self._settings_file.exists():
-            settings = Settings.model_validate_json(self._settings_file.read_text())
-        self.layout = Layout(state, settings or Settings())
+        self._kept = (
+            Settings.model_validate_json(self._settings_file.read_text()) if self._settings_file.exists() else None
+        )
+        self.layout = Layout(state, settings or self._kept or Settings())
         self.control = Control(self.layout)
         self.passwords = Passwords(self.layout.cache / "passwords")
 
@@ -86,89 +47,87 @@ class Devcloud:
         return self.control.first_process() is not None
 
     def check_machine(self) -> None:
-        """Refuse a machine that cannot carry devcloud, with all reasons at once.
+        """Refuse a machine that cannot carry devcloud, with all reasons at once; see `devcloud.machine.check`."""
+        machine.check(self.layout, self.control.name, running=self.is_running)
 
-        Raises:
-            DevcloudError: this is not Linux, not root, or there is too little memory or disk.
-        """
-        alternatives = "use a cloud of your own: set OS_CLIENT_CONFIG_FILE and OS_CLOUD, or a stack made for it"
-        if sys.platform != "linux":
-            raise DevcloudError("devcloud needs Linux: its instances are containers", remedy=alternatives)
-        reasons = []
-        if os.geteuid() != 0:
-            reasons.append("needs root, to make namespaces (try sudo)")
-        memory = next(
-            int(line.split()[1]) / 2**20
-            for line in Path("/proc/meminfo").read_text().splitlines()
-            if line.startswith("MemAvailable:")
-        )
-        if memory < NEEDED_MEMORY_GIB and not self.is_running:
-            reasons.append(f"needs {NEEDED_MEMORY_GIB} GiB of free memory; {memory:.1f} are free")
-        existing = next(path for path in (self.layout.state, *self.layout.state.parents) if path.exists())
-        disk = shutil.disk_usage(existing).free / 2**30
-        if disk < NEEDED_DISK_GIB:
-            reasons.append(f"needs {NEEDED_DISK_GIB} GiB of disk for {self.layout.state}; {disk:.1f} are free")
-        if reasons:
-            raise DevcloudError("devcloud " + "; ".join(reasons), remedy=alternatives)
-
-    def up(self, progress: Progress) -> None:
-        """Bring everything up; what is up already is left alone.
+    def up(self, out: TextIO | None = None) -> Stages:
+        """Bring everything up, what is up already left alone; show the stages on `out` (standard output), return them.
 
         Raises:
             DevcloudError: a stage failed; running `up` again resumes.
         """
+        if self._kept not in (None, self.layout.settings):
+            raise DevcloudError(
+                f"the devcloud in {self.layout.state} has other settings: see {self._settings_file}",
+                remedy="leave --subnet out; or `lab devcloud reset`, which deletes its data, and `up` again",
+            )
         self.check_machine()
-        self.layout.make_folders()
-        self._settings_file.write_text(self.layout.settings.model_dump_json(indent=1))
-        with progress.stage("packages") as say:
-            if rootfs.is_ready(self.layout):
-                say("in place")
-            else:
-                rootfs.make(self.layout)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            image = pool.submit(images.make, self.layout)
-            self._start_services(progress)
-            self._seed(progress, image)
+        with self._alone(), Stages("Bringing devcloud up", out=out) as stages:
+            self.layout.make_folders()
+            self._settings_file.write_text(self.layout.settings.model_dump_json(indent=1))
+            with stages.stage("Check mmdebstrap") as stage:
+                machine.install_bootstrap(self.layout, stage.wait_for)
+            image = in_background(lambda: self._make_image(stages))
+            with stages.stage("Install packages") as stage:
+                if not rootfs.is_ready(self.layout):
+                    rootfs.make(self.layout, stage.wait_for)
+            self._start_services(stages)
+            self._seed(stages, image)
+        return stages
 
-    def _start_services(self, progress: Progress) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep any other command that changes this devcloud out."""
+        self.layout.state.mkdir(parents=True, exist_ok=True)
+        with (self.layout.state / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DevcloudError(
+                    f"another command is at work on the devcloud in {self.layout.state}", remedy="wait until it is done"
+                ) from None
+            yield
+
+    def _make_image(self, stages: Stages) -> Path:
+        with stages.stage("Make the image"):
+            return images.make(self.layout)
+
+    def _start_services(self, stages: Stages) -> None:
         schemas = Schemas(self.control, self.passwords)
-        with progress.stage("namespaces"):
+        with stages.stage("Start the namespaces"):
             Configuration(self.layout, self.passwords).write()
             self.control.start()
-        with progress.stage("database, message bus") as say:
+        with stages.stage("Start database and message bus") as stage:
             self.control.call("start", *PARENTS)
             initialise(self.control)
-            self._start(say, *BASE)
-        with progress.stage("schemas") as say:
-            say(schemas.prepare())
-        with progress.stage("keystone") as say:
-            self._start(say, "keystone")
-        with progress.stage("accounts"):
+            self._start(stage.wait_for, *BASE)
+        with stages.stage("Prepare the databases") as stage:
+            schemas.prepare(stage.wait_for)
+        with stages.stage("Start keystone") as stage:
+            self._start(stage.wait_for, "keystone")
+        with stages.stage("Create accounts"):
             Seed(self.layout, self.passwords).identity()
             schemas.keep()
-        with progress.stage("services") as say:
-            self._start(say)
+        with stages.stage("Start the other services") as stage:
+            self._start(stage.wait_for)
 
-    def _seed(self, progress: Progress, image: Future[Path]) -> None:
+    def _seed(self, stages: Stages, image: Future[Path]) -> None:
         seed = Seed(self.layout, self.passwords)
-        with progress.stage("cloud"):
+        with stages.stage("Fill the cloud"):
             with ThreadPoolExecutor() as pool:
                 parts = [seed.student, seed.network, seed.flavors, seed.volume_types]
                 for part in [pool.submit(work) for work in parts]:
                     part.result()
             seed.quotas()
-        with progress.stage("image") as say:
-            say("being made")
-            path = image.result()
-            say(path.name)
-            seed.image(path)
+        with stages.stage("Upload the image", waiting_for="the image"):
+            seed.image(image.result())
             if self.layout.settings.fake_host:
                 seed.fake_image()
-        with progress.stage("compute hosts") as say:
-            self._wait(say, seed.missing_hosts)
+        with stages.stage("Find the compute hosts") as stage:
+            self._wait(stage.wait_for, seed.missing_hosts)
             seed.reservable_hosts()
-        with progress.stage("health") as say:
-            self._wait(say, lambda: {f"{name} ({fault})" for name, fault in self.health() if fault})
+        with stages.stage("Ask every API") as stage:
+            self._wait(stage.wait_for, lambda: {f"{name} ({fault})" for name, fault in self.health() if fault})
 
     def _start(self, say: Callable[[str], None], *names: str) -> None:
         self.control.call("start", *names)
@@ -189,14 +148,13 @@ class Devcloud:
     def _wait(self, say: Callable[[str], None], missing: Callable[[], set[str]], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while left := missing():
-            say("waits for " + ", ".join(sorted(left)))
+            say(", ".join(sorted(left)))
             if time.monotonic() > deadline:
                 raise DevcloudError(
                     f"after {seconds:.0f} s these are not ready: {', '.join(sorted(left))}",
                     remedy=f"lab devcloud logs {min(left)}; the logs are in {self.layout.log}",
                 )
             time.sleep(0.2)
-        say("")
 
     def health(self) -> Iterator[tuple[str, str | None]]:
         """Ask every API; see `devcloud.seed.faults`."""
@@ -204,18 +162,44 @@ class Devcloud:
 
     def down(self) -> None:
         """Stop; data stay."""
-        self.control.stop()
+        if self.layout.state.exists():
+            with self._alone():
+                self.control.stop()
 
     def reset(self) -> None:
         """Stop and forget all data and settings; the trees, the image and the databases' first dump stay."""
+        if self.layout.state.exists():
+            with self._alone():
+                self._reset()
+
+    def _reset(self) -> None:
         self.control.stop()
-        for folder in (self.layout.data, self.layout.etc, self.layout.run, self.layout.log):
+        layout = self.layout
+        unfinished = [*layout.state.glob("*.new"), layout.cache / "image-tree"]
+        for folder in (layout.data, layout.etc, layout.run, layout.log, *unfinished):
             shutil.rmtree(folder, ignore_errors=True)
-        self.layout.clouds_yaml.unlink(missing_ok=True)
+        layout.clouds_yaml.unlink(missing_ok=True)
         self._settings_file.unlink(missing_ok=True)
+        self._kept = None
 
     def purge(self) -> None:
-        """`reset`, and remove the whole state folder."""
-        self.reset()
+        """`reset`, and remove the whole state folder and what `up` installed on the machine."""
         if self.layout.state.exists():
-            shutil.rmtree(self.layout.state)
+            with self._alone():
+                self._reset()
+                machine.remove_bootstrap(self.layout)
+                shutil.rmtree(self.layout.state)
+
+
+def in_background(work: Callable[[], Path]) -> Future[Path]:
+    """Run `work` in a thread that the program's end need not wait for."""
+    future: Future[Path] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future

@@ -48,6 +48,9 @@ def reported(verb: Callable[P, None]) -> Callable[P, None]:
             if error.remedy:
                 typer.echo(f"  remedy: {error.remedy}", err=True)
             raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted: `lab devcloud up` goes on from here, `lab devcloud reset` undoes it", err=True)
+            raise typer.Exit(130) from None
 
     return wrapped
 
@@ -73,7 +76,6 @@ def up(
     """Bring the cloud up, or what is missing of it. The first time takes minutes and downloads Debian packages."""
     from pydantic import ValidationError
 
-    from devcloud.bringup import Progress
     from devcloud.layout import Settings
 
     chosen = ({"subnet": subnet} if subnet else {}) | ({"fake_host": True} if fake_host else {})
@@ -81,9 +83,8 @@ def up(
         settings = Settings.model_validate(chosen) if chosen else None
     except ValidationError as error:
         raise DevcloudError(f"--subnet {subnet} cannot be used: {error}") from None
-    cloud, progress = _devcloud(state, settings), Progress()
-    cloud.up(progress)
-    typer.echo(f"devcloud is up after {sum(took for _, took in progress.stages):.0f} s.")
+    cloud = _devcloud(state, settings)
+    cloud.up()
     typer.echo(f"  export OS_CLIENT_CONFIG_FILE={cloud.layout.clouds_yaml} OS_CLOUD=devcloud")
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from devcloud import DEFAULT_STATE
 from devcloud.config import PROVIDER_BRIDGE
 from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, write_secret
+from devcloud.processes import TIED, identity, started_at, wait_for
 from devcloud.services import INSIDE, write_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
@@ -74,21 +74,31 @@ class Control:
     def _outer_process(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):
             record = json.loads(self._record.read_text())
-            if started_at(record["pid"]) == record["started"]:
+            if record == identity(record["pid"]):
                 return int(record["pid"])
         return None
 
     def start(self) -> None:
-        """Make the namespaces and start the supervisor; nothing when it runs already.
+        """Make the namespaces and start the supervisor, or what an interrupted start left undone of it.
 
         Raises:
             DevcloudError: the namespaces or their network could not be made.
         """
-        if self.first_process() is not None:
-            return
+        log = self.layout.log / "supervisor.log"
+        if self.first_process() is None:
+            self.stop()  # what a crash left
+            self._launch(log)
+        try:
+            wait_for(self.layout.socket.exists, 30, lambda: self._outer_process() is None)
+        except (TimeoutError, ChildProcessError) as error:
+            self.stop()
+            said = log.read_text(errors="replace").strip().splitlines() or [str(error)]
+            raise DevcloudError(f"devcloud's namespaces could not be made: {said[-1]}", remedy=f"see {log}") from error
+        self._connect_machine()
+
+    def _launch(self, log: Path) -> None:
         plan = write_plan(self.layout)
         self.layout.socket.unlink(missing_ok=True)
-        log = self.layout.log / "supervisor.log"
         with log.open("wb") as output:
             outer = subprocess.Popen(
                 ["sh", "-c", ENTER_CGROUPS, "devcloud", *self._make_cgroups(), "--",
@@ -97,14 +107,7 @@ class Control:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env=ENVIRONMENT, cwd="/",
             )  # fmt: skip
-        write_secret(self._record, json.dumps({"pid": outer.pid, "started": started_at(outer.pid)}))
-        try:
-            wait_for(self.layout.socket.exists, 30, lambda: outer.poll() is not None)
-            self._connect_machine()
-        except (TimeoutError, ChildProcessError, subprocess.CalledProcessError) as error:
-            self.stop()
-            said = log.read_text(errors="replace").strip().splitlines() or [str(error)]
-            raise DevcloudError(f"devcloud's namespaces could not be made: {said[-1]}", remedy=f"see {log}") from error
+        write_secret(self._record, json.dumps(identity(outer.pid)))
 
     def _make_cgroups(self) -> list[str]:
         """A cgroup of devcloud's own in each hierarchy; returns the files by which a process enters them."""
@@ -121,14 +124,23 @@ class Control:
     def _connect_machine(self) -> None:
         """The one veth pair between this machine and the external network."""
         prefix = self.layout.settings.subnet.prefixlen
-        peer = str(self.first_process())
-        for command in (
-            f"ip link add {self.name} type veth peer name machine netns {peer}",
-            f"ip address add {self.layout.machine_address}/{prefix} dev {self.name}",
+        commands = [
+            f"ip address replace {self.layout.machine_address}/{prefix} dev {self.name}",
             f"ip link set {self.name} up",
-        ):
-            subprocess.run(command.split(), check=True, capture_output=True)
+        ]
+        if not self._interface.exists():
+            peer = f"peer name machine netns {self.first_process()}"
+            commands.insert(0, f"ip link add {self.name} type veth {peer}")
+        try:
+            for command in commands:
+                subprocess.run(command.split(), check=True, capture_output=True, text=True)
+        except subprocess.CalledProcessError as error:
+            raise DevcloudError(f"{error.cmd} failed: {error.stderr.strip()}") from error
         self.inside("ip", "link", "set", "machine", "master", PROVIDER_BRIDGE, "up")
+
+    @property
+    def _interface(self) -> Path:
+        return Path("/sys/class/net", self.name)
 
     def stop(self) -> None:
         """Stop every service, then let the kernel take the namespaces back. Instances lose power.
@@ -138,20 +150,17 @@ class Control:
         """
         outer = self._outer_process()
         if outer is not None:
-            first = self.first_process()
             with contextlib.suppress(OSError):
                 self.call("shutdown")
                 with contextlib.suppress(TimeoutError):
                     wait_for(lambda: started_at(outer) is None, 60)
-            for pid in (first, outer):
-                if pid is not None and started_at(outer) is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+        self._kill_all()
+        if outer is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(outer, os.WNOHANG)
         self._record.unlink(missing_ok=True)
         try:
-            wait_for(lambda: not Path("/sys/class/net", self.name).exists(), 30)
+            wait_for(lambda: not self._interface.exists(), 30)
             self._detach_loops()
             wait_for(self._remove_cgroups, 30)
         except TimeoutError:
@@ -159,6 +168,14 @@ class Control:
                 f"devcloud stopped, but its interface or cgroups named {self.name} are still there",
                 remedy=f"see which process holds them: grep -l {self.name} /proc/*/cgroup",
             ) from None
+
+    def _kill_all(self) -> None:
+        """Kill all in devcloud's cgroups, those of a start that was interrupted before it was recorded too."""
+        for mount in cgroup_mounts():
+            for members in (mount / self.name).rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    for pid in members.read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
 
     def _detach_loops(self) -> None:
         """Detach loop devices over files of ours, known by inode: their paths are those of namespaces now gone."""
@@ -200,12 +217,12 @@ class Control:
         return Status([ServiceStatus(**entry) for entry in answer["services"]], answer["rest"])
 
     def inside(self, *command: str, text: str | None = None, environment: Mapping[str, str] | None = None) -> str:
-        """Run a command in devcloud's namespaces, `text` as its input; return what it printed.
+        """Run a command in devcloud's namespaces, `text` as its input; return what it printed. It ends with its caller.
 
         Raises:
             DevcloudError: the command failed.
         """
-        enter = ["nsenter", "--target", str(self.first_process()), *NAMESPACES, "--", *command]
+        enter = [*TIED, "nsenter", "--target", str(self.first_process()), *NAMESPACES, "--", *TIED, *command]
         done = subprocess.run(
             enter,
             check=False,
@@ -224,28 +241,3 @@ def cgroup_mounts() -> list[Path]:
     """Mount points of all cgroup hierarchies, versions 1 and 2."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [Path(fields[4]) for fields in lines if fields[fields.index("-") + 1] in {"cgroup", "cgroup2"}]
-
-
-def started_at(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); None when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, failed: Callable[[], bool] | None = None) -> None:
-    """Wait until `condition` holds.
-
-    Raises:
-        TimeoutError: it did not within `seconds`.
-        ChildProcessError: `failed` came to hold first.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if failed and failed():
-            raise ChildProcessError("ended early")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s")
-        time.sleep(0.05)

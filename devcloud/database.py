@@ -11,6 +11,8 @@ from devcloud.layout import REGION, write_secret
 from devcloud.rootfs import fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devcloud.control import Control
     from devcloud.layout import Layout, Passwords
 
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
 def initialise(control: Control) -> None:
     """Make MariaDB's own tables where there are none. MariaDB must not run yet."""
     folder = control.layout.data / "mysql"
-    if not (folder / "mysql").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        new = folder.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
         control.inside(
-            "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={folder}",
+            "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={new}",
             "--auth-root-authentication-method=normal", "--skip-test-db",
         )  # fmt: skip
+        new.rename(folder)
 
 
 class Schemas:
@@ -38,11 +42,14 @@ class Schemas:
         self._done = self.layout.data / "databases-ready"
         self._keys = self.layout.cache / "keystone-keys"
 
-    def prepare(self) -> str:
-        """Bring every database to its schema; return how: kept, restored or migrated."""
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Bring every database to its schema, from a dump if there is one; tell `say` what takes long."""
         if self._done.exists():
-            return "kept"
-        creation = "".join(f"create database if not exists {name} character set utf8mb3;" for name in DATABASES)
+            return
+        # Migrations that were interrupted cannot be resumed: MariaDB does not undo a part of one.
+        creation = "".join(
+            f"drop database if exists {name}; create database {name} character set utf8mb3;" for name in DATABASES
+        )
         account = (
             f"create or replace user devcloud@'127.0.0.1' identified by '{self.passwords['database']}';"
             "grant all on *.* to devcloud@'127.0.0.1';"
@@ -52,12 +59,10 @@ class Schemas:
             self._sql(self._dump.read_text())
             for kind in ("fernet", "credential"):
                 shutil.copytree(self._keys / kind, self.layout.etc / "keystone" / kind, dirs_exist_ok=True)
-            how = "restored"
         else:
+            say("migrations, this once")
             self._migrate()
-            how = "migrated"
         self._done.touch()
-        return how
 
     def keep(self) -> None:
         """Dump all databases for the next bring-up, unless there is a dump. Nothing but seeds may be in them."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcloud.errors import DevcloudError
+from devcloud.processes import execute
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devcloud.layout import Layout
 
 SUITE = "bookworm"
@@ -66,9 +68,19 @@ PACKAGES = [
 SLIM = (
     '--aptopt=Acquire::Languages "none"',
     '--aptopt=APT::Install-Recommends "false"',
+    "--dpkgopt=force-unsafe-io",
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
+)
+
+# One process compiles all Python modules at the end: each package's own one costs more than its modules.
+BYTECODE = (
+    '--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add /usr/bin/py3compile',
+    '--essential-hook=ln -s true "$1/usr/bin/py3compile"',
+    '--customize-hook=rm "$1/usr/bin/py3compile"',
+    '--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/bin/py3compile',
+    '--customize-hook=chroot "$1" python3 -m compileall -q -j 0 /usr/lib/python3/dist-packages',
 )
 
 
@@ -85,18 +97,25 @@ def is_ready(layout: Layout) -> bool:
     return stamp.exists() and stamp.read_text() == fingerprint()
 
 
-def make(layout: Layout) -> None:
-    """Make the tree; one that an interruption left unfinished is thrown away.
+def make(layout: Layout, say: Callable[[str], None]) -> None:
+    """Make the tree, telling `say` what it waits for; one that an interruption left unfinished is thrown away.
 
     Raises:
         DevcloudError: a tool is missing, or a package source cannot be reached.
     """
-    new = layout.state / "root.new"
-    shutil.rmtree(new, ignore_errors=True)
-    debootstrap(layout, new, PACKAGES)
-    install_python(new)
-    (new / "etc/devcloud-tree").write_text(fingerprint())
+    new, python = layout.state / "root.new", layout.state / "python.new"
+    for folder in (new, python):
+        shutil.rmtree(folder, ignore_errors=True)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        installed = pool.submit(install_python, python, layout.log / "pip.log")
+        say(f"Debian packages, some 200 MB: {layout.log}/mmdebstrap-{new.name}.log")
+        debootstrap(layout, new, PACKAGES)
+        installed.result()
+    for folder in python.iterdir():
+        folder.rename(new / "opt" / folder.name)
+    python.rmdir()
     (new / "opt/devcloud").mkdir()
+    (new / "etc/devcloud-tree").write_text(fingerprint())
     shutil.rmtree(layout.root, ignore_errors=True)
     new.rename(layout.root)
 
@@ -105,38 +124,33 @@ def debootstrap(layout: Layout, target: Path, packages: list[str], *options: str
     """Make a Debian tree with `packages` in `target`.
 
     Raises:
-        DevcloudError: mmdebstrap is missing or failed.
+        DevcloudError: mmdebstrap failed.
     """
-    if not shutil.which("mmdebstrap"):
-        raise DevcloudError(
-            "devcloud makes its Debian tree with mmdebstrap, which is not installed",
-            remedy="apt-get install mmdebstrap debian-archive-keyring",
-        )
     mirror = [layout.settings.mirror] if layout.settings.mirror else []
-    # In a mount namespace of its own, so that no mount outlives it: the tree may be deleted later.
+    # In namespaces of its own, so that no mount and no process outlives it: the tree may be deleted later.
     command = [
-        "unshare", "--mount", "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM,
+        "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
+        "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM, *BYTECODE,
         "--include=" + ",".join(packages), *options, SUITE, str(target), *mirror,
     ]  # fmt: skip
     execute(command, layout.log / f"mmdebstrap-{target.name}.log", "the Debian packages could not be installed")
 
 
-def install_python(root: Path) -> None:
+def install_python(folder: Path, log: Path) -> None:
     """Blazar in a virtual environment of its own, and its scheduler filter on its own.
 
     Raises:
         DevcloudError: the Python packages could not be installed.
     """
-    environment = root / "opt/blazar"
+    environment = folder / "blazar"
     (environment / "bin").mkdir(parents=True)
     (environment / "bin/python").symlink_to("/usr/bin/python3")
     (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n")
-    log = root.parent / "log/pip.log"
     site = environment / "lib/python3.11/site-packages"
     pip_install(site, log, "--require-hashes", "--requirement", str(BLAZAR_LOCK))
-    shutil.copy(site / "bin/blazar-manager", environment / "bin/blazar-manager")
-    shutil.copy(site / "bin/blazar-db-manage", environment / "bin/blazar-db-manage")
-    pip_install(root / "opt/blazar-nova", log, "--no-deps", BLAZAR_NOVA)
+    for program in ("blazar-manager", "blazar-db-manage"):
+        shutil.copy(site / "bin" / program, environment / "bin")
+    pip_install(folder / "blazar-nova", log, "--no-deps", BLAZAR_NOVA)
 
 
 def pip_install(target: Path, log: Path, *what: str) -> None:
@@ -148,17 +162,3 @@ def pip_install(target: Path, log: Path, *what: str) -> None:
         "--python-platform", f"{platform.machine()}-manylinux_2_36", "--target", str(target), *what,
     ]  # fmt: skip
     execute(command, log, "Blazar could not be installed")
-
-
-def execute(command: list[str], log: Path, failure: str) -> None:
-    """Run a long command with its output in `log`.
-
-    Raises:
-        DevcloudError: it failed; the message ends with the last line it printed.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-        raise DevcloudError(f"{failure}: {lines[-1]}", remedy=f"see {log}; run the same command again to resume")

@@ -6,6 +6,7 @@ Everything here looks before it creates, so that each `up` can run it again.
 from __future__ import annotations
 
 import json
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import openstack
@@ -19,7 +20,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from devcloud import images
 from devcloud.config import CONTROLLER, PROVIDER_NETWORK
 from devcloud.errors import DevcloudError
-from devcloud.layout import REGION, SERVICE_ACCOUNTS
+from devcloud.layout import REGION, SERVICE_ACCOUNTS, write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +107,14 @@ class Seed:
             name="service", domain_id="default"
         )
         admin = identity.find_role("admin", ignore_missing=False)
-        users = {user.name for user in identity.users()}
+        users = {user.name: user for user in identity.users()}
         services = {service.name: service.id for service in identity.services()}
         endpoints = {(endpoint.service_id, endpoint.interface) for endpoint in identity.endpoints()}
         for account in SERVICE_ACCOUNTS:
-            if account not in users:
-                user = identity.create_user(name=account, password=self.passwords[account], domain_id="default")
-                identity.assign_project_role_to_user(service_project, user, admin)
+            user = users.get(account) or identity.create_user(
+                name=account, password=self.passwords[account], domain_id="default"
+            )
+            identity.assign_project_role_to_user(service_project, user, admin)
             kind, path = CATALOG[account]
             name = CATALOG_NAMES.get(account, account)
             service_id = services.get(name) or identity.create_service(name=name, type=kind).id
@@ -158,10 +160,9 @@ class Seed:
             },
             "devcloud-admin": {"auth": auth(self.layout, "admin", self.passwords["admin"]), **common},
         }
-        path = self.layout.clouds_yaml
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        YAML().dump({"clouds": clouds}, path)
+        text = StringIO()
+        YAML().dump({"clouds": clouds}, text)
+        write_secret(self.layout.clouds_yaml, text.getvalue())
 
     def quotas(self) -> None:
         """Limits of the student project. Compute and volume hold them; so the services must run."""

@@ -22,7 +22,7 @@ from openstack.connection import Connection
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from devcloud import DEFAULT_STATE
-from devcloud.bringup import Devcloud, Progress
+from devcloud.bringup import Devcloud
 from devcloud.control import cgroup_mounts
 from devcloud.images import NAME as IMAGE
 from devcloud.layout import Settings
@@ -84,7 +84,7 @@ def before() -> Machine:
 def cloud(before: Machine) -> Iterator[Devcloud]:
     """A devcloud brought up from no data; at the end everything it made must be gone."""
     devcloud = Devcloud(STATE, SETTINGS)
-    devcloud.up(Progress())
+    devcloud.up()
     yield devcloud
     devcloud.reset()
     assert Machine.now() == before
@@ -285,7 +285,7 @@ def test_instances_and_their_data_come_back_after_a_stop(
     assert node.ssh(key, "echo kept >file && sync").returncode == 0
     cloud.down()
     assert not cloud.is_running
-    cloud.up(Progress())
+    cloud.up()
     wait(lambda: node.ssh(key, "true").returncode == 0, 300)
     assert node.ssh(key, "cat file").stdout.strip() == "kept"
     assert student.compute.get_server(node.server.id).status == "ACTIVE"
@@ -296,5 +296,5 @@ def test_a_supervisor_that_is_killed_takes_everything_with_it_and_up_resumes(clo
     assert first is not None
     os.kill(first, signal.SIGKILL)
     wait(lambda: not Path("/sys/class/net", cloud.control.name).exists(), 60)
-    cloud.up(Progress())
+    cloud.up()
     assert {name: fault for name, fault in cloud.health() if fault} == {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
-from devcloud.control import started_at, wait_for
+from devcloud.processes import started_at, wait_for
 from devcloud.services import INSIDE
 
 if TYPE_CHECKING:
