@@ -7,71 +7,44 @@ network of DEVCLOUD_SUBNET; the trees and images in it are kept between runs, al
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
-from openstack.config import OpenStackConfig
-from openstack.connection import Connection
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
 from devcloud.control import cgroup_mounts
 from devcloud.images import NAME as IMAGE
-from devcloud.layout import Settings
+from devcloud.processes import identity
 from devcloud.seed import reservations
+from tests.devcloud.support import (
+    SETTINGS,
+    STATE,
+    Machine,
+    Node,
+    boot,
+    boot_node,
+    connect,
+    make_key,
+    make_network,
+    wait,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from openstack.compute.v2.server import Server
+    from openstack.connection import Connection
+
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(1800)]
 NAME = "devcloud-test"
-STATE = Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE))
-SETTINGS = Settings.model_validate({"subnet": subnet} if (subnet := os.environ.get("DEVCLOUD_SUBNET")) else {})
-
-
-class Machine(NamedTuple):
-    """What `reset` must leave as it was; loopback is left to others."""
-
-    links: set[str]
-    namespaces: set[str]
-    mounts: set[str]
-    loops: set[str]
-    cgroups: set[str]
-    listeners: set[str]
-    forwarding: str
-
-    @classmethod
-    def now(cls) -> Machine:
-        def lines(*command: str) -> set[str]:
-            return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
-
-        listening = lines("ss", "--listening", "--tcp", "--udp", "--numeric", "--no-header")
-        sockets = {line.split()[4] for line in listening}
-        return cls(
-            links={path.name for path in Path("/sys/class/net").iterdir()},
-            namespaces=lines("ip", "netns", "list"),
-            mounts={line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
-            loops=lines("losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"),
-            cgroups={str(path) for mount in cgroup_mounts() for path in mount.glob("devcloud*")},
-            listeners={address for address in sockets if not address.startswith(("127.", "[::1]", "[::ffff:127."))},
-            forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        )
-
-
-def wait(condition: Callable[[], Any], seconds: float) -> Any:
-    """Ask until the answer is true; return it."""
-    asking = retry(retry=retry_if_result(lambda found: not found), stop=stop_after_delay(seconds), wait=wait_fixed(0.2))
-    return asking(condition)()
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +63,6 @@ def cloud(before: Machine) -> Iterator[Devcloud]:
     assert Machine.now() == before
 
 
-def connect(devcloud: Devcloud, account: str) -> Connection:
-    """A connection with what is in the written clouds.yaml, and nothing else."""
-    written = OpenStackConfig(config_files=[str(devcloud.layout.clouds_yaml)], load_envvars=False)
-    return Connection(config=written.get_one(account))
-
-
 @pytest.fixture(scope="module")
 def student(cloud: Devcloud) -> Connection:
     return connect(cloud, "devcloud")
@@ -103,69 +70,18 @@ def student(cloud: Devcloud) -> Connection:
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory, student: Connection) -> Path:
-    path = tmp_path_factory.mktemp("key") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    student.compute.create_keypair(name=NAME, public_key=path.with_suffix(".pub").read_text())
-    return path
-
-
-class Node(NamedTuple):
-    """An instance that answers SSH at its floating IP."""
-
-    server: Server
-    address: str
-    seconds: float
-
-    def ssh(self, key: Path, command: str) -> subprocess.CompletedProcess[str]:
-        options = ["-o", "ConnectTimeout=2", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-        return subprocess.run(
-            ["ssh", "-i", str(key), "-o", "LogLevel=ERROR", *options, f"cc@{self.address}", command],
-            check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-
-def boot(student: Connection, network: str, flavor: str, **options: Any) -> Server:
-    return student.compute.create_server(
-        name=NAME,
-        image_id=student.image.find_image(IMAGE, ignore_missing=False).id,
-        flavor_id=flavor,
-        networks=[{"uuid": network}],
-        key_name=NAME,
-        security_groups=[{"name": NAME}],
-        **options,
-    )
+    return make_key(student, NAME, tmp_path_factory.mktemp("key") / "id")
 
 
 @pytest.fixture(scope="module")
 def network(student: Connection) -> str:
-    """A network with a router, and a security group that lets SSH in; returns the network's id."""
-    neutron = student.network
-    network = neutron.create_network(name=NAME)
-    subnet = neutron.create_subnet(name=NAME, network_id=network.id, ip_version=4, cidr="10.77.0.0/24")
-    external = neutron.find_network("public", ignore_missing=False)
-    router = neutron.create_router(name=NAME, external_gateway_info={"network_id": external.id})
-    neutron.add_interface_to_router(router, subnet.id)
-    group = neutron.create_security_group(name=NAME)
-    neutron.create_security_group_rule(
-        security_group_id=group.id, direction="ingress", ethertype="IPv4", protocol="tcp",
-        port_range_min=22, port_range_max=22,
-    )  # fmt: skip
-    return str(network.id)
+    return make_network(student, NAME)
 
 
 @pytest.fixture(scope="module")
 def node(student: Connection, network: str, key: Path) -> Node:
-    began = time.monotonic()
-    flavor = student.compute.find_flavor("m1.small", ignore_missing=False)
-    server = student.compute.wait_for_server(boot(student, network, flavor.id), wait=300)
-    active = time.monotonic() - began
-    port = next(student.network.ports(device_id=server.id))
-    external = student.network.find_network("public", ignore_missing=False)
-    address = student.network.create_ip(floating_network_id=external.id, port_id=port.id).floating_ip_address
-    found = Node(server, str(address), 0)
-    wait(lambda: found.ssh(key, "true").returncode == 0, 300)
-    found = found._replace(seconds=time.monotonic() - began)
-    print(f"\ninstance: ACTIVE after {active:.1f} s, SSH after {found.seconds:.1f} s")
+    found = boot_node(student, NAME, network, key)
+    print(f"\ninstance: ACTIVE after {found.active_seconds:.1f} s, SSH after {found.ssh_seconds:.1f} s")
     return found
 
 
@@ -233,7 +149,7 @@ def test_a_flavor_reservation_brings_a_flavor_whose_instances_end_with_the_lease
         },
     ).json()["lease"]
     wait(lambda: blazar.get(f"/leases/{lease['id']}").json()["lease"]["status"] == "ACTIVE", 90)
-    server = boot(student, network, lease["reservations"][0]["id"])
+    server = boot(student, NAME, network, lease["reservations"][0]["id"])
     server = student.compute.wait_for_server(server, wait=300)
     blazar.delete(f"/leases/{lease['id']}")
     student.compute.wait_for_delete(server, wait=120)
@@ -298,3 +214,24 @@ def test_a_supervisor_that_is_killed_takes_everything_with_it_and_up_resumes(clo
     wait(lambda: not Path("/sys/class/net", cloud.control.name).exists(), 60)
     cloud.up()
     assert {name: fault for name, fault in cloud.health() if fault} == {}
+
+
+def test_after_a_power_cut_up_brings_instances_and_data_back_and_harms_no_other_process(
+    cloud: Devcloud, node: Node, key: Path
+) -> None:
+    assert node.ssh(key, "echo cut >file && sync").returncode == 0
+    for members in [path for mount in cgroup_mounts() for path in (mount / cloud.control.name).rglob("cgroup.procs")]:
+        with contextlib.suppress(OSError):
+            for pid in members.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+    wait(lambda: not Path("/sys/class/net", cloud.control.name).exists(), 60)
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        # After a restart of the machine the number that the supervisor had may be anybody's.
+        record = {**identity(bystander.pid), "boot": "the boot before"}
+        (cloud.layout.run / "process.json").write_text(json.dumps(record))
+        assert not cloud.is_running
+        cloud.up()
+        assert bystander.poll() is None
+        bystander.kill()
+    wait(lambda: node.ssh(key, "true").returncode == 0, 300)
+    assert node.ssh(key, "cat file").stdout.strip() == "cut"
