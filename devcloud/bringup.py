@@ -146,12 +146,15 @@ class Devcloud:
         self._wait(say, missing)
 
     def _wait(self, say: Callable[[str], None], missing: Callable[[], set[str]], seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
+        """Wait until nothing is missing; give up when for `seconds` nothing more of it came."""
+        fewest, deadline = None, 0.0
         while left := missing():
             say(", ".join(sorted(left)))
+            if fewest is None or len(left) < fewest:
+                fewest, deadline = len(left), time.monotonic() + seconds
             if time.monotonic() > deadline:
                 raise DevcloudError(
-                    f"after {seconds:.0f} s these are not ready: {', '.join(sorted(left))}",
+                    f"for {seconds:.0f} s these have not become ready: {', '.join(sorted(left))}",
                     remedy=f"lab devcloud logs {min(left)}; the logs are in {self.layout.log}",
                 )
             time.sleep(0.2)

@@ -32,8 +32,8 @@ TOOLS = {
 BOOTSTRAP = ("mmdebstrap", "debian-archive-keyring")
 # What devcloud makes, made in namespaces that end with the command.
 TRIAL = (
-    "ip link add a type bridge && ip link add b type veth peer name c && ip link add d type vxlan id 1 dstport 4789 && "
-    "mount -t tmpfs none /mnt && iptables --version"
+    "ip link add trial0 type bridge && ip link add trial1 type veth peer name trial2 && "
+    "ip link add trial3 type vxlan id 1 dstport 4789 && mount -t tmpfs none /mnt"
 )
 ALTERNATIVES = "use a cloud of your own: set OS_CLIENT_CONFIG_FILE and OS_CLOUD, or a stack made for it"
 

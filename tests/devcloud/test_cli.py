@@ -70,7 +70,7 @@ def test_an_external_network_that_the_machine_has_already_is_refused(tmp_path: P
 
 def test_a_kernel_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(machine, "TRIAL", "ip link add a type no-such-kind")
+    monkeypatch.setattr(machine, "TRIAL", "ip link add trial type no-such-kind")
     result = runner.invoke(app, ["up", "--state", str(tmp_path / "state")])
     assert result.exit_code == 1
     assert "it may not make namespaces, or its kernel lacks bridges, veth or VXLAN: " in result.stderr
