@@ -30,14 +30,13 @@ CRASHES = 5
 
 
 class Devcloud:
-    """One devcloud, known by its state folder. `settings` are those of its first `up`, and must not change later."""
+    """One devcloud, known by its state folder. Its first `up` keeps `settings`; later ones may repeat them."""
 
     def __init__(self, state: Path, settings: Settings | None = None) -> None:
         self._settings_file = state / "settings.json"
-        self._kept = (
-            Settings.model_validate_json(self._settings_file.read_text()) if self._settings_file.exists() else None
-        )
-        self.layout = Layout(state, settings or self._kept or Settings())
+        self._wanted = settings or Settings()
+        kept = Settings.model_validate_json(self._settings_file.read_text()) if self._settings_file.exists() else None
+        self.layout = Layout(state, kept or self._wanted)
         self.control = Control(self.layout)
         self.passwords = Passwords(self.layout.cache / "passwords")
 
@@ -56,10 +55,11 @@ class Devcloud:
         Raises:
             DevcloudError: a stage failed; running `up` again resumes.
         """
-        if self._kept not in (None, self.layout.settings):
+        wanted, kept = self._wanted, self.layout.settings
+        if changed := [name for name in wanted.model_fields_set if getattr(wanted, name) != getattr(kept, name)]:
             raise DevcloudError(
-                f"the devcloud in {self.layout.state} has other settings: see {self._settings_file}",
-                remedy="leave --subnet out; or `lab devcloud reset`, which deletes its data, and `up` again",
+                f"the devcloud in {self.layout.state} was made with another {' and another '.join(sorted(changed))}",
+                remedy="leave the option out; or `lab devcloud reset`, which deletes its data, and `up` again",
             )
         self.check_machine()
         with self._alone(), Stages("Bringing devcloud up", out=out) as stages:
@@ -119,8 +119,11 @@ class Devcloud:
                 for part in [pool.submit(work) for work in parts]:
                     part.result()
             seed.quotas()
-        with stages.stage("Upload the image", waiting_for="the image"):
-            seed.image(image.result())
+        with stages.stage("Upload the image") as stage:
+            stage.wait_for("the image to be made")
+            path = image.result()
+            stage.wait_for("glance")
+            seed.image(path)
             if self.layout.settings.fake_host:
                 seed.fake_image()
         with stages.stage("Find the compute hosts") as stage:
@@ -183,7 +186,6 @@ class Devcloud:
             shutil.rmtree(folder, ignore_errors=True)
         layout.clouds_yaml.unlink(missing_ok=True)
         self._settings_file.unlink(missing_ok=True)
-        self._kept = None
 
     def purge(self) -> None:
         """`reset`, and remove the whole state folder and what `up` installed on the machine."""

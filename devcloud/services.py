@@ -265,8 +265,9 @@ def table(layout: Layout) -> list[Service]:
             ),
         ]
     if layout.settings.fake_host:
-        command = ("nova-compute", "--config-file", f"{etc}/nova/fake.conf")
-        services.append(Service("compute-fake", command, needs=("nova-conductor", "neutron", "placement")))
+        command = ("/usr/bin/nova-compute", "--config-file", f"{etc}/nova/fake.conf")
+        needs = ("nova-conductor", "neutron", "placement")
+        services.append(Service("compute-fake", command, needs=needs, family="nova"))
     return services
 
 

@@ -87,8 +87,8 @@ def test_a_devcloud_made_with_other_settings_is_left_alone(tmp_path: Path) -> No
     (tmp_path / "settings.json").write_text(Settings().model_dump_json())
     result = runner.invoke(app, ["up", "--state", str(tmp_path), "--subnet", "10.200.0.0/24"])
     assert result.exit_code == 1
-    assert "has other settings" in result.stderr
-    assert "leave --subnet out" in result.stderr
+    assert "was made with another subnet" in result.stderr
+    assert "leave the option out" in result.stderr
 
 
 def test_two_commands_at_once_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from openstack.connection import Connection
 from ruamel.yaml import YAML
 
 from devcloud import DEFAULT_STATE
-from devcloud.bringup import Devcloud, Progress
+from devcloud.bringup import Devcloud
 from devcloud.layout import PORTS
 from tests.e2e.deployment import Stack
 from tests.e2e.fault_proxy import Proxy
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def devcloud() -> Devcloud:
     """The cloud in DEVCLOUD_STATE or the default folder, brought up if it is down, and left up."""
     cloud = Devcloud(Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE)))
-    cloud.up(Progress())
+    cloud.up()
     return cloud
 
 
