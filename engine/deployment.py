@@ -11,12 +11,13 @@ import asyncio
 import functools
 import json
 import secrets as random
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .diff import Diff, force_replacements, is_triggered
 from .errors import EngineError
 from .events import Emitter, Step
-from .executor import Executor, StepFailedError, mark_secrets
+from .executor import Executor, StepFailedError, is_dynamic_that_recovers, mark_secrets
 from .goal import Alias, Goal, Registered, UpdateOptions
 from .plugins import DYNAMIC_PACKAGE, DiffUnavailableError, Provider
 from .registry import default_name
@@ -33,13 +34,17 @@ from .urn import (
     split_reference,
     type_of,
 )
-from .values import UNKNOWN, Properties, contains_unknown, redact, reveal
+from .values import UNKNOWN, Properties, contains_unknown, redact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from .registry import ProviderRegistry
     from .snapshot import Pending, Snapshot
+
+
+SETTLING_SECONDS = 15.0
+"""How long after its begin an interrupted create may still come to be: what was asked goes on without the asker."""
 
 
 class CancelledUpdateError(Exception):
@@ -836,10 +841,13 @@ class Deployment:
         if self._find_provider(lost.provider) is None:
             lost.provider = f"{urn}::{successor.id}"
         provider = await self.executor.ensure_provider(lost)
-        if not isinstance(provider, Provider) or not (provider.recovers or _dynamic_recovers(provider, lost)):
+        if not isinstance(provider, Provider) or not (provider.recovers or is_dynamic_that_recovers(provider, lost)):
             self._warn_unsettled(pending, "its provider has no way to look for a resource without knowing its ID")
             return
         found = await provider.read(lost.urn, "", lost.inputs, None, began=lost.created)
+        while not found.id and provider.package == DYNAMIC_PACKAGE and _may_come_to_be(lost):
+            await asyncio.sleep(1)
+            found = await provider.read(lost.urn, "", lost.inputs, None)
         if not found.id:
             await self.snapshot.settle(pending)
             return
@@ -850,7 +858,8 @@ class Deployment:
             lost.inputs = found.inputs
         lost.created = lost.modified = now()
         mark_secrets(lost)
-        if any(state.urn == lost.urn and state.id == lost.id for state in self.snapshot.resources):
+        known = {(state.type, state.provider, state.id) for state in self.snapshot.resources}
+        if (lost.type, lost.provider, lost.id) in known:
             await self.snapshot.settle(pending)
             return
         if current is not None and not current.pending_replacement:
@@ -905,12 +914,11 @@ async def _all(awaitables: Iterable[Awaitable[None]]) -> None:
             raise result
 
 
-def _dynamic_recovers(provider: Provider, lost: State) -> bool:
-    """Whether a dynamic resource says by its input ``__recovers`` that its ``read`` without an ID looks it up.
-
-    The SDK's server of dynamic providers cannot say so for them.
-    """
-    return provider.package == DYNAMIC_PACKAGE and reveal(lost.inputs.get("__recovers")) is True
+def _may_come_to_be(lost: State) -> bool:
+    """Whether the request of an interrupted create may still be under way; plugins consider that themselves."""
+    if not lost.created:
+        return False
+    return datetime.now(UTC) < datetime.fromisoformat(lost.created) + timedelta(seconds=SETTLING_SECONDS)
 
 
 def _in_order(resources: Sequence[State]) -> list[State]:

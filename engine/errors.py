@@ -19,6 +19,10 @@ class EngineError(Exception):
         self.remedy = remedy
 
 
+class UnknownOutcomeError(EngineError):
+    """Nobody knows what became of an operation: a create may have made something, or may do so yet."""
+
+
 class PassphraseError(EngineError):
     """The passphrase is missing, unreadable or wrong, or the secrets are not under a passphrase at all."""
 

@@ -6,19 +6,18 @@ import copy
 from typing import TYPE_CHECKING
 
 from .diff import Diff, compare, inverted
-from .errors import EngineError
+from .errors import EngineError, UnknownOutcomeError
 from .events import Emitter, Step, mask
 from .paths import parse_path, reset
-from .plugins import DiffUnavailableError, PartialFailureError, ProviderError
+from .plugins import DYNAMIC_PACKAGE, DiffUnavailableError, PartialFailureError, Provider, ProviderError
 from .state import State, now
 from .urn import package_of
-from .values import UNKNOWN, Properties, is_secret, reveal_properties, secret
+from .values import UNKNOWN, Properties, is_secret, reveal, reveal_properties, secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .builtin import BuiltinProvider
-    from .plugins import Provider
     from .registry import ProviderRegistry
     from .snapshot import Snapshot
 
@@ -111,13 +110,7 @@ class Executor:
                     new.id, new.outputs = await self.registry.create(new.urn, new.inputs), dict(new.inputs)
                 elif new.custom:
                     provider = self.registry.get(new.provider)
-                    new.id, new.outputs = (
-                        await provider.create(
-                            new.urn, new.inputs, new.custom_timeouts.get("create", 0), preview=self.dry_run
-                        )
-                        if provider.configured
-                        else ("", {})
-                    )
+                    new.id, new.outputs = await self._create(provider, new) if provider.configured else ("", {})
             except PartialFailureError as error:
                 failure = error
                 new.id, new.outputs, new.init_errors = error.id, error.outputs, error.reasons
@@ -134,6 +127,25 @@ class Executor:
         if failure is not None:
             self.news[new.urn] = new
             raise failure
+
+    async def _create(self, provider: Provider | BuiltinProvider, new: State) -> tuple[str, Properties]:
+        try:
+            return await provider.create(
+                new.urn, new.inputs, new.custom_timeouts.get("create", 0), preview=self.dry_run
+            )
+        except (PartialFailureError, UnknownOutcomeError):
+            raise
+        except EngineError as error:
+            if self.dry_run or not isinstance(provider, Provider) or not is_dynamic_that_recovers(provider, new):
+                raise
+            # The SDK's server cannot tell whether something was made all the same.
+            try:
+                found = await provider.read(new.urn, "", new.inputs, None, began=new.created)
+            except EngineError:
+                raise UnknownOutcomeError(str(error), remedy=error.remedy) from error
+            if not found.id:
+                raise
+            raise PartialFailureError([str(error)], found.id, found.outputs, found.inputs) from error
 
     async def _apply_update(self, step: Step) -> None:
         old, new = _required(step.old), _required(step.new)
@@ -316,6 +328,14 @@ class Executor:
         if error.remedy:
             message += f"\n{error.remedy[0].upper()}{error.remedy[1:]}"
         self._emit.diagnostic("error", message, urn)
+
+
+def is_dynamic_that_recovers(provider: Provider, state: State) -> bool:
+    """Whether a dynamic resource says by its input ``__recovers`` that its ``read`` without an ID looks it up.
+
+    The SDK's server of dynamic providers cannot say so for them.
+    """
+    return provider.package == DYNAMIC_PACKAGE and reveal(state.inputs.get("__recovers")) is True
 
 
 def _is_silent_read(step: Step) -> bool:

@@ -20,7 +20,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import errors_pb2, provider_pb2, provider_pb2_grpc
 
 from .diff import Diff, PropertyDiff
-from .errors import EngineError
+from .errors import EngineError, UnknownOutcomeError
 from .processes import spawn, stop
 from .urn import name_of, type_of
 from .values import (
@@ -34,7 +34,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from google.protobuf import struct_pb2
 
@@ -49,6 +49,8 @@ CANCEL_TIMEOUT_SECONDS = 5.0
 DYNAMIC_PACKAGE = "pulumi-python"
 RECOVERY_KEY = "recovers-interrupted-creates"
 """Metadata by which a provider says that ``Read`` without an ID finds what an unfinished create may have left."""
+UNKNOWN_OUTCOME_KEY = "outcome-unknown"
+"""Trailing metadata of a failed create that may have made something, or may do so yet."""
 BEGAN_KEY = "interrupted-create-began"
 """Metadata of such a ``Read``: when that create began, as the checkpoint writes times."""
 
@@ -388,9 +390,13 @@ class Provider:
         if code == grpc.StatusCode.UNAVAILABLE:
             ended = self._process.returncode is not None
             reason = f"its process ended with status {self._process.returncode}" if ended else message
-            return ProviderError(
+            return UnknownOutcomeError(
                 f"the {self.package} provider could not be reached: {reason}",
                 remedy="run the command again: it goes on from the recorded state",
+            )
+        if any(key == UNKNOWN_OUTCOME_KEY for key, _ in _trailer(error)):
+            return UnknownOutcomeError(
+                message.strip(), remedy="run the command again: it looks for what may have been made all the same"
             )
         return ProviderError(message.strip())
 
@@ -399,9 +405,13 @@ class _UnimplementedError(EngineError):
     pass
 
 
-def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+def _trailer(error: grpc.aio.AioRpcError) -> Iterable[tuple[str, str | bytes]]:
     metadata: Any = error.trailing_metadata()
-    for key, value in metadata or ():
+    return metadata or ()
+
+
+def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    for key, value in _trailer(error):
         if key == "grpc-status-details-bin":
             raw = value if isinstance(value, bytes) else value.encode()
             return list(status_pb2.Status.FromString(raw).details)

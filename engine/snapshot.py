@@ -17,7 +17,7 @@ import importlib.metadata
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .errors import EngineError
+from .errors import EngineError, UnknownOutcomeError
 from .state import Codec, State, now
 from .urn import split_reference
 
@@ -85,13 +85,15 @@ class Snapshot:
     async def operation(self, operation: Operation, state: State) -> AsyncIterator[int]:
         """Ask a provider for something inside: a refusal is recorded as the end, success is for :meth:`end` to record.
 
-        Whatever else cuts the inside off leaves the operation pending, for the next run to find out what became of it.
+        Whatever else cuts the inside off leaves the operation pending, for the next run to find out what became of it;
+        so does a create whose outcome its provider does not know.
         """
         key = await self.begin(operation, state)
         try:
             yield key
-        except EngineError:
-            await self.end(key)
+        except EngineError as error:
+            if operation != "creating" or not isinstance(error, UnknownOutcomeError):
+                await self.end(key)
             raise
 
     async def end(

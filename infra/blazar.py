@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import requests
 import tenacity
 from blazarclient.client import Client  # type: ignore[import-untyped]
 from blazarclient.exception import BlazarClientException  # type: ignore[import-untyped]
-from keystoneauth1.exceptions import ClientException, ConnectFailure
+from keystoneauth1.exceptions import ClientException, SSLError
+from keystoneauth1.exceptions import ConnectionError as NoAnswerError
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.exceptions import ConfigException, SDKException
 
 from infra.lease_terms import LeaseError, end_of, minute, parse_time
+
+T = TypeVar("T")
 
 Props = Mapping[str, Any]
 """Inputs of a lease resource; numbers may be floats, as the engine hands them over."""
@@ -28,6 +31,17 @@ Props = Mapping[str, Any]
 BLAZAR_TIME = "%Y-%m-%d %H:%M"
 """How Blazar takes times: UTC, to the minute."""
 OVER = frozenset({"TERMINATED", "DELETING"})
+ATTEMPTS = 12
+"""With the delays between them they outlast the restart of a service: a minute and a half."""
+ATTEMPTS_AT_500 = 4
+"""Blazar answers 500 for what will not pass, too."""
+LONGEST_DELAY = 15.0
+LONGEST_PATIENCE = 300.0
+"""Seconds that Retry-After is believed."""
+ANSWER_SECONDS = 120.0
+"""For one answer, where clouds.yaml has no `api_timeout`."""
+SETTLING_SECONDS = 15.0
+"""How long a request whose answer was lost may still be under way."""
 POLL_SECONDS = 2.0
 REPORT_SECONDS = 15.0
 DELETE_LIMIT = timedelta(minutes=10)
@@ -35,26 +49,52 @@ DELETE_LIMIT = timedelta(minutes=10)
 
 
 class Session:
-    """A session with Blazar as `cloud` of clouds.yaml; it remembers the id of the last request."""
+    """A session with Blazar as `cloud` of clouds.yaml; it remembers the id of the last request.
+
+    What the cloud refuses for the moment, and what gets no answer, is asked again, as late as `Retry-After` wants it.
+    """
 
     def __init__(self, props: Props) -> None:
         self.request_id: str | None = None
+        self._retry_after = ""
         try:
             cloud = OpenStackConfig().get_one(cloud=props.get("cloud"), region_name=props.get("region"))
         except ConfigException as error:
             _fail(f"Could not log in: {error} Is the cloud in clouds.yaml? `lab doctor` tells more.")
+        # Without it a connection that the network has forgotten is waited for without end.
+        cloud.config["api_timeout"] = cloud.config.get("api_timeout") or ANSWER_SECONDS
         self.connection = Connection(config=cloud)
         session = self.connection.session
-        session.session.hooks["response"].append(self._remember)
-        self.leases = Client(
+        session.session.hooks["response"].append(self._look_at)
+        self._leases = Client(
             session=session,
             service_type="reservation",
             region_name=cloud.get_region_name(),
             interface=cloud.get_interface("reservation"),
         ).lease
 
-    def _remember(self, response: requests.Response, *_: object, **__: object) -> None:
+    def _look_at(self, response: requests.Response, *_: object, **__: object) -> None:
         self.request_id = response.headers.get("x-openstack-request-id", self.request_id)
+        self._retry_after = response.headers.get("Retry-After", "")
+        if response.status_code < 400 and response.content:
+            response.json()  # of what is no JSON, the clients would make an empty answer
+
+    def again(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call until it gets an answer that is none for the moment only."""
+
+        def delay(state: tenacity.RetryCallState) -> float:
+            if self._retry_after.isdigit():
+                return min(float(self._retry_after), LONGEST_PATIENCE)
+            return tenacity.wait_exponential_jitter(0.5, LONGEST_DELAY, jitter=0.5)(state)
+
+        def enough(state: tenacity.RetryCallState) -> bool:
+            failure = state.outcome.exception() if state.outcome else None
+            return state.attempt_number >= (ATTEMPTS_AT_500 if failure and _status(failure) == 500 else ATTEMPTS)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient), stop=enough, wait=delay, reraise=True
+        )
+        return retrying(call, *arguments, **options)
 
     @contextmanager
     def explained(self, doing: str) -> Iterator[None]:
@@ -71,11 +111,34 @@ class Session:
 
     def get(self, lease_id: str) -> Any:
         """The lease, or None if Blazar does not know it."""
-        try:
-            return self.leases.get(lease_id)
-        except BlazarClientException as error:
-            if _status(error) == 404:
-                return None
+        with suppress_absence():
+            return self.again(self._leases.get, lease_id)
+
+    def list(self) -> Any:
+        """The leases of the project."""
+        return self.again(self._leases.list)
+
+    def create(self, **values: Any) -> Any:
+        """A new lease. Not repeated: nobody knows whether one that got no answer has made it."""
+        return self._leases.create(**values)
+
+    def move_end(self, lease_id: str, end: datetime) -> Any:
+        """The lease, changed."""
+        return self.again(self._leases.update, lease_id, end_date=end.strftime(BLAZAR_TIME))
+
+    def delete(self, lease_id: str) -> None:
+        """Ask for the lease to be deleted, unless it is gone."""
+        with suppress_absence():
+            self.again(self._leases.delete, lease_id)
+
+
+@contextmanager
+def suppress_absence() -> Iterator[None]:
+    """Suppress a client's error that says that there is no such lease."""
+    try:
+        yield
+    except BlazarClientException as error:
+        if _status(error) != 404:
             raise
 
 
@@ -145,7 +208,7 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
     """
     session = Session(props)
     with session.explained(f"reserve {props['amount']:g} x {props.get('flavor') or 'host'}"):
-        flavor_id = _flavor_id(session.connection, props.get("flavor"))
+        flavor_id = _flavor_id(session, props.get("flavor"))
         lease = _find_or_make(session, props, flavor_id)
         if not _is_shaped(lease, props, flavor_id):
             _fail(
@@ -155,7 +218,7 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
         try:
             lease = _wait_active(session, lease["id"], props)
         except LeaseError:
-            session.leases.delete(lease["id"])
+            session.delete(lease["id"])
             raise
     return str(lease["id"]), {**props, **_outputs(lease)}
 
@@ -175,7 +238,7 @@ def find(props: Props) -> str | None:
     session = Session(props)
     with session.explained(f"look for the lease {props['name']}"):
         lease = _own_lease(session, props, OVER)
-        if lease is None or not _is_shaped(lease, props, _flavor_id(session.connection, props.get("flavor"))):
+        if lease is None or not _is_shaped(lease, props, _flavor_id(session, props.get("flavor"))):
             return None
         if lease["status"] != "ERROR":
             with suppress(LeaseError):
@@ -198,7 +261,9 @@ def move_end(props: Props) -> str:
     wanted = end_of(props["start_date"], props.get("hours"), props.get("end"))
     session = Session(props)
     with session.explained(f"move the end of the lease {props['name']} to {minute(wanted)}"):
-        lease = session.leases.get(props["lease_id"])
+        lease = session.get(props["lease_id"])
+        if lease is None:
+            _fail(f"The lease {props['name']} is gone. `lab refresh` forgets it; `lab up` then makes another.")
         if parse_time(lease["end_date"]) != wanted:
             if lease["status"] in OVER:
                 _fail(
@@ -210,7 +275,7 @@ def move_end(props: Props) -> str:
                     f"The lease {props['name']} started at {props['start_date']}, so it would end in the past "
                     f"({minute(wanted)}). Give it more hours, or `lab destroy`."
                 )
-            lease = session.leases.update(props["lease_id"], end_date=wanted.strftime(BLAZAR_TIME))
+            lease = session.move_end(props["lease_id"], wanted)
     return minute(parse_time(lease["end_date"]))
 
 
@@ -220,7 +285,7 @@ def release(lease_id: str, props: Props) -> None:
     with session.explained(f"delete the lease {props['name']}"):
         if session.get(lease_id) is None:
             return
-        session.leases.delete(lease_id)
+        session.delete(lease_id)
         _poll(lambda: session.get(lease_id) is None, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
 
 
@@ -232,23 +297,27 @@ def _outputs(lease: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flavor_id(connection: Connection, name: str | None) -> str | None:
+def _flavor_id(session: Session, name: str | None) -> str | None:
     if name is None:
         return None
-    flavors = {flavor.name: str(flavor.id) for flavor in connection.compute.flavors()}
+    flavors = session.again(lambda: {item.name: str(item.id) for item in session.connection.compute.flavors()})
     if name not in flavors:
         _fail(f"The cloud has no flavor {name}. It has: {', '.join(sorted(flavors))}.")
     return flavors[name]
 
 
 def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, ConnectFailure) or _status(error) in {409, 429, 502, 503, 504}
+    return _has_no_answer(error) or _status(error) in {409, 429, 500, 502, 503, 504}
+
+
+def _has_no_answer(error: BaseException) -> bool:
+    return isinstance(error, NoAnswerError) and not isinstance(error, SSLError)
 
 
 def _own_lease(session: Session, props: Props, unwanted: Set[str]) -> Any:
     """The user's own lease of that name in none of the unwanted states; None without one."""
-    user = session.connection.current_user_id
-    for lease in session.leases.list():
+    user = session.again(lambda: session.connection.current_user_id)
+    for lease in session.list():
         if lease["name"] == props["name"] and lease["user_id"] == user and lease["status"] not in unwanted:
             return lease
     return None
@@ -260,29 +329,40 @@ def _is_shaped(lease: Mapping[str, Any], props: Props, flavor_id: str | None) ->
 
 
 def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
-    """The lease of that name, looked for before each try: a lost answer makes no second lease."""
+    """The lease of that name, looked for before each try and after each lost answer, so that none is made twice."""
 
-    @tenacity.retry(
-        retry=tenacity.retry_if_exception(_is_transient),
-        stop=tenacity.stop_after_attempt(4),
-        wait=tenacity.wait_exponential(max=20),
-        reraise=True,
-    )
     def find_or_make() -> Any:
         if lease := _own_lease(session, props, OVER | {"ERROR"}):
             return lease
         now = datetime.now(UTC)
         start = datetime.fromisoformat(props["start"]) if props.get("start") else now
-        return session.leases.create(
-            name=props["name"],
-            # Blazar refuses a start in the past, be it by seconds.
-            start=start.strftime(BLAZAR_TIME) if start > now + timedelta(minutes=1) else "now",
-            end=end_of(start.strftime(BLAZAR_TIME), props.get("hours"), props.get("end")).strftime(BLAZAR_TIME),
-            reservations=[reservation_body(props, flavor_id)],
-            events=[],
-        )
+        try:
+            return session.create(
+                name=props["name"],
+                # Blazar refuses a start in the past, be it by seconds.
+                start=start.strftime(BLAZAR_TIME) if start > now + timedelta(minutes=1) else "now",
+                end=end_of(start.strftime(BLAZAR_TIME), props.get("hours"), props.get("end")).strftime(BLAZAR_TIME),
+                reservations=[reservation_body(props, flavor_id)],
+                events=[],
+            )
+        except (BlazarClientException, ClientException) as error:
+            if not _has_no_answer(error) and _status(error) not in {502, 504}:
+                raise
+            if lease := _await_lost(session, props):
+                return lease
+            raise
 
-    return find_or_make()
+    return session.again(find_or_make)
+
+
+def _await_lost(session: Session, props: Props) -> Any:
+    """The lease that a request without an answer makes, be it in a while; None if it makes none."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while time.monotonic() < deadline:
+        if lease := _own_lease(session, props, OVER | {"ERROR"}):
+            return lease
+        time.sleep(POLL_SECONDS)
+    return None
 
 
 def _poll(done: Callable[[], bool], limit: timedelta, waiting: str) -> None:
@@ -297,7 +377,7 @@ def _poll(done: Callable[[], bool], limit: timedelta, waiting: str) -> None:
 
     try:
         tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda finished: not finished) | tenacity.retry_if_exception(_is_transient),
+            retry=tenacity.retry_if_result(lambda finished: not finished),
             stop=tenacity.stop_after_delay(limit.total_seconds()),
             wait=tenacity.wait_fixed(POLL_SECONDS),
             before_sleep=report,
@@ -309,15 +389,17 @@ def _poll(done: Callable[[], bool], limit: timedelta, waiting: str) -> None:
 def _wait_active(session: Session, lease_id: str, props: Props) -> Any:
     """The lease once it is ACTIVE; at once if it starts later than a run waits for."""
     limit = timedelta(minutes=float(props["wait_minutes"]))
-    lease = session.leases.get(lease_id)
+    lease = session.get(lease_id)
+    if lease is None:
+        _fail(f"The lease {props['name']} ({lease_id}) was deleted while this run waited for it.")
     until_start = max(parse_time(lease["start_date"]) - datetime.now(UTC), timedelta())
     if until_start > limit:
         return lease
 
     def settled() -> bool:
         nonlocal lease
-        lease = session.leases.get(lease_id)
-        return lease["status"] in {"ACTIVE", "ERROR", "TERMINATED"}
+        lease = session.get(lease_id) or {"status": "DELETED"}
+        return lease["status"] in {"ACTIVE", "ERROR", "TERMINATED", "DELETED"}
 
     _poll(settled, until_start + limit, f"lease {props['name']}: waiting to become ACTIVE")
     if lease["status"] != "ACTIVE":

@@ -30,6 +30,10 @@ the object (as *initialization failed*), so nothing is lost. Failures that a use
 
 When the engine itself is killed during a create, its next run asks for what that create has made: ``Read`` without an
 id, which is ``find``. Nothing is changed there: what is not as it should be is a difference to the next update.
+
+When the answer to a create is lost, the framework itself looks with ``find`` for what it has made, completes that, or
+creates again where nothing was made. Where nobody can tell, the engine hears that the outcome is unknown, and its next
+run asks again.
 """
 # ruff: noqa: N802, ARG002 - the service's method names and parameters are the protocol's
 
@@ -45,8 +49,10 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from concurrent import futures
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
@@ -72,6 +78,7 @@ from providers.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -81,6 +88,10 @@ MESSAGE_LIMIT = 400 * 1024 * 1024  # bytes; the engine's own limit on a gRPC mes
 WORKERS = 128  # calls served at once; an update's --parallel is seldom more
 PROGRESS_SECONDS = 10.0
 ENGINE_CHECK_SECONDS = 1.0
+UNKNOWN_OUTCOME_KEY = "outcome-unknown"
+"""Trailing metadata of a failed ``Create``: it may have made something, or may do so yet."""
+CREATE_ATTEMPTS = 3
+"""How often a create is tried whose answer was lost and that has made nothing."""
 RECOVERY_KEY = "recovers-interrupted-creates"
 """Trailing metadata of GetPluginInfo: ``Read`` without an id finds what an interrupted create has made."""
 BEGAN_KEY = "interrupted-create-began"
@@ -97,11 +108,16 @@ log = logging.getLogger(__name__)
 
 
 class ProviderError(Exception):
-    """A failure to show as it is. ``remedy`` says what the user can do."""
+    """A failure to show as it is. ``remedy`` says what the user can do.
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+    ``doubt``: seconds for which what was asked for may still come to be done; 0 where it is over, and may have been
+    done all the same; None where it surely was not.
+    """
+
+    def __init__(self, message: str, *, remedy: str | None = None, doubt: float | None = None) -> None:
         super().__init__(message)
         self.remedy = remedy
+        self.doubt = doubt
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -144,9 +160,16 @@ class Operation:
     report: Callable[[Severity, str, str, bool], None]
     defaults: frozenset[str] = frozenset()
     began: datetime | None = None
+    others: AbstractSet[str] = frozenset()
+    """Ids of the resources of its type that the engine knows: none of them is what a create has made."""
     id: str | None = None
     known: Properties = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+
+    @staticmethod
+    def under_way() -> Operation | None:
+        """The operation that this thread carries out."""
+        return _under_way.get()
 
     def created(self, id_: str, **known: Any) -> None:
         """Record that the object exists from now on, whatever happens later.
@@ -159,6 +182,7 @@ class Operation:
     def forget(self) -> None:
         """The object that ``created`` recorded is gone: the failed create left nothing behind."""
         self.id = None
+        self.known.clear()
 
     def may_have_made(self, created: str | None) -> bool:
         """Whether the interrupted create can have made what the cloud says was created then.
@@ -182,6 +206,11 @@ class Operation:
     def remaining(self) -> float:
         """Seconds to the deadline, never negative."""
         return max(0.0, self.started + self.timeout - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        """Whether it was cancelled, or its deadline has passed."""
+        return self.cancelled.is_set() or not self.remaining()
 
     def check(self, what: str) -> None:
         """Raise when cancelled or past the deadline, naming what was waited for."""
@@ -225,6 +254,9 @@ class Operation:
                     raise reason from None
                 raise
             delay = min(delay * 1.5, most)
+
+
+_under_way: ContextVar[Operation | None] = ContextVar("operation under way", default=None)
 
 
 class ResourceType(ABC, Generic[C]):
@@ -361,6 +393,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         self.functions = {function.token: function for function in package.functions}
         self.cancelled = threading.Event()
         self._client: C | None = None
+        self._known: defaultdict[str, set[str]] = defaultdict(set)
         self._engine: engine_pb2_grpc.EngineStub | None = None
         if engine_address:
             self._attach(engine_address)
@@ -390,9 +423,19 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             )
         return self._client
 
-    def _operation(self, urn: str, name: str, timeout: float, inputs: Properties | None = None) -> Operation:
+    def _operation(
+        self,
+        urn: str,
+        name: str,
+        timeout: float,
+        inputs: Properties | None = None,
+        others: AbstractSet[str] = frozenset(),
+    ) -> Operation:
         defaults = frozenset(plain((inputs or {}).get(DEFAULTS)) or ())
-        return Operation(urn, name or urn.rpartition("::")[2], timeout, self.cancelled, self.report, defaults)
+        name = name or urn.rpartition("::")[2]
+        operation = Operation(urn, name, timeout, self.cancelled, self.report, defaults, others=others)
+        _under_way.set(operation)
+        return operation
 
     def _type(self, urn: str, token: str) -> ResourceType[C]:
         token = token or urn.split("::")[2].rpartition("$")[2]
@@ -412,10 +455,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         except _RefusedError as refusal:
             context.abort_with_status(refusal.status)
         except ProviderError as error:
-            context.abort(grpc.StatusCode.UNKNOWN, str(error))
+            metadata = ((UNKNOWN_OUTCOME_KEY, "true"),) if error.doubt is not None else ()
+            context.abort_with_status(_Status(grpc.StatusCode.UNKNOWN, str(error), metadata))
         except Exception as error:
             self.report("debug", traceback.format_exc(), urn)
             context.abort(grpc.StatusCode.INTERNAL, _internal(error))
+        finally:
+            _under_way.set(None)
 
     # Plugin.
 
@@ -507,6 +553,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context, request.urn):
             kind = self._type(request.urn, request.type)
+            self._known[kind.token].add(request.id)
             olds, news = unmarshal(request.olds), unmarshal(request.news)
             ignored = set(request.ignoreChanges)
             found = [
@@ -551,22 +598,76 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if request.preview:
                 outputs = self._outputs(kind, inputs, kind.pending(inputs), inputs)
                 return provider_pb2.CreateResponse(properties=marshal(outputs))
-            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create, inputs)
+            timeout, others = request.timeout or kind.timeouts.create, self._known[kind.token]
+            operation = self._operation(request.urn, request.name, timeout, inputs, others)
             try:
-                id_ = kind.create(self.client(), plain(inputs), operation)
-                operation.created(id_)
+                id_ = self._create(kind, plain(inputs), operation)
                 found = kind.read(self.client(), id_, {**plain(inputs), **operation.known}, operation)
                 if found is None:
                     raise ProviderError(f"{operation.name}: was created as {id_}, and is gone already")
             except Exception as error:
                 if operation.id is None:
                     raise
-                failure = error if isinstance(error, ProviderError) else ProviderError(_internal(error))
-                if failure is not error:
-                    self.report("debug", traceback.format_exc(), request.urn)
+                failure = self._expected(error, operation)
                 raise _PartialError(str(failure), self._partial(kind, inputs, operation, failure)) from error
             outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
+            others.add(id_)
             return provider_pb2.CreateResponse(id=found.get("id", id_), properties=marshal(outputs))
+
+    def _create(self, kind: ResourceType[C], inputs: Properties, operation: Operation) -> str:
+        """Create it. If the answer is lost, take what was made, or, where nothing was, create it again."""
+        attempt = 0
+        while True:
+            attempt += 1
+            operation.began = datetime.now(UTC)
+            try:
+                id_ = kind.create(self.client(), inputs, operation)
+            except Exception as error:
+                failure = self._expected(error, operation)
+                if operation.id is not None or failure.doubt is None:
+                    raise failure from None
+                if self._find_made(kind, inputs, operation, failure):
+                    return str(operation.id)
+                if attempt == CREATE_ATTEMPTS:
+                    failure.doubt = None
+                    raise failure from None
+            else:
+                operation.created(id_)
+                return id_
+
+    def _find_made(self, kind: ResourceType[C], inputs: Properties, operation: Operation, lost: ProviderError) -> bool:
+        """Whether a create whose answer was lost has made something; it is completed then.
+
+        Raises ``lost``, the failure of the create, where that can't be found out.
+        """
+        operation.status(f"looking for what was made: {lost.args[0]}")
+        settled = time.monotonic() + (lost.doubt or 0)
+        try:
+            while (id_ := kind.find(self.client(), inputs, operation)) is None or id_ in operation.others:
+                if time.monotonic() > settled:
+                    return False
+                operation.pause(1, "what may have been made")
+        except Exception as error:
+            if operation.id is not None:
+                raise
+            raise lost from error
+        operation.created(id_)
+        found = kind.read(self.client(), id_, {**inputs, **operation.known}, operation) or {}
+        missing = list(kind.differences({**inputs, **found}, inputs))
+        if LOST in operation.known or any(difference.replace for difference in missing):
+            kind.delete(self.client(), id_, {**inputs, **found}, operation)
+            operation.forget()
+            return False
+        if missing:
+            kind.update(self.client(), id_, {**inputs, **found}, inputs, operation)
+        return True
+
+    def _expected(self, error: Exception, operation: Operation) -> ProviderError:
+        """The failure as one to show. Of one that nobody foresaw, nobody knows the outcome."""
+        if isinstance(error, ProviderError):
+            return error
+        self.report("debug", "".join(traceback.format_exception(error)), operation.urn)
+        return ProviderError(_internal(error), doubt=SETTLING_SECONDS)
 
     def _recover(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
         """Find what an interrupted create has made."""
@@ -603,6 +704,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if not request.id:
                 return self._recover(request, context)
             kind = self._type(request.urn, request.type)
+            self._known[kind.token].add(request.id)
             state, given = unmarshal(request.properties), unmarshal(request.inputs)
             operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create)
             found = kind.read(self.client(), request.id, plain(state), operation)
@@ -738,7 +840,7 @@ def _diff_response(
 class _Status(grpc.Status):
     code: grpc.StatusCode
     details: str
-    trailing_metadata: tuple[tuple[str, bytes], ...] = ()
+    trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class _RefusedError(Exception):

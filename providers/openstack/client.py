@@ -1,8 +1,9 @@
 """The cloud: openstacksdk's connection made of the provider's configuration, and plain REST calls on its services.
 
 Calls return the parsed JSON. A failure is a :class:`CloudError` that says what was called, what the cloud answered,
-its request id, and what the user can do. Calls that may be repeated safely are repeated on 429, 502, 503, 504 and
-broken connections, honouring ``Retry-After``; a POST only where the cloud surely did nothing (429, 503).
+its request id, and what the user can do. Calls that may be repeated safely are repeated on 429, 500, 502, 503, 504,
+broken connections and unreadable answers, honouring ``Retry-After``; a POST only where the cloud surely did nothing: it
+said so (429, 503) or was not reached. After any other such failure of a POST nobody knows what it did; the error tells.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import openstack.config
 import openstack.connection
 import openstack.exceptions
 import requests
 import tenacity
+import urllib3.exceptions
 from keystoneauth1 import exceptions as ksa
 
-from providers.framework import ProviderError
+from providers.framework import SETTLING_SECONDS, Operation, ProviderError
 from providers.schema import BOOLEAN, INTEGER, STRING, Field, Map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from providers.values import Properties
+
+T = TypeVar("T")
 
 CONFIG: Final = (
     Field("allowReauth", BOOLEAN, "Log in again when the token expires."),
@@ -95,12 +99,23 @@ _OPTIONS: Final = {
     "key": ("key", ("OS_KEY",)),
 }
 
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_RETRY_STATUS: Final = frozenset({429, 502, 503, 504})
+_READING: Final = frozenset({"GET", "HEAD"})
+_IDEMPOTENT: Final = _READING | {"PUT", "DELETE"}
+_RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 _RETRY_POST_STATUS: Final = frozenset({429, 503})
-ATTEMPTS: Final = 6
+_DOUBTS: Final = {500: 0.0, 502: SETTLING_SECONDS, 504: SETTLING_SECONDS}
+"""After these the cloud may have done what was asked; a gateway's do not even mean that it has ended."""
+ATTEMPTS: Final = 12
+"""With the delays between them they outlast the restart of a service: a minute and a half."""
+CONTACT_ATTEMPTS: Final = 4
+"""A service that was never reached may as well be the wrong one: a few seconds."""
+_FIRST_DELAY: Final = 0.5  # seconds
+_MOST_DELAY: Final = 15.0  # seconds
+_MOST_PATIENCE: Final = 300.0  # seconds that Retry-After is believed
+_ANSWER_SECONDS: Final = 120.0  # for one answer, where clouds.yaml has no api_timeout; Nova itself waits up to 60
+_TOLD_DELAY: Final = 3.0  # seconds between attempts from which on the user is told
+_UNCONNECTED: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 _FAILURE_LASTS: Final = 30.0  # seconds that a service counts as unreachable, so that many resources fail at once
-_MOST_DELAY: Final = 30.0  # seconds between attempts, also the most that Retry-After is believed
 
 _REMEDIES: Final = (
     (r"quota|exceed.*limit|limit.*exceed|OverLimit", "Free what is not used, ask for a higher quota, or plan less."),
@@ -132,9 +147,15 @@ class CloudError(ProviderError):
     """An API call that failed. ``status`` is None where no answer came."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, request_id: str | None = None, remedy: str | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        remedy: str | None = None,
+        doubt: float | None = None,
     ) -> None:
-        super().__init__(message, remedy=remedy)
+        super().__init__(message, remedy=remedy, doubt=doubt)
         self.status = status
         self.request_id = request_id
 
@@ -142,10 +163,17 @@ class CloudError(ProviderError):
 class _RetryableError(Exception):
     """Carries the failure that a later attempt may not meet, and how long the server asked to wait."""
 
-    def __init__(self, error: CloudError, after: float | None) -> None:
+    def __init__(self, error: CloudError, after: float | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.after = after
+
+
+def _misconfigured(call: str, failure: Exception) -> CloudError:
+    return CloudError(
+        f"{call} failed: {_first_line(failure)}",
+        remedy="Check the provider's configuration: identity URL, credential, region and endpoint type.",
+    )
 
 
 class Service:
@@ -167,77 +195,84 @@ class Service:
         headers: dict[str, str] | None = None,
         data: Any = None,
         repeatable: bool | None = None,
+        as_json: bool = False,
     ) -> requests.Response:
-        """One call, repeated where that is safe. ``body`` is sent as JSON, ``data`` as it is. Raises CloudError."""
+        """One call, repeated where that is safe. ``body`` is sent as JSON, ``data`` as it is. Raises CloudError.
+
+        ``as_json``: an answer that is no JSON object is a failure.
+        """
         if repeatable is None:
             repeatable = method in _IDEMPOTENT and data is None
-
-        def attempt() -> requests.Response:
-            return self._attempt(
-                method,
-                path,
-                repeatable,
-                {
-                    "json": body,
-                    "data": data,
-                    "params": params,
-                    "headers": {"Accept": "application/json", **(headers or {})},  # Glance's errors are HTML otherwise
-                    "microversion": microversion,
-                },
-            )
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_RetryableError),
-            stop=tenacity.stop_after_attempt(self._attempts),
-            wait=_delay,
-            reraise=True,
-        )
-        try:
-            return retrying(attempt)
-        except _RetryableError as failure:
-            raise failure.error from None
-
-    def _attempt(self, method: str, path: str, repeatable: bool, options: dict[str, Any]) -> requests.Response:
+        options = {
+            "json": body,
+            "data": data,
+            "params": params,
+            "headers": {"Accept": "application/json", **(headers or {})},  # Glance's errors are HTML otherwise
+            "microversion": microversion,
+        }
         given = {key: value for key, value in options.items() if value is not None}
+        call = f"{method} {self.name}{path}"
+        return _again(
+            call, self._attempts, lambda: self._attempt(method, path, given, repeatable=repeatable, as_json=as_json)
+        )
+
+    def _attempt(
+        self, method: str, path: str, given: dict[str, Any], *, repeatable: bool, as_json: bool
+    ) -> requests.Response:
         call = f"{method} {self.name}{path}"
         try:
             response: requests.Response = self._adapter.request(path, method, raise_exc=False, **given)
-        except (ksa.ConnectFailure, ksa.RetriableConnectionFailure, requests.RequestException) as failure:
+        except ksa.SSLError as failure:
+            raise _misconfigured(call, failure) from failure
+        except (ksa.ConnectionError, ksa.RetriableConnectionFailure, requests.RequestException) as failure:
+            arrived = method not in _READING and not _never_sent(failure)
             error = CloudError(
                 f"{call} failed: {_first_line(failure)}",
                 remedy="Is the cloud reachable from here? Check the network, the VPN and the identity URL.",
+                doubt=SETTLING_SECONDS if arrived else None,
             )
-            if repeatable:
-                raise _RetryableError(error, None) from failure
+            if repeatable or not arrived:
+                raise _RetryableError(error) from failure
             raise error from failure
         except ksa.HttpError as failure:
-            raise self._error(call, failure.http_status, str(failure.message), failure.request_id) from failure
+            error = self._error(call, failure.http_status, str(failure.message), failure.request_id)
+            if failure.http_status in _RETRY_STATUS:  # Keystone's answer to a login
+                raise _RetryableError(error, _retry_after(failure.response)) from failure
+            raise error from failure
         except (ksa.ClientException, openstack.exceptions.SDKException) as failure:
-            raise CloudError(
-                f"{call} failed: {_first_line(failure)}",
-                remedy="Check the provider's configuration: identity URL, credential, region and endpoint type.",
-            ) from failure
-        if response.status_code < 400:
-            return response
+            raise _misconfigured(call, failure) from failure
+        status = response.status_code
         request_id = response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id")
-        error = self._error(call, response.status_code, _message(response), request_id)
-        if response.status_code in (_RETRY_STATUS if repeatable else _RETRY_POST_STATUS):
+        if status < 400:
+            if not as_json or not response.content or _is_object(response):
+                return response
+            error = self._error(call, status, "what came is no JSON", request_id, doubt=0.0)
+            if repeatable:
+                raise _RetryableError(error)
+            raise error
+        error = self._error(
+            call, status, _message(response), request_id, doubt=None if method in _READING else _DOUBTS.get(status)
+        )
+        if status in (_RETRY_STATUS if repeatable else _RETRY_POST_STATUS):
             raise _RetryableError(error, _retry_after(response))
         raise error
 
     @staticmethod
-    def _error(call: str, status: int, message: str, request_id: str | None) -> CloudError:
+    def _error(
+        call: str, status: int, message: str, request_id: str | None, *, doubt: float | None = None
+    ) -> CloudError:
         reference = f" ({request_id})" if request_id else ""
         return CloudError(
             f"{call} answered {status}: {message}{reference}",
             status=status,
             request_id=request_id,
             remedy=remedy_for(message) or _STATUS_REMEDIES.get(status),
+            doubt=doubt,
         )
 
     def get(self, path: str, **options: Any) -> Any:
         """GET; the parsed JSON."""
-        return self.request("GET", path, **options).json()
+        return self.request("GET", path, as_json=True, **options).json()
 
     def find(self, path: str, **options: Any) -> Any | None:
         """GET; None where the cloud answers 404."""
@@ -250,15 +285,15 @@ class Service:
 
     def post(self, path: str, body: Any, **options: Any) -> Any:
         """POST; the parsed JSON, None without a body."""
-        return _json(self.request("POST", path, body, **options))
+        return _json(self.request("POST", path, body, as_json=True, **options))
 
     def put(self, path: str, body: Any = None, **options: Any) -> Any:
         """PUT; the parsed JSON, None without a body."""
-        return _json(self.request("PUT", path, body, **options))
+        return _json(self.request("PUT", path, body, as_json=True, **options))
 
     def patch(self, path: str, body: Any, **options: Any) -> Any:
         """PATCH; the parsed JSON, None without a body."""
-        return _json(self.request("PATCH", path, body, **options))
+        return _json(self.request("PATCH", path, body, as_json=True, **options))
 
     def delete(self, path: str, **options: Any) -> bool:
         """DELETE; False where it was gone already."""
@@ -352,20 +387,36 @@ class Cloud:
         with self._lock:
             found = self._services.get(name)
             if found is None:
-                since, failure = self._failures.get(name, (0.0, None))
-                if failure and time.monotonic() - since < _FAILURE_LASTS:
-                    raise failure
+                since, remembered = self._failures.get(name, (0.0, None))
+                if remembered and time.monotonic() - since < _FAILURE_LASTS:
+                    raise remembered
                 try:
-                    found = Service(name, getattr(self.connection, name), self._attempts)
-                except (ksa.ClientException, openstack.exceptions.SDKException) as reason:
-                    failure = CloudError(
-                        f"cannot reach the {name} service: {_first_line(reason)}",
-                        remedy="Check identity URL, credential, region, and that the cloud has this service.",
-                    )
+                    # Where one service was reached, the others are no mistake.
+                    attempts = self._attempts if self._services else min(CONTACT_ATTEMPTS, self._attempts)
+                    adapter = _again(f"the contact to the {name} service", attempts, lambda: self._contact(name))
+                except CloudError as failure:
                     self._failures[name] = time.monotonic(), failure
-                    raise failure from reason
-                self._services[name] = found
+                    raise
+                found = self._services[name] = Service(name, adapter, self._attempts)
             return found
+
+    def _contact(self, name: str) -> Any:
+        """Log in where that was not done yet, and find the service."""
+        try:
+            return getattr(self.connection, name)
+        except (ksa.ClientException, openstack.exceptions.SDKException) as reason:
+            status = getattr(reason, "http_status", None) or getattr(reason, "status_code", None)
+            error = CloudError(
+                f"cannot reach the {name} service: {_first_line(reason)}",
+                status=status,
+                request_id=getattr(reason, "request_id", None),
+                remedy=_STATUS_REMEDIES.get(status or 0)
+                or "Check identity URL, credential, region, and that the cloud has this service.",
+            )
+            unreachable = isinstance(reason, ksa.ConnectionError) and not isinstance(reason, ksa.SSLError)
+            if unreachable or status in _RETRY_STATUS:
+                raise _RetryableError(error, _retry_after(getattr(reason, "response", None))) from reason
+            raise error from reason
 
     compute = _ServiceOf()
     network = _ServiceOf()
@@ -419,29 +470,74 @@ def _region_config(config: Properties) -> Any:
     # The environment names the clouds.yaml files; its credentials were taken above, where they apply.
     loader = openstack.config.OpenStackConfig(load_yaml_config=bool(cloud), load_envvars=bool(cloud))
     try:
-        return loader.get_one(cloud=cloud, auth=auth, **options)
+        found = loader.get_one(cloud=cloud, auth=auth, **options)
     except (openstack.exceptions.SDKException, ksa.ClientException) as failure:
         raise ProviderError(
             f"the OpenStack configuration is not usable: {_first_line(failure)}",
             remedy="See openstack:cloud, OS_CLOUD, OS_CLIENT_CONFIG_FILE and clouds.yaml.",
         ) from failure
+    # Without it a connection that the network has forgotten is waited for without end.
+    found.config["api_timeout"] = found.config.get("api_timeout") or _ANSWER_SECONDS
+    return found
+
+
+def _again(what: str, attempts: int, call: Callable[[], T]) -> T:
+    """Repeat a call that raises _RetryableError; the last one's failure is raised as a CloudError.
+
+    Says so beside the resource of the operation under way, and gives up when that is cancelled or out of time.
+    """
+    operation = Operation.under_way()
+
+    def sleep(seconds: float) -> None:
+        if operation is None:
+            time.sleep(seconds)
+            return
+        if seconds > _TOLD_DELAY:
+            operation.status(f"{what} failed, and is tried again in {seconds:.0f} s")
+        operation.cancelled.wait(min(seconds, operation.remaining()))
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_RetryableError),
+        stop=lambda state: state.attempt_number >= attempts or (operation is not None and operation.over),
+        wait=_delay,
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except _RetryableError as failure:
+        raise failure.error from None
 
 
 def _delay(state: tenacity.RetryCallState) -> float:
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.after if isinstance(failure, _RetryableError) else None
-    backoff = tenacity.wait_random_exponential(multiplier=0.5, max=_MOST_DELAY)(state)
-    return min(asked, _MOST_DELAY) if asked is not None else backoff
+    backoff = tenacity.wait_exponential_jitter(_FIRST_DELAY, _MOST_DELAY, jitter=_FIRST_DELAY)(state)
+    return min(asked, _MOST_PATIENCE) if asked is not None else backoff
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
+def _retry_after(response: requests.Response | None) -> float | None:
+    value = response.headers.get("Retry-After", "") if response is not None else ""
     if value.isdigit():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def _never_sent(failure: Exception) -> bool:
+    """Whether the request did not go out, as there was no connection; requests tells by the reason that it wraps."""
+    wrapped = failure.__context__ if isinstance(failure, ksa.ConnectionError) else failure
+    cause = wrapped.args[0] if wrapped is not None and wrapped.args else None
+    return isinstance(getattr(cause, "reason", None), _UNCONNECTED)
+
+
+def _is_object(response: requests.Response) -> bool:
+    try:
+        return isinstance(response.json(), dict)
+    except ValueError:
+        return False
 
 
 def _message(response: requests.Response) -> str:

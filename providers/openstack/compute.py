@@ -8,11 +8,11 @@ import hashlib
 import os
 import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from providers import schema
-from providers.framework import CLOCK_SKEW, LOST, DeadlineError, NotYetError, ProviderError, ResourceType, Timeouts
+from providers.framework import LOST, DeadlineError, NotYetError, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError, remedy_for
 from providers.openstack.rest import (
     ALL_TAGS,
@@ -21,7 +21,6 @@ from providers.openstack.rest import (
     TAGS,
     VALUE_SPECS,
     given,
-    made_since,
     pair,
     snake,
     the_one,
@@ -359,7 +358,7 @@ class Instance(ResourceType[Cloud]):
         cloud = client.in_region(inputs.get("region"))
         compute = cloud.compute
         body, microversion = self._body(cloud, inputs)
-        id_: str = self._post(compute, body, microversion, inputs, operation)["id"]
+        id_: str = compute.post("/servers", body, microversion=microversion)["server"]["id"]
         operation.created(id_)
         try:
             _reach(compute, id_, {"ACTIVE"}, operation)
@@ -441,27 +440,6 @@ class Instance(ResourceType[Cloud]):
         if hints := inputs.get("schedulerHints"):
             body["os:scheduler_hints"] = _hints(hints[0])
         return body, microversion
-
-    @staticmethod
-    def _post(
-        compute: Service, body: Properties, microversion: str | None, inputs: Properties, operation: Operation
-    ) -> Properties:
-        since = datetime.now(UTC) - CLOCK_SKEW
-        try:
-            server: Properties = compute.post("/servers", body, microversion=microversion)["server"]
-        except CloudError as error:
-            if error.status is not None:
-                raise
-            # The answer was lost: an instance of this name that is new since then is the one that was made.
-            found = [
-                item
-                for item in compute.list("/servers/detail", "servers", name=f"^{inputs['name']}$")
-                if item["name"] == inputs["name"] and ("name" in operation.defaults or made_since(item, since))
-            ]
-            if len(found) != 1:
-                raise
-            return found[0]
-        return server
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         cloud = client.in_region(state.get("region"))
@@ -900,8 +878,6 @@ class VolumeAttach(ResourceType[Cloud]):
                     "volumeAttachment"
                 ]
             except CloudError as error:
-                if error.status is None:
-                    return self._attachment(compute, server, volume)
                 # A volume that is being attached elsewhere is refused until that is done.
                 if error.status == 400 and inputs.get("multiattach"):
                     raise NotYetError(error) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
@@ -410,13 +409,7 @@ class RouterInterface(ResourceType[Cloud]):
         network, router = self._network(client, inputs), inputs["routerId"]
         which = {"port_id": inputs["portId"]} if given(inputs, "portId") else {"subnet_id": inputs["subnetId"]}
         with client.locked(router):
-            try:
-                answer = network.put(f"/routers/{router}/add_router_interface", which, repeatable=False)
-                id_ = answer["port_id"]
-            except CloudError as error:
-                id_ = self._added(network, router, which) if error.status is None else None
-                if id_ is None:
-                    raise
+            id_ = network.put(f"/routers/{router}/add_router_interface", which, repeatable=False)["port_id"]
         operation.created(id_)
 
         def up() -> bool | None:
@@ -426,14 +419,12 @@ class RouterInterface(ResourceType[Cloud]):
         return str(id_)
 
     def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
-        which = {"port_id": inputs["portId"]} if given(inputs, "portId") else {"subnet_id": inputs["subnetId"]}
-        return self._added(self._network(client, inputs), inputs["routerId"], which)
-
-    @staticmethod
-    def _added(network: Service, router: str, which: Properties) -> str | None:
-        """The interface whose answer was lost."""
-        query = {"id": which["port_id"]} if "port_id" in which else {"fixed_ips": f"subnet_id={which['subnet_id']}"}
-        return next((port["id"] for port in network.list("/ports", "ports", device_id=router, **query)), None)
+        network = self._network(client, inputs)
+        query = (
+            {"id": inputs["portId"]} if given(inputs, "portId") else {"fixed_ips": f"subnet_id={inputs['subnetId']}"}
+        )
+        ports = network.list("/ports", "ports", device_id=inputs["routerId"], **query)
+        return next((port["id"] for port in ports), None)
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
         answer = self._network(client, state).find(f"/ports/{id_}")
@@ -943,21 +934,6 @@ class SecGroupRule(RestType):
         if state.get("protocol") == "any" and not properties["protocol"]:
             properties["protocol"] = "any"
         return properties
-
-    def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
-        try:
-            return super().post(service, body, inputs, operation)
-        except CloudError as error:
-            if error.status is not None:
-                raise
-        # The answer was lost. If the rule was made, Neutron refuses the same again, and names it.
-        try:
-            return super().post(service, body, inputs, operation)
-        except CloudError as error:
-            existing = re.search(r"Rule id is ([0-9a-f-]{36})", str(error))
-            if error.status != 409 or not existing:
-                raise
-            return {"id": existing[1]}
 
     def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
         return service.list(self.path, self.collection(), security_group_id=inputs["securityGroupId"])

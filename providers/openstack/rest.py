@@ -7,11 +7,10 @@ A subclass names the collection and lists its fields; ``snake_case`` of a field'
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
-from providers.framework import CLOCK_SKEW, NotYetError, Operation, ProviderError, ResourceType
+from providers.framework import NotYetError, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError, Service
 from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
 
@@ -67,21 +66,16 @@ def from_api(kind: Kind, value: Any) -> Any:
     return value
 
 
-def made_since(item: Properties, since: datetime) -> bool:
-    """Whether the item says that it was created after ``since``."""
-    stamp = item.get("created_at") or item.get("created")
-    if not stamp:
-        return False
-    created = datetime.fromisoformat(stamp)
-    return (created if created.tzinfo else created.replace(tzinfo=UTC)) >= since
-
-
 def the_one(what: str, candidates: Iterable[Properties], operation: Operation) -> Properties | None:
     """The one of these items that the interrupted create can have made; None if there is none.
 
     Raises ProviderError where there are several: nobody can tell which one is to be kept.
     """
-    found = [item for item in candidates if operation.may_have_made(item.get("created_at") or item.get("created"))]
+    found = [
+        item
+        for item in candidates
+        if item["id"] not in operation.others and operation.may_have_made(item.get("created_at") or item.get("created"))
+    ]
     if len(found) > 1:
         raise ProviderError(
             f"{len(found)} {what}s may be the one that it made: {', '.join(sorted(str(item['id']) for item in found))}",
@@ -224,21 +218,8 @@ class RestType(ResourceType[Cloud]):
         return self.path.rpartition("/")[2].replace("-", "_")
 
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
-        """POST. When its answer is lost, the one item of this name that is new since then is the one that was made."""
-        since = datetime.now(UTC) - CLOCK_SKEW
-        try:
-            item: Properties = service.post(self.path, body)[self.key]
-        except CloudError as error:
-            if error.status is not None or "name" not in inputs:
-                raise
-            found = [
-                candidate
-                for candidate in service.list(self.path, self.collection(), name=inputs["name"])
-                if "name" in operation.defaults or made_since(candidate, since)
-            ]
-            if len(found) != 1:
-                raise
-            return found[0]
+        """POST; the item that was made."""
+        item: Properties = service.post(self.path, body)[self.key]
         return item
 
     def wait_ready(self, service: Service, id_: str, operation: Operation) -> None:

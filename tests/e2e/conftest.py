@@ -61,11 +61,11 @@ def clouds(devcloud: Devcloud, proxy: Proxy) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stack(devcloud: Devcloud, clouds: dict[str, Any], tmp_path: Path) -> Stack:
+def stack(request: pytest.FixtureRequest, devcloud: Devcloud, clouds: dict[str, Any], tmp_path: Path) -> Stack:
     """One reserved node with a floating IP and a volume: every kind of resource that the program makes, once."""
     subnet = str(devcloud.layout.settings.subnet)
     return Stack(
-        "fault",
+        request.module.__name__.rpartition("test_")[2],
         tmp_path,
         clouds,
         {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 
-from tests.e2e.deployment import found, left_in_databases
+from tests.e2e.deployment import WHOLE, found, left_in_databases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +39,6 @@ AT: Final = 2
 STILL_ON_ITS_WAY: Final = 4.0
 """Seconds that a request takes to reach the cloud after its sender died."""
 ENOUGH: Final = 20
-WHOLE: Final = {
-    "lease": 1, "network": 1, "subnet": 1, "router": 1, "security group": 2, "port": 1, "floating IP": 1, "keypair": 1,
-    "server group": 1, "server": 1, "volume": 1,
-}  # fmt: skip
-"""What `up` makes, by kind."""
 
 
 class Killer:

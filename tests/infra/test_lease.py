@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from blazarclient.exception import BlazarClientException  # type: ignore[import-untyped]
-from keystoneauth1.exceptions import ConnectFailure
+from keystoneauth1.exceptions import ConnectFailure, ConnectTimeout
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import UNKNOWN
 
@@ -171,4 +171,5 @@ def test_lost_answers_are_tried_again_and_refusals_are_not() -> None:
     assert _is_transient(ConnectFailure("reset"))
     assert _is_transient(BlazarClientException("busy", code=503))
     assert not _is_transient(BlazarClientException("no", code=400))
-    assert not _is_transient(BlazarClientException("no", code=500))
+    assert _is_transient(ConnectTimeout("late"))
+    assert _is_transient(BlazarClientException("perhaps", code=500))
