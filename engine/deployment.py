@@ -11,6 +11,7 @@ import asyncio
 import functools
 import json
 import secrets as random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 SETTLING_SECONDS = 15.0
 """How long after its begin an interrupted create may still come to be: what was asked goes on without the asker."""
+SLOWNESS = 5
+"""It is given this many times longer than the search for it takes: a busy cloud is slow in both."""
 
 
 class CancelledUpdateError(Exception):
@@ -844,9 +847,11 @@ class Deployment:
         if not isinstance(provider, Provider) or not (provider.recovers or is_dynamic_that_recovers(provider, lost)):
             self._warn_unsettled(pending, "its provider has no way to look for a resource without knowing its ID")
             return
+        asked = time.monotonic()
         found = await provider.read(lost.urn, "", lost.inputs, None, began=lost.created)
-        while not found.id and provider.package == DYNAMIC_PACKAGE and _may_come_to_be(lost):
+        while not found.id and provider.package == DYNAMIC_PACKAGE and _may_come_to_be(lost, time.monotonic() - asked):
             await asyncio.sleep(1)
+            asked = time.monotonic()
             found = await provider.read(lost.urn, "", lost.inputs, None)
         if not found.id:
             await self.snapshot.settle(pending)
@@ -914,11 +919,12 @@ async def _all(awaitables: Iterable[Awaitable[None]]) -> None:
             raise result
 
 
-def _may_come_to_be(lost: State) -> bool:
+def _may_come_to_be(lost: State, search_seconds: float) -> bool:
     """Whether the request of an interrupted create may still be under way; plugins consider that themselves."""
     if not lost.created:
         return False
-    return datetime.now(UTC) < datetime.fromisoformat(lost.created) + timedelta(seconds=SETTLING_SECONDS)
+    settling = timedelta(seconds=max(SETTLING_SECONDS, SLOWNESS * search_seconds))
+    return datetime.now(UTC) < datetime.fromisoformat(lost.created) + settling
 
 
 def _in_order(resources: Sequence[State]) -> list[State]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import requests
@@ -44,6 +45,7 @@ SETTLING_SECONDS = 15.0
 """How long a request whose answer was lost may still be under way."""
 POLL_SECONDS = 2.0
 REPORT_SECONDS = 15.0
+CREATE_LIMIT = timedelta(minutes=3)
 DELETE_LIMIT = timedelta(minutes=10)
 """Blazar deletes the lease's instances first, one after the other."""
 
@@ -220,6 +222,7 @@ def reserve(props: Props) -> tuple[str, dict[str, Any]]:
         except LeaseError:
             session.delete(lease["id"])
             raise
+        _delete_others(session, props, lease)
     return str(lease["id"]), {**props, **_outputs(lease)}
 
 
@@ -283,8 +286,9 @@ def release(lease_id: str, props: Props) -> None:
     """Delete the lease and wait until it is gone; fine if it is gone already. Raises LeaseError."""
     session = Session(props)
     with session.explained(f"delete the lease {props['name']}"):
-        if session.get(lease_id) is None:
+        if (lease := session.get(lease_id)) is None:
             return
+        _delete_others(session, props, lease)
         session.delete(lease_id)
         _poll(lambda: session.get(lease_id) is None, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
 
@@ -316,11 +320,34 @@ def _has_no_answer(error: BaseException) -> bool:
 
 def _own_lease(session: Session, props: Props, unwanted: Set[str]) -> Any:
     """The user's own lease of that name in none of the unwanted states; None without one."""
+    return next((_whole(session, lease) for lease in _own_leases(session, props, unwanted)), None)
+
+
+def _own_leases(session: Session, props: Props, unwanted: Set[str]) -> list[Any]:
+    """The user's own leases of that name, the oldest first: an overloaded Blazar may make one that was given up."""
     user = session.again(lambda: session.connection.current_user_id)
-    for lease in session.list():
-        if lease["name"] == props["name"] and lease["user_id"] == user and lease["status"] not in unwanted:
-            return lease
-    return None
+    named = (lease for lease in session.list() if (lease["name"], lease["user_id"]) == (props["name"], user))
+    return sorted((lease for lease in named if lease["status"] not in unwanted), key=itemgetter("created_at"))
+
+
+def _delete_others(session: Session, props: Props, lease: Mapping[str, Any]) -> None:
+    """Delete what requests that were given up have made beside the stack's lease, after it."""
+    for other in _own_leases(session, props, OVER):
+        if other["created_at"] > lease["created_at"]:
+            session.delete(other["id"])
+
+
+def _whole(session: Session, lease: Any) -> Any:
+    """The lease once Blazar has made its reservations; None if it could not, and has taken the lease back."""
+
+    def made() -> bool:
+        nonlocal lease
+        if lease is not None and lease["status"] == "CREATING":
+            lease = session.get(lease["id"])
+        return lease is None or lease["status"] != "CREATING"
+
+    _poll(made, CREATE_LIMIT, f"lease {lease['name']}: waiting for its reservations")
+    return lease
 
 
 def _is_shaped(lease: Mapping[str, Any], props: Props, flavor_id: str | None) -> bool:
@@ -336,6 +363,7 @@ def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
             return lease
         now = datetime.now(UTC)
         start = datetime.fromisoformat(props["start"]) if props.get("start") else now
+        asked = time.monotonic()
         try:
             return session.create(
                 name=props["name"],
@@ -348,16 +376,19 @@ def _find_or_make(session: Session, props: Props, flavor_id: str | None) -> Any:
         except (BlazarClientException, ClientException) as error:
             if not _has_no_answer(error) and _status(error) not in {502, 504}:
                 raise
-            if lease := _await_lost(session, props):
+            if lease := _await_lost(session, props, time.monotonic() - asked):
                 return lease
             raise
 
     return session.again(find_or_make)
 
 
-def _await_lost(session: Session, props: Props) -> Any:
-    """The lease that a request without an answer makes, be it in a while; None if it makes none."""
-    deadline = time.monotonic() + SETTLING_SECONDS
+def _await_lost(session: Session, props: Props, waited: float) -> Any:
+    """The lease that a request without an answer makes, be it in a while; None if it makes none.
+
+    A Blazar that did not answer for `waited` seconds is slow to make leases, too.
+    """
+    deadline = time.monotonic() + max(SETTLING_SECONDS, waited)
     while time.monotonic() < deadline:
         if lease := _own_lease(session, props, OVER | {"ERROR"}):
             return lease

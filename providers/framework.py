@@ -99,6 +99,8 @@ BEGAN_KEY = "interrupted-create-began"
 SETTLING_SECONDS = 15.0
 """How long after its begin a create that nothing was found of may still come to be: the cloud goes on with a request
 whose caller has died."""
+SLOWNESS = 5
+"""It is given this many times longer than the search for it takes: a busy cloud is slow in both."""
 CLOCK_SKEW = timedelta(minutes=1)
 """Between this machine and the cloud, at most."""
 LOST = "__lost"
@@ -652,6 +654,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
                 raise
             raise lost from error
         operation.created(id_)
+        operation.status(f"found what was made: {id_}")
         found = kind.read(self.client(), id_, {**inputs, **operation.known}, operation) or {}
         missing = list(kind.differences({**inputs, **found}, inputs))
         if LOST in operation.known or any(difference.replace for difference in missing):
@@ -675,12 +678,14 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create, inputs)
         began = dict(context.invocation_metadata()).get(BEGAN_KEY)
         operation.began = datetime.fromisoformat(str(began)) if began else None
-        settled = operation.began and operation.began + timedelta(seconds=SETTLING_SECONDS)
         try:
+            asked = time.monotonic()
             while (id_ := kind.find(self.client(), plain(inputs), operation)) is None:
-                if settled is None or datetime.now(UTC) > settled:
+                settling = max(SETTLING_SECONDS, SLOWNESS * (time.monotonic() - asked))
+                if operation.began is None or datetime.now(UTC) > operation.began + timedelta(seconds=settling):
                     return provider_pb2.ReadResponse()
                 operation.pause(1, "what an interrupted create may have made")
+                asked = time.monotonic()
             operation.created(id_)
             found = kind.read(self.client(), id_, plain(inputs), operation)
             if found is None:

@@ -149,6 +149,8 @@ class Volume(RestType):
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         service = self.api(client, olds)
         volume = service.get(f"{self.path}/{id_}")[self.key]
+        if volume["status"] in _MOVING:  # a create that lost patience has left it so
+            self.wait_ready(service, id_, operation)
         if volume["status"] in self.failed:
             raise ProviderError(
                 f"volume {id_} is in status {volume['status']}",

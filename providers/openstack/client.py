@@ -199,7 +199,7 @@ class Service:
     ) -> requests.Response:
         """One call, repeated where that is safe. ``body`` is sent as JSON, ``data`` as it is. Raises CloudError.
 
-        ``as_json``: an answer that is no JSON object is a failure.
+        ``as_json``: an answer that is no JSON is a failure.
         """
         if repeatable is None:
             repeatable = method in _IDEMPOTENT and data is None
@@ -219,7 +219,7 @@ class Service:
     def _attempt(
         self, method: str, path: str, given: dict[str, Any], *, repeatable: bool, as_json: bool
     ) -> requests.Response:
-        call = f"{method} {self.name}{path}"
+        call, began = f"{method} {self.name}{path}", time.monotonic()
         try:
             response: requests.Response = self._adapter.request(path, method, raise_exc=False, **given)
         except ksa.SSLError as failure:
@@ -229,7 +229,8 @@ class Service:
             error = CloudError(
                 f"{call} failed: {_first_line(failure)}",
                 remedy="Is the cloud reachable from here? Check the network, the VPN and the identity URL.",
-                doubt=SETTLING_SECONDS if arrived else None,
+                # A cloud that was slow to answer is slow to make things, too.
+                doubt=max(SETTLING_SECONDS, time.monotonic() - began) if arrived else None,
             )
             if repeatable or not arrived:
                 raise _RetryableError(error) from failure
@@ -244,7 +245,7 @@ class Service:
         status = response.status_code
         request_id = response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id")
         if status < 400:
-            if not as_json or not response.content or _is_object(response):
+            if not as_json or not response.content or _is_structure(response):
                 return response
             error = self._error(call, status, "what came is no JSON", request_id, doubt=0.0)
             if repeatable:
@@ -533,9 +534,9 @@ def _never_sent(failure: Exception) -> bool:
     return isinstance(getattr(cause, "reason", None), _UNCONNECTED)
 
 
-def _is_object(response: requests.Response) -> bool:
+def _is_structure(response: requests.Response) -> bool:
     try:
-        return isinstance(response.json(), dict)
+        return isinstance(response.json(), dict | list)
     except ValueError:
         return False
 

@@ -47,6 +47,24 @@ def test_an_interrupted_create_is_completed(stack: Stack, point: str, change: st
     assert stack.existing() == {}
 
 
+@pytest.mark.parametrize("failure", ["create-unknown", "create-death"])
+@pytest.mark.parametrize("verb", ["up", "destroy"])
+def test_a_create_of_unknown_outcome_is_looked_up(stack: Stack, failure: str, verb: str) -> None:
+    """Not only a killed engine leaves one: an answer may be lost for good, or a provider die."""
+    stack.env["TESTBED_RECOVERS"] = "yes"
+    stack.program('Thing("a")')
+    stack.control(fail={"a": [failure]})
+    assert stack.up(ok=False).exit_code != 0
+    assert set(stack.existing()) == {"a"}
+    stack.control()
+    if verb == "up":
+        assert set(stack.up().changes) == {"same"}
+        assert set(stack.existing()) == {"a"}
+        assert "pending_operations" not in stack.export()["deployment"]
+    stack.destroy()
+    assert stack.existing() == {}
+
+
 def test_a_half_made_resource_is_destroyed(stack: Stack) -> None:
     stack.env["TESTBED_RECOVERS"] = "yes"
     stack.program('Thing("a", late="tag")')
@@ -93,6 +111,8 @@ DYNAMIC = """
     class Files(ResourceProvider):
         def create(self, props):
             (WORLD / props["path"]).write_text("content")
+            if "FAIL" in os.environ:
+                raise Exception("the answer was lost")
             if "CRASH" in os.environ:
                 os.kill(os.getppid(), signal.SIGKILL)
                 time.sleep(60)
@@ -121,6 +141,14 @@ def test_a_dynamic_resource_can_be_looked_up(stack: Stack) -> None:
     up = stack.up()
     assert (up.changes, warnings(up)) == ({"same": 2}, [])
     assert "pending_operations" not in json.dumps(stack.export())
+    stack.destroy()
+    assert not (stack.world / "one.txt").exists()
+
+
+def test_a_dynamic_resource_whose_create_failed_is_looked_up(stack: Stack) -> None:
+    stack.env["FAIL"] = "yes"
+    stack.program(DYNAMIC.format(recovers='"__recovers": True'))
+    assert "the answer was lost" in stack.up(ok=False).text
     stack.destroy()
     assert not (stack.world / "one.txt").exists()
 

@@ -9,7 +9,8 @@ Everything lives under ``$TESTBED_WORLD``; tests look at it, and change it behin
 ``control.json``
     orders, read anew at every call; keys are logical resource names (or ``*``):
     ``fail`` (name -> list of operations that fail; ``create-partial`` and ``update-partial`` do the work, then report
-    that initialization failed), ``hold`` (name -> list of operations that wait for ``release/<name>.<operation>``),
+    that initialization failed; ``create-unknown`` does it and says that nobody knows; ``create-death`` does it and ends
+    the provider), ``hold`` (name -> list of operations that wait for ``release/<name>.<operation>``),
     ``log`` (name -> message logged at create)
 ``held/<name>.<operation>``
     appears when a call starts to wait
@@ -356,6 +357,11 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 self.write(id_, request.name, request.type, {k: v for k, v in inputs.items() if k != "late"}, 1)
                 self.crash(f"{number}:half")
             outputs = self.write(id_, request.name, request.type, inputs, 1)
+            if self.ordered("fail", request.name, "create-unknown"):
+                context.set_trailing_metadata((("outcome-unknown", "true"),))
+                context.abort(grpc.StatusCode.UNKNOWN, f"nobody knows whether {request.name} was made")
+            if self.ordered("fail", request.name, "create-death"):
+                os._exit(1)
             if self.ordered("fail", request.name, "create-partial"):
                 self.partial(context, id_, request.name, outputs, request.properties)
             return pb.CreateResponse(id=id_, properties=outputs)

@@ -142,8 +142,9 @@ def test_a_create_whose_answer_was_lost_makes_one(
     faults: Faults, make_proxied: Maker, sdk: Connection, name: str | None
 ) -> None:
     faults.pending = [("POST", LOST)]
-    network = make_proxied(NETWORK, {"name": name} if name else {})
+    network = make_proxied(NETWORK, {"tags": ["a"], **({"name": name} if name else {})})
     assert not faults.pending
+    assert sdk.network.get_network(network.id).tags == ["a"]
     assert [found.id for found in sdk.network.networks(name=network.outputs["name"])] == [network.id]
 
 
@@ -155,13 +156,19 @@ def test_a_rule_whose_answer_was_lost_is_found(faults: Faults, make_proxied: Mak
     assert [found.id for found in sdk.network.security_group_rules(security_group_id=group.id)] == [rule.id]
 
 
-def test_a_create_that_never_arrived_fails(faults: Faults, proxied: Plugin, sdk: Connection) -> None:
+def test_a_create_that_never_arrived_is_repeated(faults: Faults, make_proxied: Maker, sdk: Connection) -> None:
     faults.pending = [("POST", REFUSED)]
+    network = make_proxied(NETWORK, {"name": "test-never-arrived"})
+    assert [found.id for found in sdk.network.networks(name="test-never-arrived")] == [network.id]
+
+
+def test_a_create_that_never_arrives_fails(faults: Faults, proxied: Plugin, sdk: Connection) -> None:
+    faults.pending = [("POST", REFUSED)] * 3
     with pytest.raises(CallError, match="POST network/networks failed") as caught:
-        proxied.create(NETWORK, {"name": "test-never-arrived"})
+        proxied.create(NETWORK, {"name": "test-never-arrives"})
     assert "Is the cloud reachable" in str(caught.value)
     assert caught.value.partial is None
-    assert not list(sdk.network.networks(name="test-never-arrived"))
+    assert not list(sdk.network.networks(name="test-never-arrives"))
 
 
 def test_an_outage_ends_in_an_error(faults: Faults, proxied: Plugin, make_proxied: Maker) -> None:
