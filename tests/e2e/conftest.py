@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
-from ruamel.yaml import YAML
 
 from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
 from devcloud.layout import PORTS
-from tests.e2e.deployment import Stack
 from tests.e2e.fault_proxy import Proxy
 from tests.e2e.harness import Cloud, Deployment
 
@@ -50,37 +48,6 @@ def proxy(devcloud: Devcloud) -> Iterator[Proxy]:
     names = PORTS.keys() - {"nova-metadata"}
     with Proxy({name: devcloud.layout.url(name) for name in names}) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def clouds(devcloud: Devcloud, proxy: Proxy) -> dict[str, Any]:
-    """A clouds.yaml whose `devcloud` is reached through the proxy."""
-    cloud = YAML(typ="safe").load(devcloud.layout.clouds_yaml)["clouds"]["devcloud"]
-    cloud["auth"]["auth_url"] = f"{proxy.urls['keystone']}/v3"
-    return {"clouds": {"devcloud": cloud}}
-
-
-@pytest.fixture
-def stack(request: pytest.FixtureRequest, devcloud: Devcloud, clouds: dict[str, Any], tmp_path: Path) -> Stack:
-    """One reserved node with a floating IP and a volume: every kind of resource that the program makes, once."""
-    subnet = str(devcloud.layout.settings.subnet)
-    return Stack(
-        request.module.__name__.rpartition("test_")[2],
-        tmp_path,
-        clouds,
-        {
-            "cloud": {"name": "devcloud"},
-            "lease": {"type": "flavor:instance", "hours": 1},
-            "network": {"externalNetwork": "public", "externalCidrs": [subnet]},
-            "access": {"user": "cc", "sshFrom": [subnet]},
-            "nodes": {
-                "image": "CC-Debian12",
-                "onFlavorChange": "replace",
-                "groups": {"control": {"role": "control-plane", "count": 1, "flavor": "m1.tiny"}},
-            },
-            "storage": {"volumes": {"data": {"sizeGb": 1, "attachTo": "control-0"}}},
-        },
-    )
 
 
 @pytest.fixture(scope="session")

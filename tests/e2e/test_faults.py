@@ -13,21 +13,19 @@ import re
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.e2e.deployment import WHOLE, found, left_in_databases
 from tests.e2e.fault_proxy import Call, Fault, Rule
+from tests.e2e.victim import Outcome, Victim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from openstack.connection import Connection
-
-    from devcloud.bringup import Devcloud
-    from tests.e2e.deployment import Outcome, Stack
     from tests.e2e.fault_proxy import Moment, Proxy
+    from tests.e2e.harness import Cloud
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3600)]
 
@@ -94,12 +92,6 @@ TURN: Final = 5
 MOST_RUNS: Final = 6
 
 
-@pytest.fixture
-def clouds(clouds: dict[str, Any]) -> dict[str, Any]:
-    clouds["clouds"]["devcloud"]["api_timeout"] = PATIENCE_SECONDS
-    return clouds
-
-
 def tells_of(text: str, call: Call) -> bool:
     """Whether a text says that this request failed: by its method and path, below the service's version."""
     if call.service == "blazar":
@@ -108,11 +100,11 @@ def tells_of(text: str, call: Call) -> bool:
     return re.search(rf"{call.method} [a-z_]+{re.escape(path)}\b", text) is not None
 
 
-def run_through(stack: Stack, verb: str, proxy: Proxy, outcomes: Counter[tuple[str, str]]) -> None:
+def run_through(victim: Victim, verb: str, proxy: Proxy, outcomes: Counter[tuple[str, str]]) -> None:
     """Run a command until it succeeds, while faults are met; every failure has to be one that a user understands."""
     for _ in range(MOST_RUNS):
         before = {id(rule): len(rule.met) for rule in proxy.rules}
-        outcome = stack.attempt(verb, "--yes", "--skip-preview")
+        outcome = victim.attempt(verb)
         met = [rule for rule in proxy.rules if len(rule.met) > before[id(rule)]]
         print(f"{verb}: status {outcome.status} after {outcome.seconds:.0f} s")
         told = [rule for rule in met if outcome.status and tells_of(outcome.output, rule.met[-1])]
@@ -123,7 +115,7 @@ def run_through(stack: Stack, verb: str, proxy: Proxy, outcomes: Counter[tuple[s
         if outcome.status == 0:
             assert all(rule.met for rule in proxy.rules), [str(rule) for rule in proxy.rules if not rule.met]
             return
-        print(outcome.output[outcome.output.index("Diagnostics:") :])
+        print(outcome.diagnostics)
         assert told, f"failed without a fault, or without telling of it:\n{outcome.output}"
         assert REQUEST_ID in outcome.output or not any(rule.fault.status in range(400, 600) for rule in told)
     raise AssertionError(f"{verb} did not succeed in {MOST_RUNS} runs")
@@ -140,27 +132,20 @@ def waits(proxy: Proxy) -> list[float]:
 
 
 def test_every_fault_ends_well(
-    devcloud: Devcloud,
-    student: Connection,
-    proxy: Proxy,
-    stack: Stack,
-    record_property: Callable[[str, object], None],
+    tmp_path: Path, cloud: Cloud, proxy: Proxy, record_property: Callable[[str, object], None]
 ) -> None:
+    victim = Victim(tmp_path, cloud, "faults", proxy.urls["keystone"], api_timeout=PATIENCE_SECONDS)
     outcomes: Counter[tuple[str, str]] = Counter()
     began = time.monotonic()
     for turn in range(3):
         for verb, requests in (("up", CREATES), ("destroy", DELETES)):
-            proxy.rules = [
-                Rule(FAULTS[(index + TURN * turn) % len(FAULTS)], *request) for index, request in enumerate(requests)
-            ]
-            run_through(stack, verb, proxy, outcomes)
+            faults = [FAULTS[(index + TURN * turn) % len(FAULTS)] for index in range(len(requests))]
+            proxy.rules = [Rule(fault, *request) for fault, request in zip(faults, requests, strict=True)]
+            run_through(victim, verb, proxy, outcomes)
             proxy.rules = []
             if verb == "up":
-                assert Counter(kind for kind, _ in found(student, stack.name).elements()) == WHOLE
-                stack.run("preview", "--expect-no-changes")
-        left = found(student, stack.name)
-        assert not left, left
-    assert left_in_databases(devcloud, stack.name) == 0
+                victim.assert_whole()
+        assert victim.left() == []
     assert min(waits(proxy)) >= RETRY_AFTER_SECONDS
     kinds = {fault.name: [f"{outcomes[fault.name, how]} {how}" for how in ("success after retry", "clear error")]
              for fault in FAULTS}  # fmt: skip
@@ -186,12 +171,10 @@ KILLED: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def test_services_that_are_killed_come_back_and_the_run_goes_on(
-    devcloud: Devcloud,
-    student: Connection,
-    proxy: Proxy,
-    stack: Stack,
-    record_property: Callable[[str, object], None],
+    tmp_path: Path, cloud: Cloud, proxy: Proxy, record_property: Callable[[str, object], None]
 ) -> None:
+    victim = Victim(tmp_path, cloud, "services", proxy.urls["keystone"])
+    control = cloud.devcloud.control
     killed: dict[str, str] = {}
     lock = threading.Lock()
 
@@ -203,8 +186,8 @@ def test_services_that_are_killed_come_back_and_the_run_goes_on(
                 if name in killed or not Rule(FAULTS[0], *request).fits(call):
                     continue
                 killed[name] = str(call)
-            pids = {service.name: service.pid for service in devcloud.control.call("status").services}
-            devcloud.control.inside("kill", "-KILL", str(pids[name]))
+            pids = {service.name: service.pid for service in control.call("status").services}
+            control.inside("kill", "-KILL", str(pids[name]))
         return False
 
     proxy.watch = watch
@@ -212,17 +195,18 @@ def test_services_that_are_killed_come_back_and_the_run_goes_on(
     results: list[Outcome] = []
     while len(killed) < len(KILLED) or not results or results[-1].status:
         assert len(results) <= len(KILLED), "it never got through"
-        outcome = stack.attempt("up", "--yes", "--skip-preview")
+        outcome = victim.attempt("up")
         print(f"status {outcome.status} after {outcome.seconds:.0f} s, killed so far: {', '.join(killed)}")
         if outcome.status:
-            print(outcome.output[outcome.output.index("Diagnostics:") :])
+            print(outcome.diagnostics)
         results.append(outcome)
-    assert Counter(kind for kind, _ in found(student, stack.name).elements()) == WHOLE
-    stack.run("destroy", "--yes", "--skip-preview")
-    left = sum(found(student, stack.name).values()) + left_in_databases(devcloud, stack.name)
+    victim.assert_whole()
+    proxy.watch = lambda _call, _moment: False
+    assert victim.attempt("destroy").status == 0
+    left = victim.left()
     record_property(
         "figures",
         f"services killed in the middle of `up` on devcloud: {', '.join(killed)}; success in run {len(results)}, "
-        f"{left} orphans, {time.monotonic() - began:.0f} s",
+        f"{len(left)} orphans, {time.monotonic() - began:.0f} s",
     )
-    assert left == 0
+    assert left == []
