@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import classroom, configuration, development, doctor, lease, stack, state, status, sweep, update
+from cli import classroom, configuration, development, doctor, lease, ssh, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from devcloud.cli import app as devcloud_app
 from engine.errors import EngineError
@@ -18,7 +18,7 @@ from engine.errors import EngineError
 # Global options may stand before or after the verb, as with the Pulumi CLI.
 GLOBAL_FLAGS = {"--non-interactive", "--verbose", "-v"}
 GLOBAL_OPTIONS = {"--cwd", "-C", "--stack", "-s", "--engine", "--color"}
-PASS_THROUGH = {"test", "bench"}
+PASS_THROUGH = {"test", "bench", "ssh"}
 
 
 class EngineChoice(StrEnum):
@@ -142,6 +142,7 @@ app.command("status")(status.status)
 app.command("history")(status.history)
 app.command("extend")(lease.extend)
 app.command("cancel", hidden=True)(state.unlock)
+app.command("ssh", context_settings=development.PASS_THROUGH)(ssh.ssh)
 app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.test)
