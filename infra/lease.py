@@ -81,7 +81,7 @@ class LeaseEndProvider(dynamic.ResourceProvider):
                 f"The lease {news['name']} ended at {over}, and Blazar deletes the nodes in it. "
                 "`lab refresh` forgets what is gone; `lab up` then makes a new lease and new nodes."
             )
-            return CheckResult(news, [CheckFailure("end_date", told)])
+            return CheckResult(news, [CheckFailure("", told)])
         if news.get("end") or isinstance(news["start_date"], str):
             news["end_date"] = minute(end_of(news["start_date"], news.get("hours"), news.get("end")))
         return CheckResult(news, [])
