@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -33,13 +32,17 @@ SSH = ("ssh", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-o", "StrictHost
 NOT_TOLD = {"same", "read", "refresh", "create-replacement", "delete-replaced"}
 
 
-def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+PATIENCE_SECONDS = 600.0
+"""How long a condition is waited for: long, for the machine may have other work."""
+
+
+def wait(condition: Callable[[], Any], what: str) -> Any:
     """Ask until the answer is true; return it."""
-    asking = retry(retry=retry_if_result(lambda found: not found), stop=stop_after_delay(seconds), wait=wait_fixed(0.5))
+    patience = stop_after_delay(PATIENCE_SECONDS)
     try:
-        return asking(condition)()
+        return retry(retry=retry_if_result(lambda found: not found), stop=patience, wait=wait_fixed(0.5))(condition)()
     except RetryError:
-        raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
+        raise AssertionError(f"not within {PATIENCE_SECONDS:.0f} s: {what}") from None
 
 
 # Rows that are not deleted, by what a stack calls things. What hangs on them cannot be without them (foreign keys), but
@@ -75,12 +78,11 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One `up`, `destroy` or `refresh` that has ended."""
+class Update:
+    """One `up`, `destroy` or `refresh` that has succeeded."""
 
     steps: Counter[Step]
     seconds: float
-    text: str
 
 
 def steps(found: list[dict[str, Any]]) -> Counter[Step]:
@@ -103,7 +105,7 @@ class Cloud:
         told = subprocess.run(
             [Path(sys.executable).with_name("openstack"), "--os-cloud", account, *arguments],
             env={**inherited, "OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml)},
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
         assert told.returncode == 0, (arguments, told.stderr)
         return json.loads(told.stdout) if told.stdout else None
@@ -114,8 +116,12 @@ class Cloud:
         return [{key.lower(): value for key, value in row.items()} for row in rows]
 
     def rows(self, stack: str) -> list[str]:
-        """What the databases have of a stack, and what they have of nobody's."""
+        """What the databases have of a stack, and orphans."""
         return sorted(self.sql(ROWS.format(stack=stack)))
+
+    def has_no_rows(self, stack: str) -> bool:
+        """Whether nothing is left of a stack; what others are at work on may look like an orphan for a moment."""
+        return not self.rows(stack)
 
     def sql(self, statement: str) -> list[str]:
         """Lines that MariaDB answers."""
@@ -129,7 +135,7 @@ class Deployment(Lab):
     So what other people do with their stack `dev` of the same cloud meanwhile does not matter.
     """
 
-    patience_seconds = 600.0
+    patience_seconds = 1800.0
 
     def __init__(self, folder: Path, cloud: Cloud, stack: str) -> None:
         super().__init__(folder)
@@ -170,7 +176,7 @@ class Deployment(Lab):
         told = self.run(verb, *preview_only, "--json", *arguments)
         return steps(told.json["steps"])
 
-    def perform(self, verb: str, *arguments: str) -> Run:
+    def perform(self, verb: str, *arguments: str) -> Update:
         """Run a verb to its end; it must succeed."""
         self._login = None
         began = time.monotonic()
@@ -178,14 +184,14 @@ class Deployment(Lab):
         seconds = time.monotonic() - began
         events = [json.loads(line) for line in told.stdout.splitlines()]
         done = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
-        return Run(steps(done), seconds, told.stdout)
+        return Update(steps(done), seconds)
 
-    def up_as_previewed(self) -> Run:
+    def up_as_previewed(self) -> Update:
         """`preview`, then `up`: what is done must be what was said."""
         planned = self.preview()
-        run = self.perform("up")
-        assert run.steps == planned
-        return run
+        update = self.perform("up")
+        assert update.steps == planned
+        return update
 
     def output(self, name: str) -> Any:
         """An output of the stack."""
@@ -208,11 +214,9 @@ class Deployment(Lab):
         """Whether a command on the first node succeeds."""
         return self.ssh(command, *options).returncode == 0
 
-    def ssh_inside(self, address: str, command: str) -> str:
-        """What a command says on a node that has no floating IP, through the first node; nothing if it cannot run."""
-        key, entry = self.login()
-        jump = shlex.join([*SSH, "-i", str(key), "-W", "%h:%p", entry])
-        return ssh(key, f"{entry.partition('@')[0]}@{address}", command, "-o", f"ProxyCommand={jump}").stdout
+    def logs_in(self, node: str) -> bool:
+        """Whether `lab ssh` can run a command on a node."""
+        return self.run("ssh", node, "true", status=None).status == 0
 
 
 def ssh(key: Path, target: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -220,5 +224,5 @@ def ssh(key: Path, target: str, command: str, *options: str) -> subprocess.Compl
     identity = ("-i", str(key), "-o", "IdentitiesOnly=yes")
     return subprocess.run(
         [*SSH, *identity, *options, target, command],
-        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
