@@ -27,7 +27,7 @@ def lab(deploy: Callable[[str], AbstractContextManager[Deployment]], cloud: Clou
         deployment.change(nodes__groups__worker__count=0, nodes__groups__control__flavor="m1.tiny", lease__hours=1)
         yield deployment
         deployment.perform("destroy")
-        assert cloud.rows(STACK) == []
+        wait(partial(cloud.has_no_rows, STACK), "nothing is left in the databases")
 
 
 def host(cloud: Cloud) -> str:

@@ -59,7 +59,7 @@ def test_the_openstack_client_sees_all_of_it(cloud: Cloud) -> None:
     assert named("keypair") == {f"{STACK}-key"}
     assert named("volume") == {f"{STACK}-data"}
     assert named("reservation", "lease") == {f"{STACK}-lease-control", f"{STACK}-lease-worker"}
-    assert Counter(row.split()[0] for row in cloud.rows(STACK)) == {
+    assert Counter(row.split()[0] for row in cloud.rows(STACK) if not row.startswith("orphan")) == {
         "server": 5, "keypair": 1, "network": 1, "subnet": 1, "router": 1, "port": 3, "security": 2, "floating": 1,
         "volume": 1, "lease": 2,
     }  # fmt: skip
@@ -179,6 +179,6 @@ def test_destroy_leaves_nothing(
     assert sum(planned.values()) == sum(deployed.steps.values())
     record_property("figures", f"devcloud: destroy: {run.seconds:.0f} s")
     assert lab.run("sweep", "--json").json == []
-    assert cloud.rows(STACK) == []
+    wait(partial(cloud.has_no_rows, STACK), "nothing is left in the databases")
     for what in (("server",), ("volume",), ("network",), ("reservation", "lease")):
         assert [row for row in cloud.listed(*what) if str(row["name"]).startswith(STACK)] == []
