@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Section = Mapping[str, object]
 Ini = dict[str, Section]
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova_cell0", "nova", "neutron", "cinder", "blazar")
+# For answers of other daemons, where OpenStack's default is 60: this machine may be busy with much else.
+PATIENCE_SECONDS = 180
 # Sections in which nova-compute and its libraries configure their privileged helpers.
 PRIVILEGED_IN_COMPUTE = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged")
 PROVIDER_NETWORK = "external"
@@ -119,6 +121,7 @@ class Configuration:
         """Options that all OpenStack daemons share: the message bus, a state folder, logs to stderr."""
         return {
             "transport_url": self.message_bus,
+            "rpc_response_timeout": PATIENCE_SECONDS,
             "state_path": self._folder(*state),
             "log_dir": "",
             "use_stderr": True,
@@ -398,6 +401,7 @@ class Configuration:
         return {
             "DEFAULT": {
                 "transport_url": self.message_bus,
+                "rpc_response_timeout": PATIENCE_SECONDS,
                 "use_stderr": True,
                 "os_auth_protocol": "http",
                 "os_auth_host": self.layout.api_address,

@@ -261,15 +261,17 @@ class Seed:
         Raises:
             DevcloudError: Blazar refused a host.
         """
-        blazar = reservations(self.cloud)
-        known = {host["hypervisor_hostname"] for host in blazar.get("/os-hosts").json()["hosts"]}
         for host in self.layout.settings.hosts:
-            if host.reservable and host.name not in known:
+            if host.reservable:
                 self._register(host.name)
 
-    @retry(retry=retry_if_exception_type(DevcloudError), stop=stop_after_delay(60), wait=wait_fixed(2), reraise=True)
+    @retry(retry=retry_if_exception_type(DevcloudError), stop=stop_after_delay(180), wait=wait_fixed(2), reraise=True)
     def _register(self, name: str) -> None:
-        answer = reservations(self.cloud).post("/os-hosts", json={"name": name}, raise_exc=False)
+        blazar = reservations(self.cloud)
+        # Asked each time: a request that ran into a timeout may have been carried out.
+        if name in {host["hypervisor_hostname"] for host in blazar.get("/os-hosts").json()["hosts"]}:
+            return
+        answer = blazar.post("/os-hosts", json={"name": name}, raise_exc=False)
         if answer.status_code >= 400:
             raise DevcloudError(f"Blazar did not take the compute host {name}: {reason(answer.text)}")
 

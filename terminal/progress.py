@@ -86,8 +86,9 @@ class Stages:
         self._live_wanted = is_interactive(out) if interactive is None else interactive
         self._console = open_console(out, color=color, interactive=self._live_wanted)
         self._lock = threading.RLock()
-        self._stages: list[Stage] = []
+        self.stages: list[Stage] = []
         self._started = self._announced = clock()
+        self._ended: float | None = None
         self._live: Live | None = None
         self._ticker: Ticker | None = None
 
@@ -103,6 +104,7 @@ class Stages:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._ended = self.clock()
         if self._ticker is not None:
             self._ticker.stop()
         if self._live is not None:
@@ -110,12 +112,17 @@ class Stages:
             self._live.stop()
         self._console.print(Text("\n").join(self.table()))
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first stage could begin, or that all took."""
+        return (self.clock() if self._ended is None else self._ended) - self._started
+
     @contextmanager
     def stage(self, name: str, *, waiting_for: str = "") -> Iterator[Stage]:
         """Run a stage; an exception that leaves it marks it failed."""
         stage = Stage(self, name, waiting_for)
         with self._lock:
-            self._stages.append(stage)
+            self.stages.append(stage)
         self.announce(stage)
         try:
             yield stage
@@ -133,18 +140,18 @@ class Stages:
 
     def table(self) -> list[Text]:
         """All stages with the time each took, and the total."""
-        width = max((len(stage.name) for stage in self._stages), default=0)
+        width = max((len(stage.name) for stage in self.stages), default=0)
         width = max(width, len("Total"))
         lines = []
-        for stage in self._stages:
+        for stage in self.stages:
             mark, style = MARKS[stage.state]
             lines.append(Text.assemble("  ", (mark, style), f" {stage.name:<{width}}  {_time(stage.elapsed):>8}"))
-        return [*lines, Text(f"    {'Total':<{width}}  {_time(self.clock() - self._started):>8}", "bold")]
+        return [*lines, Text(f"    {'Total':<{width}}  {_time(self.elapsed):>8}", "bold")]
 
     def draw(self) -> None:
         """Redraw the stages, where they are."""
         with self._lock:
-            lines = [Text("  ").append_text(stage.line()) for stage in self._stages]
+            lines = [Text("  ").append_text(stage.line()) for stage in self.stages]
         shown = lines[-max(self._console.size.height - 2, 1) :]
         for line in shown:
             line.truncate(max(self._console.width - 1, 1), overflow="ellipsis")
@@ -156,7 +163,7 @@ class Stages:
         with self._lock:
             if self.clock() - self._announced < HEARTBEAT_SECONDS:
                 return
-            for stage in self._stages:
+            for stage in self.stages:
                 if stage.state == "running":
                     self.announce(stage)
 

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
-from devcloud.control import cgroup_mounts
+from tests.devcloud.support import cpu_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ class Class:
 
     def measure(self, *arguments: str) -> Figures:
         """Run `lab class`, watching its memory."""
-        began, cpu, cloud_cpu = time.monotonic(), _children_cpu(), _cgroup_cpu(self.cloud)
+        began, cpu, cloud_cpu = time.monotonic(), _children_cpu(), cpu_seconds(self.cloud)
         process = self.lab("class", arguments[0], str(self.folder / "roster.csv"), *arguments[1:], "--json")
         peak, processes = 0.0, 0
         while process.poll() is None:
@@ -114,7 +114,7 @@ class Class:
         return Figures(
             time.monotonic() - began,
             _children_cpu() - cpu,
-            _cgroup_cpu(self.cloud) - cloud_cpu,
+            cpu_seconds(self.cloud) - cloud_cpu,
             peak,
             processes,
             sum(result.get("result", "done") not in {"done", "unchanged"} for result in results),
@@ -142,17 +142,6 @@ def _public_key() -> str:
 def _children_cpu() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def _cgroup_cpu(cloud: Devcloud) -> float:
-    """Processor seconds of all that runs in the devcloud."""
-    for mount in cgroup_mounts():
-        usage, stat = mount / cloud.control.name / "cpuacct.usage", mount / cloud.control.name / "cpu.stat"
-        if usage.exists():
-            return int(usage.read_text()) / 1e9
-        if stat.exists() and "usage_usec" in stat.read_text():
-            return int(stat.read_text().split()[1]) / 1e6
-    sys.exit(f"devcloud has no cgroup {cloud.control.name} that counts processor time")
 
 
 def _tree(pid: int) -> Iterator[int]:

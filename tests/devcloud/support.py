@@ -136,3 +136,14 @@ def boot_node(student: Connection, name: str, network: str, key: Path) -> Node:
     found = Node(server, str(address), active, 0)
     wait(lambda: found.ssh(key, "true").returncode == 0, 300)
     return found._replace(ssh_seconds=time.monotonic() - began)
+
+
+def cpu_seconds(cloud: Devcloud) -> float:
+    """Processor seconds of all that has run in the devcloud since it started."""
+    for mount in cgroup_mounts():
+        usage, stat = mount / cloud.control.name / "cpuacct.usage", mount / cloud.control.name / "cpu.stat"
+        if usage.exists():
+            return int(usage.read_text()) / 1e9
+        if stat.exists() and "usage_usec" in stat.read_text():
+            return int(stat.read_text().split()[1]) / 1e6
+    raise LookupError(f"no cgroup {cloud.control.name} counts processor time")
