@@ -110,6 +110,7 @@ class Victim(Deployment):
         yaml.dump({"clouds": {"devcloud": account | options}}, path)
         self.env["OS_CLIENT_CONFIG_FILE"] = str(path)
         self.change(lease__hours=1, nodes__groups=NODES, storage__volumes=VOLUMES)
+        self.run("sweep", "--yes")  # what a test that failed has left
 
     def start(self, *arguments: str) -> Run:
         """Start `lab`."""

@@ -32,13 +32,14 @@ class _Engine(engine_pb2_grpc.EngineServicer):
 
 
 class CallError(Exception):
-    """A gRPC failure: its message and code, and the half-made resource if there is one."""
+    """A gRPC failure: its message and code, the half-made resource if there is one, and whether nobody knows of any."""
 
     def __init__(self, error: grpc.RpcError) -> None:
         super().__init__(error.details())
         self.code: grpc.StatusCode = error.code()
         self.partial: provider_pb2.ErrorResourceInitFailed | None = None
         trailer: Any = error.trailing_metadata() or ()
+        self.outcome_unknown = any(key == "outcome-unknown" for key, _ in trailer)
         for key, value in trailer:
             partial = provider_pb2.ErrorResourceInitFailed()
             if key == "grpc-status-details-bin" and status_pb2.Status.FromString(value).details[0].Unpack(partial):
