@@ -159,10 +159,10 @@ def _server(proxy: Proxy, service: str, url: str) -> ThreadingHTTPServer:
             """The proxy keeps its own record."""
 
         def handle_one_request(self) -> None:
-            # A client that is killed, or that has lost its patience, is what the tests are about.
+            # A client that is killed or loses its patience, and a service that is gone, are what the tests are about.
             try:
                 super().handle_one_request()
-            except (ConnectionError, TimeoutError):
+            except (ConnectionError, TimeoutError, urllib3.exceptions.HTTPError):
                 self.close_connection = True
 
         def _handle(self) -> None:

@@ -186,8 +186,8 @@ def test_services_that_are_killed_come_back_and_the_run_goes_on(
                 if name in killed or not Rule(FAULTS[0], *request).fits(call):
                     continue
                 killed[name] = str(call)
-            pids = {service.name: service.pid for service in control.call("status").services}
-            control.inside("kill", "-KILL", str(pids[name]))
+            pid = next(service.pid for service in control.call("status").services if service.name == name)
+            control.inside("kill", "-KILL", str(pid))
         return False
 
     proxy.watch = watch
