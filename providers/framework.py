@@ -618,19 +618,21 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
 
     def _create(self, kind: ResourceType[C], inputs: Properties, operation: Operation) -> str:
         """Create it. If the answer is lost, take what was made, or, where nothing was, create it again."""
-        attempt = 0
+        attempt, doubted = 0, False
         while True:
             attempt += 1
-            operation.began = datetime.now(UTC)
+            operation.began = operation.began or datetime.now(UTC)
             try:
                 id_ = kind.create(self.client(), inputs, operation)
             except Exception as error:
                 failure = self._expected(error, operation)
-                if operation.id is not None or failure.doubt is None:
+                # After a doubt a refusal may be due to what the first attempt has made in the end.
+                doubted = doubted or failure.doubt is not None
+                if operation.id is not None or not doubted:
                     raise failure from None
                 if self._find_made(kind, inputs, operation, failure):
                     return str(operation.id)
-                if attempt == CREATE_ATTEMPTS:
+                if failure.doubt is None or attempt == CREATE_ATTEMPTS:
                     failure.doubt = None
                     raise failure from None
             else:
@@ -652,6 +654,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         except Exception as error:
             if operation.id is not None:
                 raise
+            lost.doubt = lost.doubt or 0.0
             raise lost from error
         operation.created(id_)
         operation.status(f"found what was made: {id_}")

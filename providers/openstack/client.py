@@ -134,7 +134,12 @@ _REMEDIES: Final = (
 _STATUS_REMEDIES: Final = {
     401: "Check the credential: expired, revoked, or of another cloud? Stray OS_* variables can override it.",
     403: "The credential lacks a role or the policy forbids it; an application credential may be restricted.",
+    409: "It is in use, or in a state that forbids this. See what else works on it, then run the command again.",
     429: "The cloud limits the request rate; lower --parallel.",
+    **dict.fromkeys(
+        (500, 502, 503, 504),
+        "The cloud itself failed: run the command again. Its operators find the cause by the request id.",
+    ),
 }
 
 

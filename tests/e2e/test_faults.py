@@ -107,7 +107,7 @@ def run_through(victim: Victim, verb: str, proxy: Proxy, outcomes: Counter[tuple
         outcome = victim.attempt(verb)
         met = [rule for rule in proxy.rules if len(rule.met) > before[id(rule)]]
         print(f"{verb}: status {outcome.status} after {outcome.seconds:.0f} s")
-        told = [rule for rule in met if outcome.status and tells_of(outcome.output, rule.met[-1])]
+        told = [rule for rule in met if outcome.status and tells_of(outcome.diagnostics, rule.met[-1])]
         for rule in met:
             how = "clear error" if rule in told else "success after retry"
             outcomes[rule.fault.name, how] += 1

@@ -78,6 +78,14 @@ def test_what_nobody_can_tell_is_told_so(recorder: Recorder, recorded: Plugin) -
     assert posts(recorder) == 1
 
 
+def test_what_is_made_late_is_found_when_it_is_in_the_way(recorder: Recorder, recorded: Plugin) -> None:
+    recorder.answer("POST", "/networks", 500, {"message": "oops"})
+    recorder.answer("POST", "/networks", 409, {"message": "There is one of that name"})
+    recorder.answer("GET", LIST, 200, {"networks": []})
+    recorder.answer("GET", LIST, 200, {"networks": [network(recorder, "late")]})
+    assert recorded.create(NETWORK, INPUTS).id == "late"
+
+
 def test_a_refusal_is_one(recorder: Recorder, recorded: Plugin) -> None:
     recorder.answer("POST", "/networks", 409, {"message": "Quota exceeded"})
     with pytest.raises(CallError, match="answered 409") as caught:
