@@ -43,6 +43,9 @@ ANSWER_SECONDS = 120.0
 """For one answer, where clouds.yaml has no `api_timeout`."""
 SETTLING_SECONDS = 15.0
 """How long a request whose answer was lost may still be under way."""
+SETTLED = frozenset({"PENDING", "ACTIVE", "TERMINATED", "ERROR"})
+"""States in which a lease can be deleted; in others Blazar answers with `INVALID_STATUS`, as HTTP 500."""
+INVALID_STATUS = "invalid lease status"
 POLL_SECONDS = 2.0
 REPORT_SECONDS = 15.0
 CREATE_LIMIT = timedelta(minutes=3)
@@ -163,6 +166,8 @@ def remedy(status: int | None, said: str) -> str:
         return "This cloud has no Blazar: set ml-cluster:lease to none."
     if "not enough" in text:
         return "The hosts are taken at that time: choose another start, fewer nodes or another flavor."
+    if INVALID_STATUS in text:
+        return "The lease is being changed by another request: try again in a minute."
     known = {
         400: "Compare ml-cluster:lease with what the site allows.",
         401: "The credential is not accepted: `lab doctor` tells why.",
@@ -289,8 +294,19 @@ def release(lease_id: str, props: Props) -> None:
         if (lease := session.get(lease_id)) is None:
             return
         _delete_others(session, props, lease)
-        session.delete(lease_id)
-        _poll(lambda: session.get(lease_id) is None, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
+
+        def gone() -> bool:
+            found = session.get(lease_id)
+            if found is not None and found["status"] in SETTLED:
+                try:
+                    session.delete(lease_id)
+                except BlazarClientException as error:
+                    # It has begun to change since then, be it by a request whose answer came too late.
+                    if INVALID_STATUS not in str(error).lower():
+                        raise
+            return found is None
+
+        _poll(gone, DELETE_LIMIT, f"lease {props['name']}: waiting to be deleted")
 
 
 def _outputs(lease: Mapping[str, Any]) -> dict[str, Any]:

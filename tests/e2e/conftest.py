@@ -66,7 +66,9 @@ def deploy(
     def making(stack: str) -> Iterator[Deployment]:
         deployment = Deployment(tmp_path_factory.mktemp(stack), cloud, stack)
         deployment.run("sweep", "--yes")
-        yield deployment
-        deployment.run("sweep", "--yes")
+        try:
+            yield deployment
+        finally:
+            deployment.run("sweep", "--yes")
 
     return making

@@ -134,6 +134,7 @@ def test_reservation_is_asked_for_and_known_again() -> None:
         (403, "Policy doesn't allow", "`reader`"),
         (401, "", "credential is not accepted"),
         (400, "Not enough hosts available", "another start"),
+        (500, "Invalid lease status.", "try again in a minute"),
         (None, "public endpoint for reservation service not found", "ml-cluster:lease to none"),
     ],
 )
