@@ -73,11 +73,11 @@ class Service:
     host: Host | None = None
 
 
-def uwsgi(name: str, address: str, *application: str) -> tuple[str, ...]:
+def uwsgi(name: str, address: str, *application: str, workers: tuple[str, str] = ("--threads", "6")) -> tuple[str, ...]:
     """An API under uWSGI: one process, as few callers share it. uWSGI's own HTTP needs `Connection: close`."""
     return (
         "uwsgi_python3", "--lazy-apps", "--enable-threads", "--die-on-term", "--need-app",
-        "--plugins", "python3", "--threads", "6", "--buffer-size", "65535", "--disable-logging",
+        "--plugins", "python3", *workers, "--buffer-size", "65535", "--disable-logging",
         "--listen", "100", "--socket-timeout", "60", "--procname-prefix-spaced", name,
         "--add-header", "Connection: close", "--http-socket", f"{address}:{PORTS[name]}", *application,
     )  # fmt: skip
@@ -185,7 +185,9 @@ def table(layout: Layout) -> list[Service]:
         ),
         Service(
             "keystone",
-            uwsgi("keystone", api, "--wsgi-file", "/usr/bin/keystone-wsgi-public"),
+            # One thread a process: Zed's AuthContextMiddleware keeps a request's token in itself, where another
+            # thread's request would take it for its own.
+            uwsgi("keystone", api, "--wsgi-file", "/usr/bin/keystone-wsgi-public", workers=("--processes", "2")),
             needs=(database, "memcached"),
             environment={"OS_KEYSTONE_CONFIG_FILES": f"{etc}/keystone/keystone.conf"},
             ready=("tcp", api, PORTS["keystone"]),
