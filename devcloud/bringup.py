@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import fcntl
 import shutil
 import time
@@ -11,13 +12,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from devcloud import images, machine, rootfs
-from devcloud.config import Configuration
+from devcloud.config import CONTROLLER, Configuration
 from devcloud.control import Control
 from devcloud.database import Schemas, initialise
 from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, Passwords, Settings
 from devcloud.seed import Seed, faults
-from devcloud.services import BASE, PARENTS, table
+from devcloud.services import BASE, PARENTS, table, virtual_machines
 from terminal.progress import Stages
 
 if TYPE_CHECKING:
@@ -73,7 +74,44 @@ class Devcloud:
                     rootfs.make(self.layout, stage.wait_for)
             self._start_services(stages)
             self._seed(stages, image)
+            if self.is_complete:
+                self._complete(stages)
         return stages
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `complete` would be quick."""
+        return all(image.is_made(self.layout) for image in images.later(self.layout.settings))
+
+    def complete(self, out: TextIO | None = None) -> None:
+        """Add what takes minutes to make and is not needed to begin with: further images, and virtual machines.
+
+        `up` does so itself once those images are made.
+
+        Raises:
+            DevcloudError: a stage failed; running `up` again resumes.
+        """
+        with self._alone(), Stages("Completing devcloud, which can be used already", out=out) as stages:
+            self._complete(stages)
+
+    def _complete(self, stages: Stages) -> None:
+        seed = Seed(self.layout, self.passwords)
+        for image in images.later(self.layout.settings):
+            with stages.stage(f"Make {image.name}"):
+                path = images.make(self.layout, image)
+            with stages.stage(f"Upload {image.name}"):
+                seed.image(image, path)
+        if self.layout.settings.virtual_machines:
+            with stages.stage("Start the host of virtual machines") as stage:
+                self._start(stage.wait_for, *(service.name for service in virtual_machines(self.layout)))
+                self._wait(stage.wait_for, lambda: seed.missing_hosts(CONTROLLER))
+
+    @property
+    def virtualisation(self) -> str | None:
+        """How virtual machines run, `kvm` or `qemu` (emulated); None where that was not tried yet."""
+        found = configparser.ConfigParser()
+        found.read(self.layout.virtualisation)
+        return found.get("libvirt", "virt_type", fallback=None)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -90,7 +128,7 @@ class Devcloud:
 
     def _make_image(self, stages: Stages) -> Path:
         with stages.stage("Make the image"):
-            return images.make(self.layout)
+            return images.make(self.layout, images.CONTAINER)
 
     def _start_services(self, stages: Stages) -> None:
         schemas = Schemas(self.control, self.passwords)
@@ -109,13 +147,14 @@ class Devcloud:
             Seed(self.layout, self.passwords).identity()
             schemas.keep()
         with stages.stage("Start the other services") as stage:
-            self._start(stage.wait_for)
+            later = [] if self.is_complete else virtual_machines(self.layout)
+            self._start(stage.wait_for, *(service.name for service in table(self.layout) if service not in later))
 
     def _seed(self, stages: Stages, image: Future[Path]) -> None:
         seed = Seed(self.layout, self.passwords)
         with stages.stage("Fill the cloud"):
             with ThreadPoolExecutor() as pool:
-                parts = [seed.student, seed.network, seed.flavors, seed.volume_types]
+                parts = [seed.students, seed.network, seed.flavors, seed.volume_types]
                 for part in [pool.submit(work) for work in parts]:
                     part.result()
             seed.quotas()
@@ -123,7 +162,7 @@ class Devcloud:
             stage.wait_for("the image to be made")
             path = image.result()
             stage.wait_for("glance")
-            seed.image(path)
+            seed.image(images.CONTAINER, path)
             if self.layout.settings.fake_host:
                 seed.fake_image()
         with stages.stage("Find the compute hosts") as stage:
@@ -134,10 +173,9 @@ class Devcloud:
 
     def _start(self, say: Callable[[str], None], *names: str) -> None:
         self.control.call("start", *names)
-        wanted = set(names) or {service.name for service in table(self.layout)}
 
         def missing() -> set[str]:
-            services = [entry for entry in self.control.call("status").services if entry.name in wanted]
+            services = [entry for entry in self.control.call("status").services if entry.name in names]
             for entry in services:
                 if entry.restarts >= CRASHES and entry.state != "running":
                     raise DevcloudError(
@@ -181,7 +219,7 @@ class Devcloud:
     def _reset(self) -> None:
         self.control.stop()
         layout = self.layout
-        unfinished = [*layout.state.glob("*.new"), layout.cache / "image-tree"]
+        unfinished = [*layout.state.glob("*.new"), *layout.cache.glob("tree-*")]
         for folder in (layout.data, layout.etc, layout.run, layout.log, *unfinished):
             shutil.rmtree(folder, ignore_errors=True)
         layout.clouds_yaml.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from devcloud.layout import Settings as ChosenSettings
 
 P = ParamSpec("P")
+VIRTUALISATION = {"kvm": "on KVM", "qemu": "emulated, as KVM does not work here", None: "none"}
 app = typer.Typer(
     name="devcloud",
     no_args_is_help=True,
@@ -72,20 +73,36 @@ def up(
     fake_host: Annotated[
         bool, typer.Option("--fake-host", help="Also have a compute host that only pretends, for tests of scale.")
     ] = False,
+    virtual_machines: Annotated[
+        bool | None,
+        typer.Option("--virtual-machines/--no-virtual-machines", help="Also run virtual machines (default: no)."),
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Make this image too (minutes): CC-Debian13 or CC-Ubuntu24.04.")
+    ] = None,
 ) -> None:
     """Bring the cloud up, or what is missing of it. The first time takes minutes and downloads Debian packages."""
     from pydantic import ValidationError
 
     from devcloud.layout import Settings
 
-    chosen = ({"subnet": subnet} if subnet else {}) | ({"fake_host": True} if fake_host else {})
+    options = {
+        "subnet": subnet,
+        "fake_host": fake_host or None,
+        "virtual_machines": virtual_machines,
+        "more_images": image or None,
+    }
+    chosen = {name: value for name, value in options.items() if value is not None}
     try:
         settings = Settings.model_validate(chosen) if chosen else None
     except ValidationError as error:
-        raise DevcloudError(f"--subnet {subnet} cannot be used: {error}") from None
+        faults = (f"{fault['input']}: {fault['msg']}" for fault in error.errors())
+        raise DevcloudError(f"these settings cannot be used: {'; '.join(faults)}") from None
     cloud = _devcloud(state, settings)
     cloud.up()
     typer.echo(f"  export OS_CLIENT_CONFIG_FILE={cloud.layout.clouds_yaml} OS_CLOUD=devcloud")
+    if not cloud.is_complete:
+        cloud.complete()
 
 
 @app.command()
@@ -127,17 +144,18 @@ def status(
     told = cloud.control.call("status", memory=True)
     faults = dict(cloud.health()) if health else {}
     total = told.rest + sum(entry.memory or 0 for entry in told.services)
-    broken = any(faults.values()) or any(entry.state != "running" for entry in told.services)
+    broken = any(faults.values()) or any(entry.state not in {"running", "stopped"} for entry in told.services)
     if as_json:
         services = [asdict(entry) for entry in told.services]
-        typer.echo(json.dumps({"services": services, "memory": total, "faults": faults}, indent=2))
+        told_more = {"memory": total, "virtual_machines": cloud.virtualisation, "faults": faults}
+        typer.echo(json.dumps({"services": services, **told_more}, indent=2))
     else:
-        _show(told, total, faults)
+        _show(told, total, faults, cloud.virtualisation)
     if broken:
         raise typer.Exit(1)
 
 
-def _show(told: Status, total: int, faults: dict[str, str | None]) -> None:
+def _show(told: Status, total: int, faults: dict[str, str | None], virtualisation: str | None) -> None:
     names = max(len(entry.name) for entry in told.services)
     states = max(len(entry.state) for entry in told.services)
     start = f"{'SERVICE':<{names}}  {'STATE':<{states}}  RESTARTS     MEMORY  "
@@ -150,6 +168,7 @@ def _show(told: Status, total: int, faults: dict[str, str | None]) -> None:
         row = f"{entry.name:<{names}}  {entry.state:<{states}}  {entry.restarts:>8}  {size:>9}  {first}"
         typer.echo("\n".join([row.rstrip(), *(" " * len(start) + line for line in rest)]))
     typer.echo(f"\nmemory in all: {total / 2**30:.2f} GiB, without instances")
+    typer.echo(f"virtual machines: {VIRTUALISATION[virtualisation]}")
     for name, fault in faults.items():
         typer.echo(f"{name:<{names}}  {fault or 'answers'}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devcloud.layout import PORTS, REGION, UNDERLAY_MTU, write_secret
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
     from pathlib import Path
 
     from devcloud.layout import Host, Layout, Passwords
@@ -58,10 +59,12 @@ class Configuration:
             "blazar/blazar.conf": self.blazar(),
         }
         for host in self.layout.settings.hosts:
-            files[f"nova/{host.name}.conf"] = self.compute(host)
+            files[f"nova/{host.name}.conf"] = self.containers(host)
             files[f"neutron/agent-{host.name}.ini"] = self.bridge_agent(host)
         if self.layout.settings.fake_host:
             files["nova/fake.conf"] = self.fake_compute()
+        if self.layout.settings.virtual_machines:
+            files[f"nova/{CONTROLLER}.conf"] = self.virtual_machines()
         for name, ini in files.items():
             self._write(name, render(ini))
         self._write("rabbitmq/rabbitmq.conf", self.rabbitmq())
@@ -186,7 +189,7 @@ class Configuration:
                 "enabled_backends": "file:file",
             },
             "glance_store": {"default_backend": "file"},
-            "file": {"filesystem_store_datadir": self._folder("images")},
+            "file": {"filesystem_store_datadir": self._folder("images"), "filesystem_thin_provisioning": True},
             "os_glance_staging_store": {"filesystem_store_datadir": self._folder("glance", "staging")},
             "os_glance_tasks_store": {"filesystem_store_datadir": self._folder("glance", "tasks")},
             "database": self.database("glance"),
@@ -213,6 +216,7 @@ class Configuration:
                 **self.defaults("nova"),
                 "my_ip": self.layout.control_address,
                 "host": CONTROLLER,
+                "allow_resize_to_same_host": True,
                 "enabled_apis": "osapi_compute,metadata",
                 "osapi_compute_listen": api,
                 "osapi_compute_workers": 1,
@@ -252,17 +256,29 @@ class Configuration:
             "oslo_concurrency": self.locks(*locks),
         }
 
-    def compute(self, host: Host) -> Ini:
+    def containers(self, host: Host) -> Ini:
+        """A compute host for containers."""
+        driver = {"compute_driver": "container.ContainerDriver", "force_raw_images": True, "use_cow_images": False}
+        libvirt = {"virt_type": "lxc", "images_type": "raw"}
+        return self.compute(host.name, self.layout.host_address(host), driver, libvirt)
+
+    def virtual_machines(self) -> Ini:
+        """The compute host for virtual machines; `inside/virtual.py` adds `virt_type`."""
+        driver = {"compute_driver": "libvirt.LibvirtDriver", "force_raw_images": False}
+        # QEMU would take 1 GiB for translated code from each emulated machine.
+        libvirt = {"images_type": "qcow2", "tb_cache_size": 256}
+        return self.compute(CONTROLLER, self.layout.control_address, driver, libvirt)
+
+    def compute(self, name: str, address: IPv4Address, driver: Section, libvirt: Section) -> Ini:
         """A compute host. Memory and cores are overcommitted: instances share this machine with the control plane."""
         return {
             "DEFAULT": {
-                **self.defaults("hosts", host.name, "nova"),
-                "my_ip": self.layout.host_address(host),
-                "host": host.name,
-                "instances_path": self._folder("hosts", host.name, "nova", "instances"),
-                "compute_driver": "container.ContainerDriver",
-                "force_raw_images": True,
-                "use_cow_images": False,
+                **self.defaults("hosts", name, "nova"),
+                **driver,
+                "my_ip": address,
+                "host": name,
+                "instances_path": self._folder("hosts", name, "nova", "instances"),
+                "allow_resize_to_same_host": True,
                 "resume_guests_state_on_host_boot": True,
                 "vif_plugging_timeout": 120,
                 "reserved_host_memory_mb": 0,
@@ -272,11 +288,11 @@ class Configuration:
                 "sync_power_state_interval": 60,
                 "max_concurrent_builds": 4,
             },
-            "libvirt": {"virt_type": "lxc", "images_type": "raw", "inject_partition": -2, "cpu_mode": "none"},
+            "libvirt": {**libvirt, "inject_partition": -2, "cpu_mode": "none"},
             "workarounds": {"disable_rootwrap": True},
             "neutron": self.account("neutron"),
-            **dict.fromkeys(PRIVILEGED_IN_COMPUTE, self.privileged_helper(f"nova/{host.name}.conf")),
-            **self.nova_common("hosts", host.name),
+            **dict.fromkeys(PRIVILEGED_IN_COMPUTE, self.privileged_helper(f"nova/{name}.conf")),
+            **self.nova_common("hosts", name),
             "keystone_authtoken": self.token_check("nova"),
         }
 
@@ -304,7 +320,7 @@ class Configuration:
                 **self.defaults("neutron"),
                 "host": CONTROLLER,
                 "core_plugin": "ml2",
-                "service_plugins": "router",
+                "service_plugins": "router,trunk",
                 "auth_strategy": "keystone",
                 "bind_host": self.layout.api_address,
                 "api_workers": 0,

@@ -1,12 +1,15 @@
-"""Images for instances: Debian 12 for containers, made once and kept with their checksums."""
+"""Images for instances: made once with mmdebstrap and cloud-init, kept with their checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import struct
 import subprocess
-from typing import TYPE_CHECKING
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from devcloud import rootfs
 from devcloud.errors import DevcloudError
@@ -14,11 +17,9 @@ from devcloud.errors import DevcloudError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devcloud.layout import Layout
+    from devcloud.layout import Layout, Settings
 
-NAME = "CC-Debian12"
-SIZE_MIB = 640
-PACKAGES = [
+PACKAGES = (
     "systemd-sysv",
     "systemd-resolved",
     "dbus",
@@ -44,7 +45,8 @@ PACKAGES = [
     "e2fsprogs",
     "python3",
     "python3-apt",
-]
+)
+KERNEL_PACKAGES = ("linux-image-cloud-amd64", "initramfs-tools", "grub-pc-bin", "grub-common", "cloud-guest-utils")
 NETWORK = """[Match]
 Name=e* host0
 Type=ether
@@ -54,102 +56,217 @@ DHCP=ipv4
 UseMTU=true
 ClientIdentifier=mac
 """
+# An initial file system of just what finds the disk: an emulated machine unpacks it slowly.
+INITRAMFS = (
+    "mkdir -p $1/etc/initramfs-tools/conf.d $1/usr/share/initramfs-tools/modules.d",
+    "echo MODULES=list >$1/etc/initramfs-tools/conf.d/devcloud.conf",
+    "printf '%s\\n' virtio_pci virtio_blk virtio_scsi sd_mod ext4 >$1/usr/share/initramfs-tools/modules.d/devcloud",
+)
+GRUB_MODULES = "biosdisk part_msdos ext2 linux"
+GRUB_SCRIPT = """set root=(hd0,msdos1)
+linux /vmlinuz root=LABEL=root rw console=tty0 console=ttyS0
+initrd /initrd.img
+boot
+"""
+UBUNTU = "http://archive.ubuntu.com/ubuntu"
+UBUNTU_KEYRING = f"{UBUNTU}/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
+UBUNTU_KEYRING_SHA256 = "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8"
+SECTOR = 512
+FIRST_PARTITION = 1 << 20
 
 
-def cloud_config(user: str) -> str:
-    """cloud-init's settings: OpenStack's metadata service only, addresses left to systemd-networkd."""
-    return json.dumps(
-        {
-            "datasource_list": ["OpenStack"],
-            "datasource": {"OpenStack": {"apply_network_config": False, "max_wait": 60, "timeout": 10}},
-            "network": {"config": "disabled"},
-            "apt_preserve_sources_list": True,
-            "manage_etc_hosts": True,
-            "ssh_genkeytypes": ["ed25519"],
-            "locale": False,
-            "system_info": {
-                "default_user": {
-                    "name": user,
-                    "gecos": "Cloud user",
-                    "lock_passwd": True,
-                    "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
-                    "shell": "/bin/bash",
-                }
+@dataclass(frozen=True)
+class Image:
+    """An image, and the hypervisor that it is for, as nova and Glance name it."""
+
+    name: str
+    file: str
+    suite: str
+    hypervisor: Literal["lxc", "qemu"]
+    size_mib: int
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Debian packages in it."""
+        return PACKAGES + (KERNEL_PACKAGES if self.hypervisor == "qemu" else ())
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What it asks of a hypervisor."""
+        return {"hypervisor_type": self.hypervisor} | ({"hw_rng_model": "virtio"} if self.hypervisor == "qemu" else {})
+
+    def fingerprint(self, layout: Layout) -> str:
+        """Changes when the image must be made anew."""
+        parts = [self.suite, *self.packages, NETWORK, self.cloud_config(layout.settings.image_user), str(self.size_mib)]
+        if self.hypervisor == "qemu":
+            parts += [*INITRAMFS, GRUB_MODULES, GRUB_SCRIPT]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+    def path(self, layout: Layout) -> Path:
+        """Where it is kept."""
+        return layout.cache / f"{self.file}-{self.fingerprint(layout)}.raw"
+
+    def kernel(self, layout: Layout) -> Path:
+        """A copy of a virtual machine's kernel, with which KVM is tried."""
+        return self.path(layout).with_suffix(".kernel")
+
+    def is_made(self, layout: Layout) -> bool:
+        """Whether it is there, as far as its checksum's file tells."""
+        return self.path(layout).with_suffix(".sha256").exists()
+
+    def cloud_config(self, user: str) -> str:
+        """cloud-init's settings: OpenStack's metadata only, addresses left to systemd-networkd."""
+        sources = ["ConfigDrive", "OpenStack"] if self.hypervisor == "qemu" else ["OpenStack"]
+        return json.dumps(
+            {
+                "datasource_list": sources,
+                "datasource": {"OpenStack": {"apply_network_config": False, "max_wait": 60, "timeout": 10}},
+                "network": {"config": "disabled"},
+                "apt_preserve_sources_list": True,
+                "manage_etc_hosts": True,
+                "ssh_genkeytypes": ["ed25519"],
+                "locale": False,
+                "system_info": {
+                    "default_user": {
+                        "name": user,
+                        "gecos": "Cloud user",
+                        "lock_passwd": True,
+                        "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
+                        "shell": "/bin/bash",
+                    }
+                },
             },
-        },
-        indent=1,
+            indent=1,
+        )
+
+
+CONTAINER = Image("CC-Debian12", "debian12-lxc", "bookworm", "lxc", 640)
+VIRTUAL_MACHINE = Image("CC-Debian12-VM", "debian12-vm", "bookworm", "qemu", 1024)
+# Made where the settings ask for them.
+MORE = {
+    image.name: image
+    for image in (
+        Image("CC-Debian13", "debian13-lxc", "trixie", "lxc", 800),
+        Image("CC-Ubuntu24.04", "ubuntu24.04-lxc", "noble", "lxc", 1000),
     )
+}
 
 
-def fingerprint(layout: Layout) -> str:
-    """Changes when the image must be made anew."""
-    text = " ".join([rootfs.SUITE, *PACKAGES, NETWORK, cloud_config(layout.settings.image_user), str(SIZE_MIB)])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def later(settings: Settings) -> list[Image]:
+    """The images without which devcloud is of use already."""
+    more = [MORE[name] for name in settings.more_images]
+    return [*more, VIRTUAL_MACHINE] if settings.virtual_machines else more
 
 
-def container_image(layout: Layout) -> Path:
-    """Path of the container image: bare ext4 without a partition table, as nova's LXC driver mounts it."""
-    return layout.cache / f"debian12-lxc-{fingerprint(layout)}.raw"
-
-
-def make(layout: Layout) -> Path:
+def make(layout: Layout, image: Image) -> Path:
     """Make the image unless it is there with the right checksum; return its path.
 
     Raises:
         DevcloudError: a tool is missing or a package source cannot be reached.
     """
-    image = container_image(layout)
-    checksum = image.with_suffix(".sha256")
-    if image.exists() and checksum.exists() and checksum.read_text() == sha256(image):
-        return image
-    tree = layout.cache / "image-tree"
+    path = image.path(layout)
+    checksum = path.with_suffix(".sha256")
+    if path.exists() and checksum.exists() and checksum.read_text() == sha256(path):
+        return path
+    for old in layout.cache.glob(f"{image.file}-*"):
+        old.unlink()
+    tree = layout.cache / f"tree-{image.file}"
     shutil.rmtree(tree, ignore_errors=True)
+    _debootstrap(layout, image, tree)
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        file.truncate(image.size_mib << 20)
+    if image.hypervisor == "qemu":
+        _make_file_system(tree, new, image.size_mib - (FIRST_PARTITION >> 20), FIRST_PARTITION)
+        _make_bootable(tree, new)
+        shutil.copyfile(tree / "vmlinuz", image.kernel(layout))
+    else:
+        # Nova's LXC driver mounts the image itself: it has no partition table.
+        _make_file_system(tree, new, image.size_mib)
+    shutil.rmtree(tree)
+    new.rename(path)
+    checksum.write_text(sha256(path))
+    return path
+
+
+def _debootstrap(layout: Layout, image: Image, tree: Path) -> None:
+    kernel = image.hypervisor == "qemu"
+    ubuntu = image.suite == "noble"
+    sources = [f"deb {UBUNTU} {image.suite}{pocket} main universe" for pocket in ("", "-updates", "-security")]
     rootfs.debootstrap(
-        layout, tree, PACKAGES,
+        layout, tree, image.packages,
+        *([f"--keyring={_ubuntu_keyring(layout)}"] if ubuntu else []),
+        *([f"--essential-hook={command}" for command in INITRAMFS] if kernel else []),
         '--customize-hook=chroot "$1" systemctl enable systemd-networkd systemd-networkd-wait-online ssh',
         '--customize-hook=chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer '
         "e2scrub_reap.service fstrim.timer dpkg-db-backup.timer getty.target console-getty.service",
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
+        suite=image.suite, sources=sources if ubuntu else (),
     )  # fmt: skip
     files = {
         "etc/systemd/network/10-dhcp.network": NETWORK,
-        "etc/cloud/cloud.cfg.d/99-devcloud.cfg": cloud_config(layout.settings.image_user),
+        "etc/cloud/cloud.cfg.d/99-devcloud.cfg": image.cloud_config(layout.settings.image_user),
         "etc/machine-id": "",
-        "etc/fstab": "",
-        "etc/hostname": "debian\n",
+        "etc/fstab": "LABEL=root / ext4 defaults 0 1\n" if kernel else "",
+        "etc/hostname": "instance\n",
     }
     for name, text in files.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
-    new = image.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with new.open("wb") as file:
-        file.truncate(SIZE_MIB << 20)
+
+
+def _ubuntu_keyring(layout: Layout) -> Path:
+    """The keys of Ubuntu's archive, which Debian has not, from the package that holds them.
+
+    Raises:
+        DevcloudError: the package cannot be had, or is another.
+    """
+    keyring = layout.cache / "ubuntu-archive-keyring.gpg"
+    if keyring.exists():
+        return keyring
+    package = layout.cache / "ubuntu-keyring.deb"
+    try:
+        urllib.request.urlretrieve(UBUNTU_KEYRING, package)  # noqa: S310
+    except OSError as error:
+        raise DevcloudError(f"{UBUNTU_KEYRING} cannot be had: {error}") from None
+    if sha256(package) != UBUNTU_KEYRING_SHA256:
+        raise DevcloudError(f"{UBUNTU_KEYRING} is not the package that devcloud knows")
+    unpacked = layout.cache / "ubuntu-keyring"
+    _run(["dpkg-deb", "--extract", str(package), str(unpacked)], "the keys of Ubuntu's archive could not be unpacked")
+    (unpacked / "usr/share/keyrings" / keyring.name).rename(keyring)
+    shutil.rmtree(unpacked)
+    package.unlink()
+    return keyring
+
+
+def _make_file_system(tree: Path, disk: Path, size_mib: int, offset: int = 0) -> None:
+    options = f"lazy_itable_init=1,offset={offset}"
     command = [
-        "mke2fs",
-        "-q",
-        "-t",
-        "ext4",
-        "-L",
-        "root",
-        "-E",
-        "lazy_itable_init=1",
-        "-m",
-        "0",
-        "-d",
-        str(tree),
-        str(new),
-    ]
-    made = subprocess.run(command, check=False, capture_output=True, text=True)
-    if made.returncode:
-        raise DevcloudError(f"the image's file system could not be made: {made.stderr.strip()}")
-    shutil.rmtree(tree)
-    for old in layout.cache.glob("debian12-lxc-*"):
-        if old != new:
-            old.unlink()
-    checksum.write_text(sha256(new))
-    new.rename(image)
-    return image
+        "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-E", options, "-m", "0", "-d", str(tree), str(disk),
+        f"{size_mib}M",
+    ]  # fmt: skip
+    _run(command, "the image's file system could not be made")
+
+
+def _make_bootable(tree: Path, disk: Path) -> None:
+    """Write a partition table and GRUB before the first partition: no loop device, no mount."""
+    (tree / "boot/grub.cfg").write_text(GRUB_SCRIPT)
+    make_core = "grub-mkimage -O i386-pc -p /boot -c /boot/grub.cfg -o /boot/core.img " + GRUB_MODULES
+    _run(["chroot", str(tree), *make_core.split()], "the image's boot loader could not be made")
+    core = (tree / "boot/core.img").read_bytes()
+    first, sectors = FIRST_PARTITION // SECTOR, (disk.stat().st_size - FIRST_PARTITION) // SECTOR
+    # Bootable, Linux, addressed by sector number alone.
+    partition = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", first, sectors)
+    code = (tree / "usr/lib/grub/i386-pc/boot.img").read_bytes()[:440]
+    with disk.open("r+b") as file:
+        # GRUB's boot sector loads what follows it.
+        file.write(code.ljust(446, b"\0") + partition.ljust(64, b"\0") + b"\x55\xaa" + core)
+
+
+def _run(command: list[str], failure: str) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise DevcloudError(f"{failure}: {done.stderr.strip()}")
 
 
 def sha256(path: Path) -> str:

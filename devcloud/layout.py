@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from devcloud.errors import DevcloudError
 
@@ -59,10 +59,24 @@ class Settings(BaseModel):
     fake_host: bool = Field(
         default=False,
         description="Also a compute host of nova's fake driver, for tests of scale: its instances, booted from the "
-        "image `fake`, are rows in databases; all else about them is real.",
+        "image `fake`, are rows in databases; all else about them is real. It takes the place of virtual machines.",
+    )
+    more_images: tuple[Literal["CC-Debian13", "CC-Ubuntu24.04"], ...] = Field(
+        default=(), description="Images of containers to make beside CC-Debian12; minutes and 300 MB each."
+    )
+    virtual_machines: bool = Field(
+        default=False,
+        description="Also run virtual machines, on the controller: with KVM where it works, else emulated.",
     )
     image_user: str = Field(default="cc", description="Login name in the images; `cc` as on Chameleon.")
     mirror: str | None = Field(default=None, description="Debian mirror; None: mmdebstrap's default.")
+
+    @model_validator(mode="after")
+    def _one_on_the_controller(self) -> Self:
+        """Both would go by the controller's name."""
+        if self.fake_host:
+            self.virtual_machines = False
+        return self
 
 
 class Layout:
@@ -82,6 +96,11 @@ class Layout:
     def socket(self) -> Path:
         """The supervisor's control socket."""
         return self.run / "supervisor.sock"
+
+    @property
+    def virtualisation(self) -> Path:
+        """What was found about KVM (see `inside/virtual.py`)."""
+        return self.run / "virtual.conf"
 
     @property
     def clouds_yaml(self) -> Path:

@@ -62,7 +62,7 @@ def _lacking(layout: Layout, interface: str, *, running: bool) -> Iterator[str]:
     )
     if memory < NEEDED_MEMORY_GIB and not running:
         yield f"it takes {NEEDED_MEMORY_GIB} GiB of memory; {memory:.1f} are free"
-    made = rootfs.is_ready(layout) and images.container_image(layout).exists()
+    made = rootfs.is_ready(layout) and images.CONTAINER.path(layout).exists()
     needed = NEEDED_DISK_LATER_GIB if made else NEEDED_DISK_GIB
     existing = next(path for path in (layout.state, *layout.state.parents) if path.exists())
     disk = shutil.disk_usage(existing).free / 2**30

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from devcloud.processes import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from devcloud.layout import Layout
 
@@ -120,18 +120,25 @@ def make(layout: Layout, say: Callable[[str], None]) -> None:
     new.rename(layout.root)
 
 
-def debootstrap(layout: Layout, target: Path, packages: list[str], *options: str) -> None:
-    """Make a Debian tree with `packages` in `target`.
+def debootstrap(
+    layout: Layout,
+    target: Path,
+    packages: Sequence[str],
+    *options: str,
+    suite: str = SUITE,
+    sources: Sequence[str] = (),
+) -> None:
+    """Make a Debian tree with `packages` in `target`, from the settings' mirror or from `sources`.
 
     Raises:
         DevcloudError: mmdebstrap failed.
     """
-    mirror = [layout.settings.mirror] if layout.settings.mirror else []
+    origin = sources or ([layout.settings.mirror] if layout.settings.mirror else [])
     # In namespaces of its own, so that no mount and no process outlives it: the tree may be deleted later.
     command = [
         "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
         "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM, *BYTECODE,
-        "--include=" + ",".join(packages), *options, SUITE, str(target), *mirror,
+        "--include=" + ",".join(packages), *options, suite, str(target), *origin,
     ]  # fmt: skip
     execute(command, layout.log / f"mmdebstrap-{target.name}.log", "the Debian packages could not be installed")
 

@@ -17,9 +17,9 @@ from openstack.identity.v3._proxy import Proxy as IdentityProxy
 from ruamel.yaml import YAML
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from devcloud import images
 from devcloud.config import CONTROLLER, PROVIDER_NETWORK
 from devcloud.errors import DevcloudError
+from devcloud.images import VIRTUAL_MACHINE
 from devcloud.layout import REGION, SERVICE_ACCOUNTS, write_secret
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from openstack.connection import Connection
 
+    from devcloud.images import Image
     from devcloud.layout import Layout, Passwords
 
 # name: (type, path after the base URL)
@@ -50,7 +51,8 @@ FLAVORS = {
 }
 VOLUME_TYPES = ("ceph-ssd", "ceph-hdd")
 EXTERNAL = "public"
-STUDENT = "student"
+# Entries of clouds.yaml, and the project and user of each. The second is for tests that one is closed to the other.
+STUDENTS = {"devcloud": "student", "devcloud-student2": "student2"}
 COMPUTE_QUOTA = {"instances": 40, "cores": 80, "ram": 81920, "key_pairs": 100, "server_groups": 20}
 NETWORK_QUOTA = {
     "network": 40, "subnet": 40, "port": 300, "router": 40, "floatingip": 60, "security_group": 60,
@@ -127,54 +129,53 @@ class Seed:
                         region_id=REGION,
                     )
 
-    def student(self) -> None:
-        """The project that the default stack uses, and the clouds.yaml of both accounts.
+    def students(self) -> None:
+        """The students' projects, and the clouds.yaml of all accounts."""
+        url = f"{self.layout.url('keystone')}/v3"
+        common = {"region_name": REGION, "interface": "public", "identity_api_version": 3}
+        clouds: dict[str, object] = {
+            entry: {"auth_type": "v3applicationcredential", "auth": {"auth_url": url, **self.student(user)}, **common}
+            for entry, user in STUDENTS.items()
+        }
+        clouds["devcloud-admin"] = {"auth": auth(self.layout, "admin", self.passwords["admin"]), **common}
+        text = StringIO()
+        YAML().dump({"clouds": clouds}, text)
+        write_secret(self.layout.clouds_yaml, text.getvalue())
 
-        The application credential is unrestricted, as Blazar needs it to make a trust.
+    def student(self, name: str) -> dict[str, str]:
+        """A project, its user, and an application credential of theirs, as clouds.yaml has it.
+
+        The credential is unrestricted, as Blazar needs it to make a trust.
         """
         identity = identity_of(self.cloud)
-        project = identity.find_project(STUDENT) or identity.create_project(name=STUDENT, domain_id="default")
-        user = identity.find_user(STUDENT) or identity.create_user(
-            name=STUDENT, password=self.passwords[STUDENT], domain_id="default", default_project_id=project.id
+        project = identity.find_project(name) or identity.create_project(name=name, domain_id="default")
+        user = identity.find_user(name) or identity.create_user(
+            name=name, password=self.passwords[name], domain_id="default", default_project_id=project.id
         )
         for role in ("member", "reader"):
             identity.assign_project_role_to_user(project, user, identity.find_role(role, ignore_missing=False))
-        own = identity_of(connect(self.layout, STUDENT, self.passwords[STUDENT]))
-        secret = self.passwords["application-credential"]
+        own = identity_of(connect(self.layout, name, self.passwords[name]))
+        secret = self.passwords["application-credential" + name.removeprefix("student")]
         found = [item for item in own.application_credentials(user.id) if item.name == "devcloud"]
         credential = (
             found[0]
             if found
             else own.create_application_credential(user.id, name="devcloud", secret=secret, unrestricted=True)
         )
-        common = {"region_name": REGION, "interface": "public", "identity_api_version": 3}
-        clouds = {
-            "devcloud": {
-                "auth_type": "v3applicationcredential",
-                "auth": {
-                    "auth_url": f"{self.layout.url('keystone')}/v3",
-                    "application_credential_id": credential.id,
-                    "application_credential_secret": secret,
-                },
-                **common,
-            },
-            "devcloud-admin": {"auth": auth(self.layout, "admin", self.passwords["admin"]), **common},
-        }
-        text = StringIO()
-        YAML().dump({"clouds": clouds}, text)
-        write_secret(self.layout.clouds_yaml, text.getvalue())
+        return {"application_credential_id": credential.id, "application_credential_secret": secret}
 
     def quotas(self) -> None:
-        """Limits of the student project. Compute and volume hold them; so the services must run."""
-        project = identity_of(self.cloud).find_project(STUDENT, ignore_missing=False).id
+        """Limits of the students' projects. Compute and volume hold them; so the services must run."""
         factor = FAKE_HOST_FACTOR if self.layout.settings.fake_host else 1
 
         def scaled(quota: dict[str, int]) -> dict[str, int]:
             return {name: limit * factor for name, limit in quota.items()}
 
-        self.cloud.set_compute_quotas(project, **scaled(COMPUTE_QUOTA))
-        self.cloud.set_network_quotas(project, **scaled(NETWORK_QUOTA))
-        self.cloud.set_volume_quotas(project, **scaled(VOLUME_QUOTA))
+        for name in STUDENTS.values():
+            project = identity_of(self.cloud).find_project(name, ignore_missing=False).id
+            self.cloud.set_compute_quotas(project, **scaled(COMPUTE_QUOTA))
+            self.cloud.set_network_quotas(project, **scaled(NETWORK_QUOTA))
+            self.cloud.set_volume_quotas(project, **scaled(VOLUME_QUOTA))
 
     def network(self) -> None:
         """The external network."""
@@ -213,21 +214,20 @@ class Seed:
             if name not in have:
                 self.cloud.block_storage.create_type(name=name, extra_specs={"volume_backend_name": "loopback"})
 
-    def image(self, path: Path) -> None:
-        """Upload the container image; one of other content under the same name goes."""
+    def image(self, image: Image, path: Path) -> None:
+        """Upload an image; one of other content under the same name goes."""
         checksum = path.with_suffix(".sha256").read_text()
-        for image in self.cloud.image.images(name=images.NAME):
-            if image.properties.get("devcloud_sha256") == checksum and image.status == "active":
+        for found in self.cloud.image.images(name=image.name):
+            if found.properties.get("devcloud_sha256") == checksum and found.status == "active":
                 return
-            self.cloud.delete_image(image.id)
+            self.cloud.delete_image(found.id)
         self.cloud.image.create_image(
-            name=images.NAME,
+            name=image.name,
             filename=str(path),
             disk_format="raw",
             container_format="bare",
             visibility="public",
-            hypervisor_type="lxc",
-            devcloud_sha256=checksum,
+            meta={**image.properties, "devcloud_sha256": checksum},
             wait=True,
         )
 
@@ -244,9 +244,9 @@ class Seed:
                 wait=True,
             )
 
-    def missing_hosts(self) -> set[str]:
-        """Compute hosts that nova cannot schedule to yet."""
-        wanted = {host.name for host in self.layout.settings.hosts}
+    def missing_hosts(self, *more: str) -> set[str]:
+        """Compute hosts, `more` ones among them, that nova cannot schedule to yet."""
+        wanted = {host.name for host in self.layout.settings.hosts} | set(more)
         if self.layout.settings.fake_host:
             wanted.add(CONTROLLER)
         alive = {
@@ -294,7 +294,8 @@ def faults(layout: Layout, passwords: Passwords) -> Iterator[tuple[str, str | No
         return "not alive: " + ", ".join(dead) if dead else None
 
     def computes() -> str | None:
-        missing = Seed(layout, passwords).missing_hosts()
+        machines = layout.settings.virtual_machines and VIRTUAL_MACHINE.is_made(layout)
+        missing = Seed(layout, passwords).missing_hosts(*([CONTROLLER] if machines else []))
         return "not up: " + ", ".join(sorted(missing)) if missing else None
 
     def volumes() -> str | None:

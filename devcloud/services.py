@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcloud.config import PROVIDER_BRIDGE
+from devcloud.config import CONTROLLER, PROVIDER_BRIDGE
+from devcloud.images import VIRTUAL_MACHINE
 from devcloud.layout import MANAGEMENT, PORTS, UNDERLAY_MTU, write_secret
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 INSIDE = Path(__file__).parent / "inside"
 OPT = "/opt/devcloud"
+LIBVIRTD = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
 MANAGEMENT_BRIDGE = "br-mgmt"
 BASE = ("mariadb", "memcached", "rabbitmq")
 # What each family of daemons has in common, the module that patches the standard library first.
@@ -53,6 +55,11 @@ FAMILIES = {
 }  # fmt: skip
 PARENTS = tuple(f"{family}-parent" for family in FAMILIES)
 LIBVIRTD_CONF = 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\nlog_outputs = "3:stderr"\n'
+# Runs as root, in no cgroup and no namespace of its own.
+QEMU_CONF = (
+    'security_driver = "none"\nuser = "root"\ngroup = "root"\ndynamic_ownership = 0\nremember_owner = 0\n'
+    'namespaces = []\ncgroup_controllers = []\nstdio_handler = "file"\n'
+)
 LXC_CONF = 'security_driver = "none"\nlog_with_libvirtd = 0\n'
 
 
@@ -251,10 +258,9 @@ def table(layout: Layout) -> list[Service]:
     for host in layout.settings.hosts:
         bridge_agent = agent(layout, "linuxbridge", f"agent-{host.name}.ini")
         compute = (f"{OPT}/compute.py", "--config-file", f"{etc}/nova/{host.name}.conf")
-        libvirt = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
         services += [
             Service(f"host-{host.name}", host_holder(layout, host), ready=("file", process_file(host)), stop_seconds=1),
-            Service(f"libvirt-{host.name}", host_command(host, *libvirt), needs=(f"host-{host.name}",), stop_seconds=5),
+            Service(f"libvirt-{host.name}", host_command(host, *LIBVIRTD), (f"host-{host.name}",), stop_seconds=5),
             Service(
                 f"l2-{host.name}", bridge_agent, needs=(f"host-{host.name}", "neutron"), family="neutron", host=host
             ),
@@ -270,7 +276,23 @@ def table(layout: Layout) -> list[Service]:
         command = ("/usr/bin/nova-compute", "--config-file", f"{etc}/nova/fake.conf")
         needs = ("nova-conductor", "neutron", "placement")
         services.append(Service("compute-fake", command, needs=needs, family="nova"))
-    return services
+    return services + virtual_machines(layout)
+
+
+def virtual_machines(layout: Layout) -> list[Service]:
+    """The compute host for virtual machines: in the controller's namespaces, so that it needs no layer 2 agent."""
+    if not layout.settings.virtual_machines:
+        return []
+    libvirt = f"libvirt-{CONTROLLER}"
+    compute = (
+        f"{OPT}/virtual.py", str(VIRTUAL_MACHINE.kernel(layout)), str(layout.virtualisation),
+        "--config-file", f"{layout.etc}/nova/{CONTROLLER}.conf",
+    )  # fmt: skip
+    needs = (libvirt, f"l2-{CONTROLLER}", "nova-conductor", "placement", "cinder-volume")
+    return [
+        Service(libvirt, LIBVIRTD, stop_seconds=5),
+        Service(f"compute-{CONTROLLER}", compute, needs=needs, family="nova"),
+    ]
 
 
 def prepare_network(layout: Layout) -> list[list[str]]:
@@ -306,17 +328,22 @@ def write_plan(layout: Layout) -> Path:
     names = [f"{layout.host_address(host)} {host.name}" for host in hosts]
     known = "\n".join(["127.0.0.1 localhost", f"{layout.control_address} ctl", *names, ""])
     files = {"/etc/hosts": known, "/etc/hostname": "ctl\n", "/etc/resolv.conf": ""}
-    for host in hosts:
-        folder = layout.data / "hosts" / host.name / "etc-libvirt"
-        files[f"{folder}/libvirtd.conf"] = LIBVIRTD_CONF
-        files[f"{folder}/lxc.conf"] = LXC_CONF
+    for name in (CONTROLLER, *(host.name for host in hosts)):
+        etc = layout.data / "hosts" / name / "etc-libvirt"
+        files |= {f"{etc}/libvirtd.conf": LIBVIRTD_CONF, f"{etc}/lxc.conf": LXC_CONF, f"{etc}/qemu.conf": QEMU_CONF}
+    binds = {str(INSIDE): OPT, str(layout.state): str(layout.state)}
+    # What libvirt knows of virtual machines is data. The hosts of containers lay their own over it.
+    for folder, target in (("etc-libvirt", "/etc/libvirt"), ("var-lib-libvirt", "/var/lib/libvirt")):
+        source = layout.data / "hosts" / CONTROLLER / folder
+        source.mkdir(parents=True, exist_ok=True)
+        binds[str(source)] = target
     prepare = [
         ["hostname", "ctl"],
         *prepare_network(layout),
     ]
     plan = {
         "root": str(layout.root),
-        "binds": {str(INSIDE): OPT, str(layout.state): str(layout.state)},
+        "binds": binds,
         "tmpfs": ["/run", "/tmp"],  # noqa: S108
         "files": files,
         "prepare": prepare,

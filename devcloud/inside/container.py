@@ -62,6 +62,24 @@ class ContainerDriver(driver.LibvirtDriver):
             with contextlib.suppress(OSError):
                 cgroup.rmdir()
 
+    def _get_instance_disk_info(self, instance, block_device_info):
+        """What a resize takes along: the root file system, which a container's definition has as no disk."""
+        path = Path(libvirt_utils.get_instance_path(instance), "disk")
+        if not path.exists():
+            return []
+        size = path.stat()
+        used = size.st_blocks * 512
+        return [
+            {
+                "type": "raw",
+                "path": str(path),
+                "virt_disk_size": size.st_size,
+                "backing_file": "",
+                "disk_size": used,
+                "over_committed_disk_size": size.st_size - used,
+            }
+        ]
+
     def get_device_name_for_instance(self, instance, bdms, block_device_obj):
         taken = {bdm.device_name for bdm in bdms}
         names = (f"/dev/vd{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")

@@ -170,7 +170,7 @@ class Supervisor:
             "restarts": service.restarts,
             "ready_after": service.ready_after,
             "last_error": service.last_error,
-            "memory": memory.get(service.pid or 0),
+            "memory": memory.get(service.pid) if service.pid else None,
         }
 
     @staticmethod
@@ -238,7 +238,7 @@ def memory_by_session() -> dict[int, int]:
     own = Path("/proc/1/ns/pid").readlink()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            if (process / "ns/pid").readlink() != own:
+            if (process / "ns/pid").readlink() != own or (process / "comm").read_text().startswith("qemu-system"):
                 continue
             session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
             lines = (process / "smaps_rollup").read_text().splitlines()

@@ -15,7 +15,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
 from devcloud.control import cgroup_mounts
-from devcloud.images import NAME as IMAGE
+from devcloud.images import CONTAINER
 from devcloud.layout import Settings
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def boot(student: Connection, name: str, network: str, flavor: str, **options: A
     """Ask for an instance."""
     return student.compute.create_server(
         name=name,
-        image_id=student.image.find_image(IMAGE, ignore_missing=False).id,
+        image_id=student.image.find_image(CONTAINER.name, ignore_missing=False).id,
         flavor_id=flavor,
         networks=[{"uuid": network}],
         key_name=name,

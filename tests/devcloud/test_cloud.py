@@ -21,7 +21,7 @@ import pytest
 
 from devcloud.bringup import Devcloud
 from devcloud.control import cgroup_mounts
-from devcloud.images import NAME as IMAGE
+from devcloud.images import CONTAINER
 from devcloud.processes import identity
 from devcloud.seed import reservations
 from tests.devcloud.support import (
@@ -160,7 +160,7 @@ def test_a_reservable_host_takes_no_instance_without_a_reservation(cloud: Devclo
     reservable = next(host.name for host in cloud.layout.settings.hosts if host.reservable)
     network = next(iter(admin.network.networks(name=NAME)))
     flavor = admin.compute.find_flavor("m1.tiny", ignore_missing=False)
-    image = admin.image.find_image(IMAGE, ignore_missing=False)
+    image = admin.image.find_image(CONTAINER.name, ignore_missing=False)
     server = admin.compute.create_server(
         name=f"{NAME}-refused", image_id=image.id, flavor_id=flavor.id, networks=[{"uuid": network.id}],
         host=reservable,

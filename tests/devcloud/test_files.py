@@ -91,3 +91,16 @@ def test_a_state_folder_that_other_users_cannot_reach_is_refused(tmp_path: Path)
     with pytest.raises(DevcloudError, match="closed to other users") as caught:
         Layout(closed / "state", Settings()).make_folders()
     assert str(caught.value.remedy).startswith("choose another --state")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "host"),
+    [
+        ({}, None),
+        ({"virtual_machines": True}, "compute-ctl"),
+        ({"virtual_machines": True, "fake_host": True}, "compute-fake"),
+    ],
+)
+def test_the_controller_is_one_compute_host_at_most(tmp_path: Path, chosen: dict[str, bool], host: str | None) -> None:
+    names = {service.name for service in table(Layout(tmp_path, Settings.model_validate(chosen)))}
+    assert names & {"compute-ctl", "compute-fake"} == ({host} if host else set())
