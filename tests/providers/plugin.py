@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import defaultdict
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from providers.values import Properties, marshal, plain, unmarshal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# What plugins of this process did with each type and function.
+PERFORMED: defaultdict[str, set[str]] = defaultdict(set)
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = ROOT / "providers/bin/pulumi-resource-openstack"
 
@@ -161,6 +164,7 @@ class Plugin:
             urn=resource.urn, name=name, type=token, properties=marshal(checked), timeout=timeout
         )
         answer = self.call("Create", request)
+        PERFORMED[token].add("create")
         return replace(resource, id=answer.id, outputs=unmarshal(answer.properties))
 
     def read(self, resource: Resource) -> Resource | None:
@@ -174,6 +178,7 @@ class Plugin:
         answer = self.call("Read", request)
         if not answer.id:
             return None
+        PERFORMED[resource.token].add("read")
         return replace(resource, id=answer.id, inputs=unmarshal(answer.inputs), outputs=unmarshal(answer.properties))
 
     def recover(self, lost: Resource, began: str | None) -> Resource | None:
@@ -188,7 +193,10 @@ class Plugin:
 
     def import_(self, token: str, id_: str, *, name: str = "thing") -> Resource | None:
         """What ``pulumi import`` reads."""
-        return self.read(Resource(token, name, id_, {}, {}))
+        found = self.read(Resource(token, name, id_, {}, {}))
+        if found:
+            PERFORMED[token].add("import")
+        return found
 
     def update(self, resource: Resource, inputs: Properties, *, preview: bool = False, timeout: float = 0) -> Resource:
         """Check and Update."""
@@ -203,6 +211,8 @@ class Plugin:
             timeout=timeout,
         )
         answer = self.call("Update", request)
+        if not preview:
+            PERFORMED[resource.token].add("update")
         return replace(resource, inputs=news, outputs=unmarshal(answer.properties))
 
     def delete(self, resource: Resource, *, timeout: float = 0) -> None:
@@ -211,11 +221,13 @@ class Plugin:
             id=resource.id, urn=resource.urn, properties=marshal(resource.outputs), timeout=timeout
         )
         self.call("Delete", request)
+        PERFORMED[resource.token].add("delete")
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
         """Invoke; there must be no failures."""
         answer = self.call("Invoke", provider_pb2.InvokeRequest(tok=token, args=marshal(arguments)))
         assert not answer.failures, answer.failures
+        PERFORMED[token].add("invoke")
         return unmarshal(getattr(answer, "return"))
 
 

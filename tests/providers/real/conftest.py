@@ -2,20 +2,33 @@
 
 ``LAB_TEST_CLOUD`` names an entry of clouds.yaml; nothing else selects a cloud, so that no test ever touches one by
 accident. Tests delete what they make, also when they fail.
+
+``--record-types tests/providers/real/devcloud.json`` adds what a run did with each type, if all of it passed, to that
+file, of which the reference page is made. To begin anew, delete it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openstack
 import pytest
 
+from providers.openstack.__main__ import package
 from providers.values import plain, unmarshal
-from tests.providers.plugin import Plugin, Resource, changed
+from tests.providers.plugin import PERFORMED, Plugin, Resource, changed
+
+# A type's module, where not every cloud has what serves it: the service's type and name.
+SERVICES = {
+    "dns": ("dns", "Designate"),
+    "loadbalancer": ("load-balancer", "Octavia"),
+    "objectstorage": ("object-store", "Swift"),
+}
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +80,23 @@ class Maker:
         return self.keep(Resource(token, name, partial.id, inputs, unmarshal(partial.properties)))
 
     def clean_last(self) -> None:
-        """Delete the latest, again (that is no error), and see that it is gone."""
-        resource = self._made.pop()
+        """Delete the latest."""
+        self._delete(self._made.pop())
+
+    def replaced(self, before: Resource, inputs: Properties, *, delete_first: bool) -> Resource:
+        """Replace it as the engine does."""
+        self._made.remove(before)
+        if delete_first:
+            self._delete(before)
+        after = self(before.token, inputs)
+        if not delete_first:
+            assert after.id != before.id
+            self._delete(before)
+        PERFORMED[before.token].add("replace")
+        return after
+
+    def _delete(self, resource: Resource) -> None:
+        """Delete, again (that is no error), and see that it is gone."""
         self.plugin.delete(resource)
         found = self.plugin.read(resource)
         # An association's id is of a thing that outlives it.
@@ -80,6 +108,30 @@ class Maker:
     def clean(self) -> None:
         while self._made:
             self.clean_last()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-types", type=Path, metavar="PATH", help="add what was done with each type")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    path = session.config.getoption("--record-types", default=None)
+    if path and exitstatus == pytest.ExitCode.OK:
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(record(before), indent=1, sort_keys=True) + "\n")
+
+
+def record(before: dict[str, list[str] | str]) -> dict[str, list[str] | str]:
+    """What this run and those before did with each type and function, or which service the cloud lacks for it."""
+    name = os.environ["LAB_TEST_CLOUD"]
+    served = {entry["type"] for entry in openstack.connect(cloud=name).service_catalog}
+    found: dict[str, list[str] | str] = {}
+    provider = package()
+    for token in [kind.token for kind in provider.types] + [function.token for function in provider.functions]:
+        needed, service = SERVICES.get(token.split(":")[1].split("/")[0], ("", ""))
+        missing = needed and needed not in served
+        found[token] = f"{name} has no {service}" if missing else sorted(PERFORMED[token].union(before.get(token, [])))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from providers.openstack.__main__ import package
@@ -23,8 +23,9 @@ TYPES = {kind.token: kind for kind in package().types}
 class Life:
     """What to make of a type, and what to change in it.
 
-    update: inputs that change in place, with the paths that the diff shows. replace: inputs, each of which replaces.
-    unread: outputs that no cloud tells, so that an import lacks them.
+    update: inputs that change in place, with the paths that the diff shows. replace: inputs, each of which would
+    replace. replacement: inputs that do replace, at the end; none: as if asked for with `--replace`. exclusive: the old
+    one must go first. unread: outputs that no cloud tells, so that an import lacks them.
     """
 
     token: str
@@ -32,13 +33,15 @@ class Life:
     update: Properties = field(default_factory=dict)
     paths: frozenset[str] = frozenset()
     replace: Properties = field(default_factory=dict)
+    replacement: Properties = field(default_factory=dict)
+    exclusive: bool = False
     unread: frozenset[str] = frozenset()
 
 
 def live(plugin: Plugin, make: Maker, life: Life, seen: Callable[[Resource], None]) -> Resource:
-    """Preview, create, refresh, update, plan a replacement, import. ``make`` deletes (twice) at the end of the test.
+    """Preview, create, refresh, update, import, replace. ``make`` deletes (twice) at the end of the test.
 
-    ``seen`` asserts what the cloud itself has, after the create and after the update.
+    ``seen`` asserts what the cloud itself has, after the create, the update and the replacement.
     """
     kind = TYPES[life.token]
     computed = {item.name for item in kind.fields if item.computed or item.output}
@@ -78,7 +81,7 @@ def live(plugin: Plugin, make: Maker, life: Life, seen: Callable[[Resource], Non
         refreshed = plugin.read(resource)
         assert refreshed
         assert not changed(plugin.diff(refreshed, wanted)), "differs after the update and a refresh"
-        life = Life(life.token, wanted, replace=life.replace, unread=life.unread)
+        life = replace(life, inputs=wanted)
 
     for key, value in life.replace.items():
         plan = plugin.diff(resource, {**life.inputs, key: value})
@@ -93,4 +96,10 @@ def live(plugin: Plugin, make: Maker, life: Life, seen: Callable[[Resource], Non
     program = plain(imported.inputs)
     program.pop("__defaults")
     assert not changed(plugin.diff(imported, program)), "an import differs from its own inputs"
+
+    wanted = {**life.inputs, **life.replacement}
+    plan = plugin.diff(resource, wanted)
+    assert bool(plan.replaces) == bool(life.replacement)
+    resource = make.replaced(resource, wanted, delete_first=life.exclusive or plan.deleteBeforeReplace)
+    seen(resource)
     return resource

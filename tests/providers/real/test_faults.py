@@ -181,7 +181,7 @@ def test_an_outage_ends_in_an_error(faults: Faults, proxied: Plugin, make_proxie
 
 def test_deletes_are_repeated(faults: Faults, proxied: Plugin, sdk: Connection) -> None:
     network = proxied.create(NETWORK, {})
-    faults.pending = [("DELETE", LOST), ("GET", (503, {"Retry-After": "0"}))]
+    faults.pending = [("DELETE", (503, {"Retry-After": "0"})), ("DELETE", LOST)]
     proxied.delete(network)
     assert not faults.pending
     assert not list(sdk.network.networks(id=network.id))

@@ -11,6 +11,8 @@ from providers.values import Secret, marshal, plain
 from tests.providers.plugin import CallError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openstack.connection import Connection
 
     from tests.providers.plugin import Plugin
@@ -28,7 +30,14 @@ def test_image_by_name(plugin: Plugin, sdk: Connection) -> None:
     assert found["sort"] == "name:asc"
 
 
-def test_image_filters(plugin: Plugin, sdk: Connection) -> None:
+def test_image_filters(plugin: Plugin, make: Maker, sdk: Connection, tmp_path: Path) -> None:
+    file = tmp_path / "image"
+    file.write_bytes(bytes(512))
+    for _ in range(2):
+        make(
+            "openstack:images/image:Image",
+            {"containerFormat": "bare", "diskFormat": "raw", "localFilePath": str(file)},
+        )
     images = list(sdk.image.images(status="active"))
     newest = max(images, key=lambda image: image.created_at)
     found = plugin.invoke("openstack:images/getImage:getImage", {"nameRegex": ".", "mostRecent": True})

@@ -8,11 +8,13 @@ import openstack
 import pytest
 
 from providers.values import Secret, plain
-from tests.providers.plugin import EXECUTABLE, CallError, Plugin, changed, shown
+from tests.providers.plugin import EXECUTABLE, CallError, Plugin
+from tests.providers.real.lifecycle import Life, live
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
+    from tests.providers.plugin import Resource
     from tests.providers.real.conftest import Maker
 
 CREDENTIAL = "openstack:identity/applicationCredential:ApplicationCredential"
@@ -59,12 +61,28 @@ def test_given_secret_and_access_rules(plugin: Plugin, make: Maker, sdk: Connect
     assert found["id"] not in {item["id"] for item in rules}
 
 
-def test_import(plugin: Plugin, make: Maker) -> None:
-    made = make(CREDENTIAL, {"description": "of a test", "unrestricted": True})
-    imported = plugin.import_(CREDENTIAL, made.id)
-    assert imported
-    assert shown(imported.outputs) == {key: value for key, value in shown(made.outputs).items() if key != "secret"}
-    assert not changed(plugin.diff(imported, shown(imported.inputs)))
+def test_application_credential(plugin: Plugin, make: Maker, sdk: Connection) -> None:
+    def seen(resource: Resource) -> None:
+        found = sdk.identity.get(f"/users/{sdk.current_user_id}/application_credentials/{resource.id}").json()
+        credential = found["application_credential"]
+        assert (credential["name"], credential["description"]) == (
+            resource.outputs["name"],
+            resource.inputs["description"],
+        )
+        assert credential["unrestricted"] is True
+
+    live(
+        plugin,
+        make,
+        Life(
+            CREDENTIAL,
+            {"description": "of a test", "unrestricted": True},
+            replace={"name": "another", "unrestricted": False, "expiresAt": "2099-01-31T12:00:00Z"},
+            replacement={"description": "another"},
+            unread=frozenset({"secret"}),
+        ),
+        seen,
+    )
 
 
 def test_a_restricted_credential_says_why(make: Maker, sdk: Connection) -> None:

@@ -62,6 +62,7 @@ def test_network(plugin: Plugin, make: Maker, sdk: Connection) -> None:
         update={"description": "two", "adminStateUp": False, "mtu": 1400, "tags": ["b", "c"]},
         paths=frozenset({"description", "adminStateUp", "mtu", "tags[1]", "tags[0]"}),
         replace={"tenantId": "another", "availabilityZoneHints": ["elsewhere"]},
+        replacement={"availabilityZoneHints": ["nova"]},
         unread=frozenset({"tags"}),
     )
     resource = live(plugin, make, life, seen)
@@ -143,6 +144,8 @@ def test_subnet(plugin: Plugin, make: Maker, sdk: Connection, network: Resource)
                 }
             ),
             replace={"cidr": "10.88.2.0/24", "networkId": "another", "ipVersion": 6},
+            replacement={"cidr": "10.88.0.0/16"},
+            exclusive=True,
         ),
         seen,
     )
@@ -192,6 +195,7 @@ def test_router(plugin: Plugin, make: Maker, sdk: Connection, external: tuple[st
             update={"externalNetworkId": external[1], "adminStateUp": False, "description": "now with a way out"},
             paths=frozenset({"externalNetworkId", "adminStateUp", "description"}),
             replace={"tenantId": "another"},
+            replacement={"availabilityZoneHints": ["nova"]},
             unread=frozenset({"tags"}),
         ),
         seen,
@@ -205,14 +209,15 @@ def test_router_gateway_is_cleared(plugin: Plugin, make: Maker, sdk: Connection,
     assert sdk.network.get_router(router.id).external_gateway_info is None
 
 
-def test_router_interface(plugin: Plugin, make: Maker, sdk: Connection, subnet: Resource) -> None:
+def test_router_interface(plugin: Plugin, make: Maker, sdk: Connection, network: Resource, subnet: Resource) -> None:
     router = make(ROUTER, {})
+    other = make(SUBNET, {"networkId": network.id, "cidr": "10.88.4.0/24"})
 
     def seen(resource: Resource) -> None:
         port = sdk.network.get_port(resource.id)
         assert port.device_id == router.id
         assert port.id == resource.outputs["portId"]
-        assert [item["subnet_id"] for item in port.fixed_ips] == [subnet.id]
+        assert [item["subnet_id"] for item in port.fixed_ips] == [resource.inputs["subnetId"]]
 
     live(
         plugin,
@@ -223,6 +228,7 @@ def test_router_interface(plugin: Plugin, make: Maker, sdk: Connection, subnet: 
             update={"forceDestroy": True},
             paths=frozenset({"forceDestroy"}),
             replace={"routerId": "another", "subnetId": "another"},
+            replacement={"subnetId": other.id},
             unread=frozenset({"forceDestroy"}),
         ),
         seen,
@@ -302,6 +308,8 @@ def test_port(plugin: Plugin, make: Maker, sdk: Connection, network: Resource, s
                 }
             ),
             replace={"macAddress": "fa:16:3e:12:34:56", "networkId": "another"},
+            replacement={"macAddress": "fa:16:3e:12:34:56"},
+            exclusive=True,
             unread=frozenset({"tags", "fixedIps", "securityGroupIds", "noSecurityGroups"}),
         ),
         seen,
@@ -333,11 +341,11 @@ def test_address_in_use(plugin: Plugin, make: Maker, network: Resource, subnet: 
 
 def test_port_security_groups(plugin: Plugin, make: Maker, sdk: Connection, network: Resource) -> None:
     first, second = make(GROUP, {}), make(GROUP, {})
-    port = make(PORT, {"networkId": network.id})
+    port, other = make(PORT, {"networkId": network.id}), make(PORT, {"networkId": network.id})
     default = sdk.network.get_port(port.id).security_group_ids
 
     def seen(resource: Resource) -> None:
-        present = sdk.network.get_port(port.id).security_group_ids
+        present = sdk.network.get_port(resource.inputs["portId"]).security_group_ids
         assert set(present) == {*default, *resource.inputs["securityGroupIds"]}
         assert set(resource.outputs["allSecurityGroupIds"]) == set(present)
 
@@ -350,12 +358,14 @@ def test_port_security_groups(plugin: Plugin, make: Maker, sdk: Connection, netw
             update={"securityGroupIds": [second.id]},
             paths=frozenset({"securityGroupIds[0]"}),
             replace={"portId": "another"},
+            replacement={"portId": other.id},
             unread=frozenset({"securityGroupIds"}),
         ),
         seen,
     )
     make.clean_last()
-    assert sdk.network.get_port(port.id).security_group_ids == default
+    for released in (port, other):
+        assert sdk.network.get_port(released.id).security_group_ids == default
     enforced = make(PORT_GROUPS, {"portId": port.id, "securityGroupIds": [first.id], "enforce": True})
     assert sdk.network.get_port(port.id).security_group_ids == [first.id]
     assert enforced.outputs["allSecurityGroupIds"] == [first.id]
@@ -404,10 +414,11 @@ def test_floating_ip_associate(
     router = make(ROUTER, {"externalNetworkId": external[1]})
     make(ROUTER_INTERFACE, {"routerId": router.id, "subnetId": subnet.id})
     first, second = make(PORT, {"networkId": network.id}), make(PORT, {"networkId": network.id})
-    address = make(FLOATING_IP, {"pool": external[0]})
+    address, other = make(FLOATING_IP, {"pool": external[0]}), make(FLOATING_IP, {"pool": external[0]})
 
     def seen(resource: Resource) -> None:
-        found = sdk.network.get_ip(address.id)
+        found = sdk.network.get_ip(resource.id)
+        assert found.floating_ip_address == resource.inputs["floatingIp"]
         assert found.port_id == resource.outputs["portId"] == resource.inputs["portId"]
         assert found.fixed_ip_address == resource.outputs["fixedIp"]
 
@@ -420,10 +431,12 @@ def test_floating_ip_associate(
             update={"portId": second.id},
             paths=frozenset({"portId"}),
             replace={"floatingIp": "192.0.2.1"},
+            replacement={"floatingIp": other.outputs["address"]},
+            exclusive=True,
         ),
         seen,
     )
-    refreshed = plugin.read(address)
+    refreshed = plugin.read(other)
     assert refreshed
     assert refreshed.outputs["portId"] == second.id
     assert not changed(plugin.diff(refreshed, {"pool": external[0]})), "the association is not the address's business"
@@ -479,6 +492,7 @@ def test_security_group_rule(plugin: Plugin, make: Maker, sdk: Connection, rule:
             RULE,
             {"direction": "ingress", "ethertype": "IPv4", "securityGroupId": group.id, **rule},
             replace={"direction": "egress", "securityGroupId": "another"},
+            replacement={"direction": "egress"},
             unread=frozenset({"protocol"}) if rule.get("protocol") == "any" else frozenset(),
         ),
         seen,
@@ -488,14 +502,14 @@ def test_security_group_rule(plugin: Plugin, make: Maker, sdk: Connection, rule:
 def test_trunk(plugin: Plugin, make: Maker, sdk: Connection, network: Resource) -> None:
     if not any(extension.alias == "trunk" for extension in sdk.network.extensions()):
         pytest.skip("this cloud has no trunks")
-    parent, first, second = (make(PORT, {"networkId": network.id}) for _ in range(3))
+    parent, other, first, second = (make(PORT, {"networkId": network.id}) for _ in range(4))
 
     def sub_port(port: Resource, tag: int) -> dict[str, object]:
         return {"portId": port.id, "segmentationType": "vlan", "segmentationId": tag}
 
     def seen(resource: Resource) -> None:
         found = sdk.network.get_trunk(resource.id)
-        assert (found.name, found.port_id) == (resource.outputs["name"], parent.id)
+        assert (found.name, found.port_id) == (resource.outputs["name"], resource.inputs["portId"])
         assert found.is_admin_state_up == resource.outputs["adminStateUp"]
         assert {(item["port_id"], item["segmentation_id"]) for item in found.sub_ports} == {
             (item["portId"], item["segmentationId"]) for item in resource.outputs["subPorts"]
@@ -513,6 +527,8 @@ def test_trunk(plugin: Plugin, make: Maker, sdk: Connection, network: Resource) 
             update={"subPorts": [sub_port(second, 20)], "description": "two", "tags": ["u"]},
             paths=frozenset({"subPorts[0]", "description", "tags[0]"}),
             replace={"portId": "another"},
+            replacement={"portId": other.id},
+            exclusive=True,
             unread=frozenset({"tags"}),
         ),
         seen,
