@@ -90,6 +90,10 @@ def sync() -> None:
     arguments: list[str | Path] = ["sync", "--frozen", "--quiet", "--project", ROOT]
     if not VENV.exists():
         say("first start: making .venv from uv.lock (once, under a minute)")
+    elif not os.access(VENV, os.W_OK):
+        raise fail(
+            f"{VENV} is another user's, and cannot be used", "use a checkout of your own, or run lab as its owner"
+        )
     elif not runs(python):
         say(".venv is broken: making it anew")
         shutil.rmtree(VENV)

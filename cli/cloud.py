@@ -29,9 +29,13 @@ def connect(session: Session, cloud: str | None = None) -> Connection:
     Raises:
         LabError: clouds.yaml has no such entry, or there is no cloud to connect to.
     """
+    from cli.default_cloud import is_up, point_to_devcloud
+
     region = None
     if cloud is None:
         cloud, region = _configured(session)
+        if point_to_devcloud(session, session.stack_option or session.current_stack()) and not is_up():
+            raise LabError("the stack's cloud, devcloud, is down", remedy="lab devcloud up")
     try:
         return openstack.connect(cloud=cloud, region_name=region, api_timeout=TIMEOUT_SECONDS)
     except CloudError as error:

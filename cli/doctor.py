@@ -98,7 +98,10 @@ class Examination:
     @cached_property
     def stack(self) -> str:
         """The stack that is meant; it need not exist yet."""
-        reference = self.session.stack_option or self.session.current_stack()
+        from cli.default_cloud import stack_without_cloud
+
+        session = self.session
+        reference = session.stack_option or stack_without_cloud(session) or session.current_stack()
         if not reference:
             raise LabError("no stack is chosen", remedy="name one with --stack, or `lab stack select`")
         return self.session.parse_stack(reference)
@@ -258,6 +261,18 @@ def _provider(examination: Examination) -> Iterator[Finding]:
     yield ok(f"openstack: {host.find('openstack', '')}")
 
 
+@check("devcloud", "settings")
+def _devcloud(examination: Examination) -> Iterator[Finding]:
+    from cli.default_cloud import is_up, point_to_devcloud
+
+    if examination.os_cloud or not point_to_devcloud(examination.session, examination.stack):
+        return
+    if is_up():
+        yield ok("up (`lab devcloud status` shows its services)")
+    else:
+        yield fail("the stack's cloud, devcloud, is down", "lab devcloud up, as root; `lab up` does it too")
+
+
 @check("variables", "settings")
 def _variables(examination: Examination) -> Iterator[Finding]:
     stray = sorted(name for name in os.environ if name.startswith("OS_") and name not in HARMLESS_VARIABLES)
@@ -270,7 +285,7 @@ def _variables(examination: Examination) -> Iterator[Finding]:
         yield ok(f"the cloud is chosen by {', '.join(stray) or 'OS_CLOUD'}")
 
 
-@check("credential", "settings")
+@check("credential", "settings", "devcloud")
 def _credential(examination: Examination) -> Iterator[Finding]:
     access = examination.access
     yield ok(f"user {access.username} of project {access.project_name} at {examination.cloud.auth['auth_url']}")

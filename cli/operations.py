@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from cli.default_cloud import prepare
 from cli.errors import ExitCode, LabError
 from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
@@ -175,6 +176,7 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             "--yes or --skip-preview or --preview-only must be passed in to proceed in non-interactive mode",
             code=ExitCode.CONFIGURATION,
         )
+    prepare(session, kind, yes=assume_yes)
     stack = session.stack(offer_new=kind != "destroy")
     if operation.config:
         from cli.configuration import save_arguments

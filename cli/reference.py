@@ -28,7 +28,11 @@ Verbs, flags and exit codes are the Pulumi CLI's where it has them, and state an
 two can take turns on a stack. `up`, `preview`, `refresh` and `destroy` run on the Pulumi CLI where it is on PATH
 (`--engine pulumi`), else on the embedded engine (`--engine embedded`); what they show is the same.
 
-- A stack is not created in passing: on a terminal, `up` asks; elsewhere it ends with status 6 (`lab stack init`).
+- With no stack selected and no cloud in sight (no clouds.yaml, no `OS_*` variable), `up` explains what it is about to
+  do, brings devcloud up on this machine, and makes stack `dev` on it. A stack on devcloud finds it without any
+  variable; `up`, `preview`, `refresh` and `destroy` bring it up again where it is down.
+- Otherwise a stack is not created in passing: on a terminal, `up` asks; elsewhere it ends with status 6
+  (`lab stack init`).
 - Ctrl-C once finishes what is under way and starts nothing new. Twice cancels what is under way.
 - A failed resource stops those that depend on it; the others go on (`--no-continue-on-error` stops them as well).
 
@@ -52,6 +56,7 @@ two can take turns on a stack. `up`, `preview`, `refresh` and `destroy` run on t
 | `PULUMI_PARALLEL` | default of `--parallel` |
 | `PULUMI_HOME` | where the selected stack is kept, and plugins are found; `~/.pulumi` by default |
 | `PULUMI_SKIP_CONFIRMATIONS` | `true` is `--yes` everywhere |
+| `DEVCLOUD_STATE` | the folder of the devcloud to use |
 | `OS_CLIENT_CONFIG_FILE`, `OS_CLOUD` | clouds.yaml, and the entry to use where the settings name none |
 | `CI`, `NO_COLOR` | no questions and no moving output; no colour |
 """

@@ -171,13 +171,21 @@ class Session:
         if current and self.backend.exists(self.project.name, current):
             return current
         if not self.interactive:
+            names = sorted(summary.name for summary in self.backend.list_stacks(self.project.name))
             raise LabError(
                 "no stack selected; please use `lab stack select` or `lab stack init` to choose one"
                 if offer_new
                 else "no stack selected; please use `lab stack select` to choose one",
-                remedy="or name one with --stack",
+                remedy=f"or name one with --stack; there are: {', '.join(names)}" if names else self._first_stack(),
             )
         return self.choose_stack(offer_new=offer_new)
+
+    def _first_stack(self) -> str:
+        """What to do where there is no stack yet: files that stacks can be made of."""
+        files = self.project.stack_config_path("*")
+        ready = sorted(path.stem.removeprefix("Pulumi.") for path in files.parent.glob(files.name))
+        choice = f", NAME being one of {', '.join(ready)}, or new" if ready else ""
+        return f"there is none yet; make one: `lab stack init NAME`{choice}"
 
     def choose_stack(self, *, offer_new: bool) -> str:
         """Ask which stack to use.

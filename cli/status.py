@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.default_cloud import is_on_devcloud, is_up
 from cli.stack import Json, describe_outputs, stack_outputs
 from cli.text import ago, as_json, table, timestamp
 
@@ -56,6 +57,8 @@ def status(
         print("    No updates yet; run `lab up`")
     for operation in pending:
         print(f"    Unfinished: {operation['type']} {operation['resource']['urn']} (`lab refresh` settles it)")
+    if is_on_devcloud(session, stack) and not is_up():
+        print("    Its cloud, devcloud, is down: `lab up` or `lab devcloud up` brings it back")
     print(f"Current stack resources ({len(resources)}):")
     if resources:
         headers = ("TYPE", "NAME", "ID") if show_ids else ("TYPE", "NAME")

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import termios
@@ -121,6 +122,13 @@ class Lab:
         (self.project / "Pulumi.yaml").write_text(header + settings)
         (self.project / "uv.lock").write_text('version = 1\nrequires-python = ">=3.11"\n')
         (self.project / "__main__.py").write_text("import pulumi\n" + program)
+
+    def write_program(self) -> None:
+        """Write this repository's program in place of a project `demo`."""
+        for name in ("Pulumi.yaml", "__main__.py", "Pulumi.dev.yaml"):
+            shutil.copy(ROOT / name, self.project)
+        shutil.copytree(ROOT / "infra", self.project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+        (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
 
     def command(self, *arguments: str) -> list[str]:
         return [str(LAB), "--cwd", str(self.project), "--engine", self.engine, *arguments]
