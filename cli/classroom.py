@@ -17,7 +17,8 @@ import typer
 from cli.errors import ExitCode, LabError
 from cli.session import confirmations_skipped
 from cli.stack import Json  # noqa: TC001 - Typer reads it
-from cli.text import ago, as_json, duration, table, timestamp
+from cli.text import ago, as_json, table, timestamp
+from terminal.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

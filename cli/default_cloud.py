@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +105,9 @@ def prepare(session: Session, kind: Kind, *, yes: bool) -> None:
 
 
 def _bring_up(session: Session, *, yes: bool, explain: bool) -> None:
-    from devcloud.bringup import NEEDED_DISK_GIB, NEEDED_MEMORY_GIB, Devcloud, Progress
+    from devcloud.bringup import Devcloud
     from devcloud.errors import DevcloudError
+    from devcloud.machine import NEEDED_DISK_GIB, NEEDED_MEMORY_GIB
 
     cloud = Devcloud(state_folder())
     first = not cloud.layout.clouds_yaml.exists()
@@ -133,9 +133,6 @@ def _bring_up(session: Session, *, yes: bool, explain: bool) -> None:
                 )
             if not typer.confirm("Go on?", default=True):
                 raise LabError("confirmation declined")
-        with redirect_stdout(sys.stderr):  # standard output is the verb's own
-            progress = Progress()
-            cloud.up(progress)
+        cloud.up(sys.stderr)
     except DevcloudError as error:
         raise LabError(str(error), remedy=error.remedy) from None
-    print(f"devcloud is up after {sum(took for _, took in progress.stages):.0f} s.", file=sys.stderr)

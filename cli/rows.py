@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from cli.errors import ExitCode, exit_code, report, report_unexpected
-from cli.text import duration
 from engine.errors import EngineError
+from terminal.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

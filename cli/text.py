@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,17 +29,6 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
         if count := int(seconds // size):
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "now"
-
-
-def duration(seconds: float) -> str:
-    """A length of time in its two largest units: `3 min 20 s`, `2 h 5 min`, `1 d 4 h`."""
-    units = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    left = round(seconds)
-    for (size, name), (next_size, next_name) in pairwise(units):
-        if left >= size:
-            rest = left % size // next_size
-            return f"{left // size} {name}" + (f" {rest} {next_name}" if rest else "")
-    return f"{left} s"
 
 
 def timestamp(moment: datetime) -> str:

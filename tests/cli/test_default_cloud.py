@@ -40,9 +40,10 @@ def test_without_root_one_message_names_the_alternatives_and_nothing_is_made(
 ) -> None:
     outcome = as_user(newcomer, *verb)
     assert outcome.status == 1
-    assert outcome.stderr.startswith("error: devcloud needs root")
+    assert outcome.stderr.startswith("error: this machine cannot carry devcloud")
+    assert "must run as root" in outcome.stderr
+    assert outcome.stderr.count("error: ") == 1
     assert "  remedy: use a cloud of your own: set OS_CLIENT_CONFIG_FILE and OS_CLOUD" in outcome.stderr
-    assert len(outcome.stderr.splitlines()) == 2
     assert not (tmp_path / "devcloud").exists()
     assert newcomer.run("stack", "ls", "--json").json == []
 
@@ -66,7 +67,7 @@ def test_a_stack_on_devcloud_says_that_it_is_down(newcomer: Lab) -> None:
     for verb in ("up", "destroy", "refresh"):
         outcome = as_user(newcomer, verb, "--yes")
         assert outcome.status == 1
-        assert "error: devcloud needs root" in outcome.stderr
+        assert "must run as root" in outcome.stderr
     newcomer.refuse("sweep", status=1, saying="devcloud, is down\n  remedy: lab devcloud up")
 
 
