@@ -186,7 +186,7 @@ class Devcloud:
 
         self._wait(say, missing)
 
-    def _wait(self, say: Callable[[str], None], missing: Callable[[], set[str]], seconds: float = 180) -> None:
+    def _wait(self, say: Callable[[str], None], missing: Callable[[], set[str]], seconds: float = 300) -> None:
         """Wait until nothing is missing; give up when for `seconds` nothing more of it came."""
         fewest, deadline = None, 0.0
         while left := missing():

@@ -29,7 +29,9 @@ POINTS = (
 
 def interrupt(stage: str, number: signal.Signals) -> None:
     """Run `up` and send it, SIGINT as a terminal does, the signal as soon as it says that it is at the stage."""
-    command = [sys.executable, "-m", "devcloud", "up", f"--state={STATE}", f"--subnet={SETTINGS.subnet}"]
+    up_command = [sys.executable, "-m", "devcloud", "up", f"--state={STATE}", f"--subnet={SETTINGS.subnet}"]
+    # A shell has its background jobs ignore SIGINT, and what they start inherits that.
+    command = ["env", "--default-signal=INT", *up_command]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
     ) as up:
