@@ -23,7 +23,6 @@ from typing import Any
 TICK = 0.1
 STABLE_AFTER = 60.0
 LONGEST_PAUSE = 30.0
-FORK_SECONDS = 10.0
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Service:
     wanted: bool = False
     state: str = "stopped"
     pid: int | None = None
+    asked: socket.socket | None = None
     started: float = 0.0
     restarts: int = 0
     failures: int = 0
@@ -50,13 +50,21 @@ class Service:
     last_error: str | None = None
     ready_after: float | None = None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no process, and none was asked for."""
+        return self.pid is None and self.asked is None
+
     def spawn(self) -> None:
         """Start the daemon in a session of its own, output to its log.
 
         Raises:
             OSError: it could not be started.
         """
-        self.pid = self.fork(self.parent) if self.parent else self.execute()
+        if self.parent:
+            self.ask(self.parent)
+        else:
+            self.pid = self.execute()
         self.state, self.started, self.ready_after = "starting", time.monotonic(), None
 
     def execute(self) -> int:
@@ -74,22 +82,23 @@ class Service:
         process.returncode = 0  # process 1 reaps every child itself; Popen must not wait for it too
         return process.pid
 
-    def fork(self, parent: str) -> int:
-        """Have the family's fork server make the daemon; return its process id."""
+    def ask(self, parent: str) -> None:
+        """Ask the family's fork server for the daemon; it answers with the process id when it comes to it."""
         request = {
             "command": self.command,
             "environment": self.environment,
             "log": str(self.log),
             "namespaces": int(Path(self.namespaces).read_text()) if self.namespaces else None,
         }
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-            server.settimeout(FORK_SECONDS)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            server.setblocking(False)
             server.connect(parent)
             server.send(json.dumps(request).encode())
-            answer = server.recv(16)
-        if not answer:
-            raise OSError("the fork server could not start it")
-        return int(answer)
+        except OSError:
+            server.close()
+            raise
+        self.asked = server
 
     def answers(self) -> bool:
         """Whether the daemon does its work."""
@@ -125,11 +134,12 @@ class Supervisor:
         """Run until told to shut down and every service has ended."""
         poller = select.poll()
         poller.register(self.listener, select.POLLIN)
-        while not (self.stopping and all(service.pid is None for service in self.services.values())):
+        while not (self.stopping and all(service.is_gone for service in self.services.values())):
             for number, _ in poller.poll(TICK * 1000):
                 if number == self.listener.fileno():
                     connection, _ = self.listener.accept()
                     self.serve(connection)
+            self.collect()
             self.reap()
             for service in self.services.values():
                 self.step(service)
@@ -177,15 +187,36 @@ class Supervisor:
     def stop(service: Service) -> None:
         """Ask a service to end; `step` insists after its time."""
         service.wanted = False
-        if service.pid is None:
+        if service.is_gone:
             service.state = "stopped"
         elif service.state != "stopping":
             service.state, service.kill_at = "stopping", time.monotonic() + service.stop_seconds
             service.signal(signal.SIGTERM)
 
+    def collect(self) -> None:
+        """Take the answers of fork servers."""
+        for service in self.services.values():
+            if service.asked is None:
+                continue
+            try:
+                answer = service.asked.recv(16)
+            except BlockingIOError:
+                continue
+            except OSError:
+                answer = b""
+            service.asked.close()
+            service.asked = None
+            if answer:
+                service.pid = int(answer)
+                if not service.wanted:
+                    service.signal(signal.SIGTERM)
+            elif service.wanted:
+                self.failed(service, "its fork server could not start it")
+            else:
+                service.state = "stopped"
+
     def reap(self) -> None:
         """Collect ended children: services, and orphans that came to process 1."""
-        by_pid = {service.pid: service for service in self.services.values() if service.pid}
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -193,8 +224,10 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if service := by_pid.get(pid):
-                self.ended(service, os.waitstatus_to_exitcode(status))
+            self.collect()  # a daemon's process id is sent before it can end
+            for service in self.services.values():
+                if service.pid == pid:
+                    self.ended(service, os.waitstatus_to_exitcode(status))
 
     def ended(self, service: Service, code: int) -> None:
         """Note the end of a service; plan its restart when it was not asked for."""
@@ -218,11 +251,11 @@ class Supervisor:
     def step(self, service: Service) -> None:
         """Move one service towards what is wanted of it."""
         now = time.monotonic()
-        if service.state == "starting" and service.answers():
+        if service.state == "starting" and service.pid and service.answers():
             service.state, service.ready_after = "running", round(now - service.started, 1)
         elif service.state == "stopping" and now > service.kill_at:
             service.signal(signal.SIGKILL)
-        elif service.wanted and service.pid is None and now >= service.retry_at:
+        elif service.wanted and service.is_gone and now >= service.retry_at:
             if all(self.services[name].state == "running" for name in service.needs):
                 try:
                     service.spawn()

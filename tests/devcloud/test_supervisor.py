@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLEEPER = ["sleep", "1000"]
+# Orphans come to the supervisor (PR_SET_CHILD_SUBREAPER), as they come to process 1.
+ADOPT = """import ctypes, runpy, sys
+ctypes.CDLL(None).prctl(36, 1)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def entry(name: str, command: list[str], log: Path, **options: Any) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Clien
     def start(services: list[dict[str, Any]]) -> Client:
         plan, path = tmp_path / "plan.json", tmp_path / "socket"
         plan.write_text(json.dumps({"socket": str(path), "services": services}))
-        process = subprocess.Popen([sys.executable, str(INSIDE / "supervisor.py"), str(plan)])
+        process = subprocess.Popen([sys.executable, "-c", ADOPT, str(INSIDE / "supervisor.py"), str(plan)])
         running.append((process, Client(path)))
         return running[-1][1]
 
@@ -127,3 +133,26 @@ def test_a_broken_request_does_not_stop_the_supervisor(supervise: Callable[..., 
         connection.connect(str(client.path))
         connection.sendall(b"not json\n")
     assert set(client.call("status")) == {"one"}
+
+
+def test_a_daemon_forked_by_its_familys_parent_is_looked_after_like_any_other(
+    supervise: Callable[..., Client], tmp_path: Path
+) -> None:
+    program, fork = tmp_path / "daemon.py", str(tmp_path / "fork")
+    program.write_text("import sys, time\nprint(sys.argv[1:], 'json' in sys.modules, flush=True)\ntime.sleep(1000)\n")
+    server = [sys.executable, str(INSIDE / "forkserver.py"), fork, "json"]
+    family = entry("family", server, tmp_path / "family.log", ready=["file", fork])
+    daemon = entry("daemon", [str(program), "word"], tmp_path / "daemon.log", needs=["family"], parent=fork)
+    client = supervise([family, daemon])
+    client.call("start")
+    first = client.wait("daemon", is_running)
+    wait_for(lambda: (tmp_path / "daemon.log").read_text() == "['word'] True\n", 10)
+    os.kill(first["pid"], signal.SIGKILL)
+    second = client.wait("daemon", lambda service: is_running(service) and service["pid"] != first["pid"])
+    assert second["restarts"] == 1
+    os.kill(client.call("status")["family"]["pid"], signal.SIGKILL)
+    client.wait("family", lambda service: is_running(service) and service["restarts"] == 1)
+    assert client.call("status")["daemon"] == second
+    client.call("stop", "daemon")
+    client.wait("daemon", lambda service: service["state"] == "stopped")
+    assert started_at(second["pid"]) is None
