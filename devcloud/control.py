@@ -150,10 +150,9 @@ class Control:
         """
         outer = self._outer_process()
         if outer is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(DevcloudError, TimeoutError):
                 self.call("shutdown")
-                with contextlib.suppress(TimeoutError):
-                    wait_for(lambda: started_at(outer) is None, 60)
+                wait_for(lambda: started_at(outer) is None, 60)
         self._kill_all()
         if outer is not None:
             with contextlib.suppress(ChildProcessError):
@@ -206,14 +205,19 @@ class Control:
         """Ask the supervisor for something; return the state of all services, `memory` (PSS, bytes) where asked for.
 
         Raises:
-            OSError: it does not answer.
+            DevcloudError: it does not answer.
         """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(30)
-            connection.connect(str(self.layout.socket))
-            request = {"op": operation, "names": names, "memory": memory}
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(connection.makefile().readline())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(60)
+                connection.connect(str(self.layout.socket))
+                request = {"op": operation, "names": names, "memory": memory}
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(connection.makefile().readline())
+        except (OSError, ValueError) as error:
+            raise DevcloudError(
+                f"devcloud's supervisor does not answer: {error}", remedy="lab devcloud down, then lab devcloud up"
+            ) from error
         return Status([ServiceStatus(**entry) for entry in answer["services"]], answer["rest"])
 
     def inside(self, *command: str, text: str | None = None, environment: Mapping[str, str] | None = None) -> str:
