@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from cli.session import ROOT
 from cli.text import table
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+PYTEST = [sys.executable, "-m", "pytest"]
 ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 STATIC_CHECKS = (
     ("lint", [sys.executable, "-m", "ruff", "check", "."]),
@@ -22,17 +24,41 @@ STATIC_CHECKS = (
 )
 
 
-def test(context: typer.Context) -> None:
+# A devcloud of the tests' own, so that they leave the user's alone.
+CLOUD_STATE = Path("/var/lib/ml-cluster/test")
+CLOUD_SUBNET = "172.25.1.0/24"
+DEVCLOUD = [sys.executable, "-m", "devcloud"]
+ON_A_CLOUD = (
+    ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
+    ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
+    ("program on a cloud", [*PYTEST, "-m", "slow_cloud", "tests/e2e"]),
+    ("the cloud itself", [*PYTEST, "-m", "slow_cloud", "tests/devcloud"]),
+    ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
+)
+
+
+def run_tests(
+    context: typer.Context,
+    cloud: Annotated[
+        bool,
+        typer.Option("--cloud", help="Then those on a real devcloud, made for it: Linux, root, 6 GiB of memory."),
+    ] = False,
+) -> None:
     """Run the linter, the type checker and the tests.
 
     With arguments, they go to pytest, and pytest alone runs: `lab test tests/cli -k stack`.
     """
-    run_pytest = ("tests", [sys.executable, "-m", "pytest", *(context.args or ALL_CORES)])
+    run_pytest = ("tests", [*PYTEST, *(context.args or ALL_CORES)])
+    stages = [run_pytest] if context.args else [*STATIC_CHECKS, run_pytest]
+    state = os.environ.get("DEVCLOUD_STATE", str(CLOUD_STATE))
+    environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": CLOUD_SUBNET}
+    environment |= {"LAB_TEST_CLOUD": "devcloud", "OS_CLIENT_CONFIG_FILE": f"{state}/clouds.yaml"}
     results = []
-    for name, command in [run_pytest] if context.args else [*STATIC_CHECKS, run_pytest]:
+    for name, command in [*stages, *(ON_A_CLOUD if cloud else ())]:
         print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
         start = time.monotonic()
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        added = environment if (name, command) in ON_A_CLOUD else {}
+        status = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
         results.append((name, "passed" if status == 0 else f"failed ({status})", f"{time.monotonic() - start:.1f} s"))
     print("\n" + table(("STAGE", "RESULT", "TIME"), results))
     if any(result != "passed" for _, result, _ in results):

@@ -18,7 +18,7 @@ from devcloud.database import Schemas, initialise
 from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, Passwords, Settings
 from devcloud.seed import Seed, faults
-from devcloud.services import BASE, PARENTS, table, virtual_machines
+from devcloud.services import BASE, BUS, PARENTS, table, virtual_machines
 from terminal.progress import Stages
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Devcloud:
             Configuration(self.layout, self.passwords).write()
             self.control.start()
         with stages.stage("Start database and message bus") as stage:
-            self.control.call("start", *PARENTS)
+            self.control.call("start", *PARENTS, *BUS)
             initialise(self.control)
             self._start(stage.wait_for, *BASE)
         with stages.stage("Prepare the databases") as stage:

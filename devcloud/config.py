@@ -218,6 +218,7 @@ class Configuration:
                 "host": CONTROLLER,
                 "allow_resize_to_same_host": True,
                 "enabled_apis": "osapi_compute,metadata",
+                "periodic_fuzzy_delay": 0,  # else the scheduler waits up to a minute before it looks for hosts
                 "osapi_compute_listen": api,
                 "osapi_compute_workers": 1,
                 "metadata_listen": api,

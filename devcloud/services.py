@@ -20,7 +20,8 @@ INSIDE = Path(__file__).parent / "inside"
 OPT = "/opt/devcloud"
 LIBVIRTD = ("/usr/sbin/libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid")
 MANAGEMENT_BRIDGE = "br-mgmt"
-BASE = ("mariadb", "memcached", "rabbitmq")
+BUS = ("memcached", "rabbitmq")
+BASE = ("mariadb", *BUS)
 # What each family of daemons has in common, the module that patches the standard library first.
 FAMILIES = {
     "nova": (
