@@ -399,6 +399,8 @@ class Configuration:
                 "rootwrap_config": "/etc/cinder/rootwrap.conf",
                 "auth_strategy": "keystone",
                 "enabled_backends": "loopback",
+                # How often the scheduler hears of the backend; it may miss the first time, at the start.
+                "backend_stats_polling_interval": 5,
                 "glance_api_servers": self.layout.url("glance"),
             },
             "loopback": {

@@ -300,6 +300,8 @@ def faults(layout: Layout, passwords: Passwords) -> Iterator[tuple[str, str | No
 
     def volumes() -> str | None:
         down = [service.binary for service in cloud.block_storage.services() if service.state != "up"]
+        if not down and not any(cloud.block_storage.backend_pools()):
+            return "its scheduler knows of no backend yet"
         return "not up: " + ", ".join(down) if down else None
 
     def leases() -> str | None:

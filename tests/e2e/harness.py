@@ -183,7 +183,9 @@ class Deployment(Lab):
         told = self.run(verb, "--yes", "--skip-preview", "--json", *arguments)
         seconds = time.monotonic() - began
         events = [json.loads(line) for line in told.stdout.splitlines()]
-        done = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
+        # What a refresh finds is known only once it has looked.
+        kind = "resOutputsEvent" if verb == "refresh" else "resourcePreEvent"
+        done = [event[kind]["metadata"] for event in events if kind in event]
         return Update(steps(done), seconds)
 
     def up_as_previewed(self) -> Update:

@@ -154,7 +154,7 @@ def test_drift_is_found_by_refresh_and_healed_by_up(lab: Deployment, deployed: U
     found = {
         Step("delete", "worker-1"): 1,
         Step("update", "worker-0"): 1,
-        Step("delete", "nodes-ssh-172.25.0.1-32"): 1,
+        Step("delete", f"nodes-ssh-{cloud.devcloud.layout.machine_address}-32"): 1,
         Step("update", "network"): 1,
         Step("update", "control-0-ip-on-port"): 1,
         Step("update", "data"): 1,
