@@ -18,7 +18,6 @@ from cli.errors import ExitCode, LabError
 from cli.session import confirmations_skipped
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import ago, as_json, table, timestamp
-from terminal.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,6 +138,7 @@ def status(
 ) -> None:
     """Show each student's stack: state, nodes, time left of the lease, last update, error."""
     from cli.roster import Roster
+    from terminal.text import duration
 
     session: Session = context.obj
     file = Roster(roster)

@@ -44,7 +44,7 @@ def test_wrong_use_is_refused(lab: Lab) -> None:
     lab.refuse(
         "destroy", "--yes", "--preview-only", status=2, saying="--yes and --preview-only cannot be used together"
     )
-    lab.refuse("bench", "fly", status=2, saying="choose one of: class, engine")
+    lab.refuse("bench", "fly", status=2, saying="choose one of: class, devcloud, engine")
 
 
 def test_global_options_stand_anywhere(dev: Lab) -> None:
