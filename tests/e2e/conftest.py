@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from openstack.config import OpenStackConfig
-from openstack.connection import Connection
 
-from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
 from devcloud.layout import PORTS
+from tests.devcloud.support import SETTINGS, STATE, connect
 from tests.e2e.fault_proxy import Proxy
 from tests.e2e.harness import Cloud, Deployment
 
@@ -21,19 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from openstack.connection import Connection
+
 
 @pytest.fixture(scope="session")
 def devcloud() -> Devcloud:
     """The cloud in DEVCLOUD_STATE or the default folder, brought up if it is down, and left up."""
-    cloud = Devcloud(Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE)))
+    cloud = Devcloud(STATE, SETTINGS)
     cloud.up()
     return cloud
-
-
-def connect(devcloud: Devcloud, account: str) -> Connection:
-    """A connection as an account of the written clouds.yaml, whatever the environment says."""
-    written = OpenStackConfig(config_files=[str(devcloud.layout.clouds_yaml)], load_envvars=False)
-    return Connection(config=written.get_one(account))
 
 
 @pytest.fixture(scope="session")

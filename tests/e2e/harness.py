@@ -46,7 +46,7 @@ def wait(condition: Callable[[], Any], what: str) -> Any:
 
 
 # Rows that are not deleted, by what a stack calls things. What hangs on them cannot be without them (foreign keys), but
-# for gateway ports without a router, and flavors and aggregates without a reservation: orphans, whoever's they were.
+# for gateway ports without a router, and flavors and aggregates without a reservation: orphans, which have no names.
 ROWS = """
 select concat('server ', display_name) from nova.instances where deleted = 0 and display_name like '{stack}-%';
 select concat('keypair ', name) from nova_api.key_pairs where name like '{stack}-%';
@@ -60,12 +60,14 @@ select concat('floating IP ', description) from neutron.floatingips join neutron
     on standardattributes.id = standard_attr_id where description like '{stack}-%';
 select concat('volume ', display_name) from cinder.volumes where deleted = 0 and display_name like '{stack}-%';
 select concat('lease ', name) from blazar.leases where name like '{stack}-%';
+"""
+ORPHANS = """
 select concat('orphan port ', id) from neutron.ports
     where device_owner like 'network:router%' and device_id not in (select id from neutron.routers);
 select concat('orphan flavor ', name) from nova_api.flavors
     where name like 'reservation:%' and substr(name, 13) not in (select id from blazar.reservations);
 select concat('orphan aggregate ', name) from nova_api.aggregates
-    where name regexp '^[0-9a-f-]{{36}}$' and name not in (select id from blazar.reservations);
+    where name regexp '^[0-9a-f-]{36}$' and name not in (select id from blazar.reservations);
 """
 
 
@@ -98,6 +100,7 @@ class Cloud:
         self.clouds_yaml = devcloud.layout.clouds_yaml
         self.student = student
         self.admin = admin
+        self._orphans_of_others = set(self.sql(ORPHANS))
 
     def client(self, *arguments: str, account: str = "devcloud") -> Any:
         """What the `openstack` client answers; None for a command that answers nothing."""
@@ -116,8 +119,8 @@ class Cloud:
         return [{key.lower(): value for key, value in row.items()} for row in rows]
 
     def rows(self, stack: str) -> list[str]:
-        """What the databases have of a stack, and orphans."""
-        return sorted(self.sql(ROWS.format(stack=stack)))
+        """What the databases have of a stack, and the orphans since the tests began."""
+        return sorted({*self.sql(ROWS.format(stack=stack)), *self.sql(ORPHANS)} - self._orphans_of_others)
 
     def has_no_rows(self, stack: str) -> bool:
         """Whether nothing is left of a stack; what others are at work on may look like an orphan for a moment."""
