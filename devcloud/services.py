@@ -242,7 +242,11 @@ def table(layout: Layout) -> list[Service]:
         Service("cinder-volume", ("/usr/bin/cinder-volume", *cinder), needs=(database, bus), family="cinder"),
         Service(
             "blazar-manager",
-            ("/opt/blazar/bin/python", "/opt/blazar/bin/blazar-manager", "--config-file", f"{etc}/blazar/blazar.conf"),
+            (
+                "sh", "-c",
+                f"""mariadb --socket={layout.run}/mysql.sock -uroot blazar <{OPT}/lease-recovery.sql &&
+                exec /opt/blazar/bin/python /opt/blazar/bin/blazar-manager --config-file {etc}/blazar/blazar.conf""",
+            ),
             needs=("keystone", bus),
         ),
         Service(
@@ -328,8 +332,8 @@ def write_plan(layout: Layout) -> Path:
     """Write the plan for the programs inside; return its path."""
     hosts = layout.settings.hosts
     names = [f"{layout.host_address(host)} {host.name}" for host in hosts]
-    known = "\n".join(["127.0.0.1 localhost", f"{layout.control_address} ctl", *names, ""])
-    files = {"/etc/hosts": known, "/etc/hostname": "ctl\n", "/etc/resolv.conf": ""}
+    known = "\n".join(["127.0.0.1 localhost", f"{layout.control_address} {CONTROLLER}", *names, ""])
+    files = {"/etc/hosts": known, "/etc/hostname": f"{CONTROLLER}\n", "/etc/resolv.conf": ""}
     for name in (CONTROLLER, *(host.name for host in hosts)):
         etc = layout.data / "hosts" / name / "etc-libvirt"
         files |= {f"{etc}/libvirtd.conf": LIBVIRTD_CONF, f"{etc}/lxc.conf": LXC_CONF, f"{etc}/qemu.conf": QEMU_CONF}
@@ -340,7 +344,7 @@ def write_plan(layout: Layout) -> Path:
         source.mkdir(parents=True, exist_ok=True)
         binds[str(source)] = target
     prepare = [
-        ["hostname", "ctl"],
+        ["hostname", CONTROLLER],
         *prepare_network(layout),
     ]
     plan = {

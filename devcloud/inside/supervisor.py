@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,6 @@ class Supervisor:
     services: dict[str, Service]
     listener: socket.socket
     stopping: bool = False
-    connections: dict[int, socket.socket] = field(default_factory=dict)
 
     def loop(self) -> None:
         """Run until told to shut down and every service has ended."""

@@ -102,21 +102,24 @@ class Cloud:
         self.admin = admin
         self._orphans_of_others = set(self.sql(ORPHANS))
 
-    def client(self, *arguments: str, account: str = "devcloud") -> Any:
-        """What the `openstack` client answers; None for a command that answers nothing."""
+    def client(self, *arguments: str, account: str = "devcloud") -> str:
+        """What the `openstack` client prints."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
         told = subprocess.run(
             [Path(sys.executable).with_name("openstack"), "--os-cloud", account, *arguments],
             env={**inherited, "OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml)},
             capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
-        assert told.returncode == 0, (arguments, told.stderr)
-        return json.loads(told.stdout) if told.stdout else None
+        assert told.returncode == 0, (arguments, told.stdout, told.stderr)
+        return told.stdout
+
+    def shown(self, *arguments: str) -> Any:
+        """What the `openstack` client answers to a command that lists or shows."""
+        return json.loads(self.client(*arguments, "--format", "json"))
 
     def listed(self, *what: str) -> list[dict[str, Any]]:
         """`openstack WHAT list` as rows; keys in lower case, as clients differ in it."""
-        rows = self.client(*what, "list", "--format", "json")
-        return [{key.lower(): value for key, value in row.items()} for row in rows]
+        return [{key.lower(): value for key, value in row.items()} for row in self.shown(*what, "list")]
 
     def rows(self, stack: str) -> list[str]:
         """What the databases have of a stack, and the orphans since the tests began."""

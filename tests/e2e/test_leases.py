@@ -67,7 +67,7 @@ def test_a_lease_that_ends_takes_its_nodes_and_up_makes_new_ones(lab: Deployment
     assert made is not None
     # The shortest end that Blazar takes is a minute away.
     end = datetime.now(UTC) + timedelta(seconds=75)
-    cloud.client("reservation", "lease", "update", "--end-date", f"{end:%Y-%m-%d %H:%M}", made["id"])
+    cloud.client("reservation", "lease", "set", "--end-date", f"{end:%Y-%m-%d %H:%M}", made["id"])
     assert lab.perform("refresh").steps == {Step("update", "lease-control-end"): 1}
     wait(lambda: not list(cloud.student.compute.servers(name=NODE)), "Blazar deletes the node of a lease that ended")
 

@@ -89,7 +89,7 @@ def test_a_changed_rule_is_exchanged(lab: Deployment, deployed: Update, cloud: C
     lab.change(access__webPorts=[80, 8443])
     run = lab.up_as_previewed()
     assert run.steps == {Step("create", "entry-web-8443-0.0.0.0-0"): 1, Step("delete", "entry-web-443-0.0.0.0-0"): 1}
-    rules = cloud.client("security", "group", "rule", "list", f"{STACK}-entry", "--ingress", "--format", "json")
+    rules = cloud.shown("security", "group", "rule", "list", f"{STACK}-entry", "--ingress")
     assert sorted(rule["Port Range"] for rule in rules) == ["80:80", "8443:8443"]
 
 
@@ -97,7 +97,7 @@ def test_a_volume_grows(lab: Deployment, deployed: Update, cloud: Cloud) -> None
     assert deployed
     lab.change(storage__volumes__data__sizeGb=2)
     assert lab.up_as_previewed().steps == {Step("update", "data"): 1}
-    assert cloud.client("volume", "show", f"{STACK}-data", "--format", "json")["size"] == 2
+    assert cloud.shown("volume", "show", f"{STACK}-data")["size"] == 2
 
 
 def leases(cloud: Cloud) -> dict[str, datetime]:
@@ -138,7 +138,7 @@ def test_drift_is_found_by_refresh_and_healed_by_up(lab: Deployment, deployed: U
     assert deployed
     ssh = next(
         rule["ID"]
-        for rule in cloud.client("security", "group", "rule", "list", f"{STACK}-nodes", "--ingress", "--format", "json")
+        for rule in cloud.shown("security", "group", "rule", "list", f"{STACK}-nodes", "--ingress")
         if rule["Port Range"] == "22:22"
     )
     address = lab.output("nodes")["control-0"]["floatingIp"]
@@ -166,7 +166,7 @@ def test_drift_is_found_by_refresh_and_healed_by_up(lab: Deployment, deployed: U
     lab.perform("up")
     assert lab.preview() == lab.preview("--refresh") == {}
     wait(partial(lab.answers, "true"), "SSH after the drift was healed")
-    tags = cloud.client("network", "show", f"{STACK}-network", "--format", "json")["tags"]
+    tags = cloud.shown("network", "show", f"{STACK}-network")["tags"]
     assert tags == [f"ml-cluster:stack={STACK}"]
 
 
