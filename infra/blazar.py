@@ -255,11 +255,11 @@ def find(props: Props) -> str | None:
 
 
 def describe(lease_id: str, props: Props) -> tuple[dict[str, Any], str] | None:
-    """Outputs and end of the lease; None if it is gone or over. Raises LeaseError."""
+    """Outputs and end of the lease, which may be over; None if it is gone. Raises LeaseError."""
     session = Session(props)
     with session.explained(f"read the lease {props['name']}"):
         lease = session.get(lease_id)
-    if lease is None or lease["status"] in OVER:
+    if lease is None or lease["status"] == "DELETING":
         return None
     return _outputs(lease), minute(parse_time(lease["end_date"]))
 
@@ -276,7 +276,7 @@ def move_end(props: Props) -> str:
             if lease["status"] in OVER:
                 _fail(
                     f"The lease {props['name']} is over and cannot be extended. "
-                    "`lab refresh` forgets it and the nodes that went with it; `lab up` then makes new ones."
+                    "`lab refresh` finds out what went with it; `lab up` then makes a new lease and new nodes."
                 )
             if wanted <= datetime.now(UTC):
                 _fail(

@@ -31,7 +31,8 @@ class LeaseProvider(dynamic.ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """What is reserved, and from when, makes another lease; the old one goes first, for it holds the hosts."""
-        replaces = [*lease_replaces(olds, news), *(["status"] if olds.get("status") == "ERROR" else [])]
+        useless = olds.get("status") in {"ERROR", "TERMINATED"}
+        replaces = [*lease_replaces(olds, news), *(["status"] if useless else [])]
         due = olds.get("status") == "PENDING" and parse_time(olds["start_date"]) <= datetime.now(UTC)
         return DiffResult(changes=bool(replaces) or due, replaces=replaces, delete_before_replace=True)
 
@@ -42,7 +43,7 @@ class LeaseProvider(dynamic.ResourceProvider):
         return CreateResult(*blazar.reserve(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """The lease as it is; gone if Blazar knows it no more, or if it is over.
+        """The lease as it is; gone if Blazar knows it no more. One that is over stays, to be replaced or deleted.
 
         Without an id: what an interrupted `create` has made.
         """
@@ -79,7 +80,7 @@ class LeaseEndProvider(dynamic.ResourceProvider):
         if over and _olds.get("lease_id") == news["lease_id"] and datetime.fromisoformat(over) <= datetime.now(UTC):
             told = (
                 f"The lease {news['name']} ended at {over}, and Blazar deletes the nodes in it. "
-                "`lab refresh` forgets what is gone; `lab up` then makes a new lease and new nodes."
+                "`lab refresh` finds out what is gone; `lab up` then makes a new lease and new nodes."
             )
             return CheckResult(news, [CheckFailure("", told)])
         if news.get("end") or isinstance(news["start_date"], str):
