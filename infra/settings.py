@@ -12,7 +12,7 @@ import ipaddress
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from zoneinfo import ZoneInfo, available_timezones
@@ -186,9 +186,9 @@ class Lease(Section):
     daytime_hours: int | None = Field(
         default=None,
         ge=1,
-        le=12,
-        description="Warn where the lease takes more than this many hours between 8:00 and 20:00 of one day (a rule "
-        "of courses that share scarce hardware; 8 is usual).",
+        le=16,
+        description="Warn where the lease takes more than this many hours between 8:00 and midnight of one day (the "
+        "course's rule: at most 8 of them; nights are free).",
     )
     timezone: TimeZone = Field(default="UTC", description="Time zone in which `daytimeHours` counts.")
 
@@ -405,24 +405,24 @@ class Settings(Section):
                 if hours > self.lease.daytime_hours:
                     found.append(
                         f"{PROJECT}:lease: takes {hours:g} daytime hours on {day}, more than the "
-                        f"{self.lease.daytime_hours} of daytimeHours; shorten it, or start in the evening."
+                        f"{self.lease.daytime_hours} of daytimeHours; shorten it, or start late in the evening."
                     )
                     break
         return found
 
 
-DAY_STARTS, DAY_ENDS = 8, 20
+DAY_STARTS = 8
 
 
 def daytime_hours(start: datetime, end: datetime, *, timezone: str) -> dict[str, float]:
-    """Hours between 8:00 and 20:00, local time of `timezone`, that a lease takes of each day (ISO date)."""
+    """Hours between 8:00 and midnight, local time of `timezone`, that a lease takes of each day (ISO date)."""
     zone = ZoneInfo(timezone)
     first, last = start.astimezone(zone), end.astimezone(zone)
     taken: dict[str, float] = {}
     day = first.date()
     while day <= last.date():
         opens = datetime(day.year, day.month, day.day, DAY_STARTS, tzinfo=zone)
-        closes = datetime(day.year, day.month, day.day, DAY_ENDS, tzinfo=zone)
+        closes = datetime.combine(day + timedelta(days=1), time(), tzinfo=zone)
         seconds = (min(last, closes) - max(first, opens)).total_seconds()
         if seconds > 0:
             taken[day.isoformat()] = seconds / 3600

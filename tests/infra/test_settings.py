@@ -184,8 +184,8 @@ def test_lease_that_starts_later_leaves_the_nodes_to_a_later_run() -> None:
     ("start", "hours", "expected"),
     [
         (datetime(2026, 11, 23, 6, 0, tzinfo=UTC), 4, {"2026-11-23": 2.0}),
-        (datetime(2026, 11, 23, 18, 0, tzinfo=UTC), 20, {"2026-11-23": 2.0, "2026-11-24": 6.0}),
-        (datetime(2026, 11, 23, 21, 0, tzinfo=UTC), 9, {}),
+        (datetime(2026, 11, 23, 22, 0, tzinfo=UTC), 16, {"2026-11-23": 2.0, "2026-11-24": 6.0}),
+        (datetime(2026, 11, 24, 0, 0, tzinfo=UTC), 8, {}),
     ],
 )
 def test_daytime_hours(start: datetime, hours: int, expected: dict[str, float]) -> None:
