@@ -79,6 +79,7 @@ def test_sources(plugin: Plugin, make: Maker, sdk: Connection) -> None:
     assert imported
     assert imported.outputs["sourceVolId"] == origin.id
     assert list(plugin.diff(clone, {"size": 1}).replaces) == ["sourceVolId"]
+    assert make.replaced(clone, {"size": 1}, delete_first=False).outputs["sourceVolId"] == ""
 
 
 def image(make: Maker, folder: Path, data: bytes, disk_format: str) -> str:

@@ -125,12 +125,16 @@ def test_update_in_place(plugin: Plugin, make: Maker, inputs: Properties, sdk: C
     assert back.outputs["minDiskGb"] == 0
 
 
-def test_replacing_changes(plugin: Plugin, make: Maker, inputs: Properties) -> None:
+def test_replacing_changes(plugin: Plugin, make: Maker, inputs: Properties, tmp_path: Path) -> None:
     made = make(IMAGE, inputs)
     assert list(plugin.diff(made, {**inputs, "diskFormat": "qcow2"}).replaces) == ["diskFormat"]
     other = {key: value for key, value in inputs.items() if key != "localFilePath"}
     found = plugin.diff(made, {**other, "imageSourceUrl": "http://127.0.0.1/x"})
     assert set(found.replaces) == {"imageSourceUrl", "localFilePath"}
+    (tmp_path / "other.img").write_bytes(DATA * 2)
+    wanted = {**inputs, "localFilePath": str(tmp_path / "other.img")}
+    assert list(plugin.diff(made, wanted).replaces) == ["localFilePath"]
+    assert make.replaced(made, wanted, delete_first=False).outputs["sizeBytes"] == 2 * len(DATA)
 
 
 def test_drift_and_import(plugin: Plugin, make: Maker, inputs: Properties, sdk: Connection) -> None:
