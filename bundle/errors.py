@@ -1,0 +1,9 @@
+"""Errors that a user of the bundle can act on."""
+
+from __future__ import annotations
+
+from engine.errors import EngineError
+
+
+class BundleError(EngineError):
+    """An artifact could not be had, or is not what it should be."""
