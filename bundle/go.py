@@ -109,7 +109,7 @@ class Toolchain:
             "GOROOT": str(self._root),
             "GOTOOLCHAIN": "local",
             "GOCACHE": str(cache / "build"),
-            "GOMODCACHE": str(cache / "modules"),
+            "GOMODCACHE": str(cache / "mod"),
             "GOFLAGS": "",
             "GOENV": "off",
             "GOWORK": "off",
