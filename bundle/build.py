@@ -2,235 +2,237 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from bundle import images, sbom
+from bundle import debian, go, images, sbom
 from bundle.errors import BundleError
 from bundle.go import Toolchain
-from bundle.manifest import HERE, digest
-from bundle.store import SBOM, Artifact, Inventory, Store, copy, sha256, write_whole
+from bundle.lock import Lock
+from bundle.processes import Tools
+from bundle.releases import Releases
+from bundle.store import INVENTORY, REMEDY, SBOM, Artifact, Inventory, emptied, exclusive, link, sha256, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator
 
-    from bundle.manifest import Family, Manifest
+    from bundle.manifest import Manifest
+    from bundle.store import Store
+    from terminal.progress import Stages
 
-LOCK = HERE / "manifest.lock"
+    Say = Callable[[str], None]
+
 CACHE = Path("~/.cache/ml-cluster").expanduser()
-
-
-class Lock:
-    """manifest.lock: the digests of programs built from the manifest, by processor and input key."""
-
-    def __init__(self, path: Path = LOCK) -> None:
-        self.path = path
-        self._known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
-
-    def expected(self, key: str) -> dict[str, str]:
-        """Digest by program of what the inputs with this key give."""
-        return self._known.get(key, {})
-
-    def keep(self, digests: dict[str, dict[str, str]]) -> None:
-        """Replace what is known."""
-        self._known = digests
-        write_whole(self.path, json.dumps(digests, indent=1, sort_keys=True) + "\n")
+# One family compiles at a time, with all processors; meanwhile others download, and images are made.
+FAMILIES_AT_ONCE = 4
 
 
 class Builder:
-    """Fills a bundle's directory. What is there already, or in the cache, is not made again."""
+    """Fills a bundle's directory. What is there already, and what its manifest says, is not made again."""
 
     def __init__(
         self,
         manifest: Manifest,
         store: Store,
+        stages: Stages,
         *,
         cache: Path = CACHE,
-        lock: Lock | None = None,
         existing: Store | None = None,
         releases: bool = True,
     ) -> None:
-        self.manifest = manifest
-        self.store = store
-        self.cache = cache
-        self.lock = lock or Lock()
-        self.existing = existing
-        self.releases = releases
-        self.toolchain = Toolchain(manifest, cache / "go")
-        self._compiling = threading.Lock()
+        self.manifest, self.store = manifest, store
+        self.lock = Lock(manifest.architecture)
+        self.notes: list[str] = []
+        self._stages = stages
+        self._existing = existing
+        self._releases = Releases() if releases else None
+        self._tools = Tools()
+        self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
+        self._inventory = Inventory(architecture=manifest.architecture)
+        self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
+        self._trees: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
 
-    def build(self, families: Iterable[str], names: Iterable[str], say: Callable[[str, str], None]) -> Inventory:
-        """Get programs of `families` and images `names`; `say` hears of each (artifact, what happens to it).
+    def build(self, families: list[str], *, renew: bool = False) -> Inventory:
+        """Get the programs and images of `families`. `renew` makes images of Debian packages anew, and the lock.
 
         Raises:
             BundleError: something could not be had; the rest was finished, and the same call goes on from there.
         """
-        names = list(names)
-        families = sorted({*families, *(self.manifest.images[name].family for name in names)})
-        inventory = Inventory(architecture=self.manifest.architecture)
-        faults: list[str] = []
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            programs = {name: pool.submit(self._family, name, say) for name in families}
-            made: list[Future[list[Artifact]]] = list(programs.values())
-            made += [pool.submit(self._image, name, programs, say) for name in names]
-            for future in made:
-                try:
-                    inventory.artifacts += future.result()
-                except BundleError as error:
-                    faults += [str(error)] if str(error) not in faults else []
-        if faults:
-            raise BundleError("\n".join(faults), remedy="lab bundle build goes on with what is missing")
-        write_whole(self.store.root / SBOM, sbom.render(inventory, self.store.root, self.toolchain.modules))
-        self.store.write(inventory)
-        self._drop_others(inventory)
-        return inventory
+        with exclusive(self.store.root):
+            self._take_stock(renew=renew)
+            self._provide_tools(families)
+            emptied(self.store.work)
+            errors = self._run([partial(self._family, name, renew=renew) for name in families])
+            self._inventory.sbom_sha256 = self._write_sbom()
+            self.store.write(self._inventory)
+            shutil.rmtree(self.store.work)
+        if errors:
+            raise BundleError("\n".join(map(str, errors)), remedy=f"{REMEDY} goes on with what is missing")
+        if renew:
+            self.lock.record([one for one in self._inventory.artifacts if one.source == "built"])
+        return self._inventory
 
-    def record(self) -> None:
-        """Write the digests of all built programs to the lock."""
-        digests: dict[str, dict[str, str]] = {}
-        for artifact in self.store.inventory().artifacts:
-            if artifact.kind == "program" and artifact.source == "built":
-                digests.setdefault(artifact.key, {})[artifact.name] = artifact.sha256
-        self.lock.keep(digests)
-
-    def _family(self, name: str, say: Callable[[str, str], None]) -> list[Artifact]:
-        family = self.manifest.families[name]
-        key = self.manifest.key(name)
-        source, folder = self._obtain(name, family, key, say)
-        found = []
-        for program in family.programs:
-            relative = f"bin/{name}/{family.version}/{program}"
-            copy(folder / program, self.store.root / relative)
-            found.append(
-                self._artifact(program, family.version, "program", relative, source.format(program=program), key)
-            )
-        return found
-
-    def _obtain(self, name: str, family: Family, key: str, say: Callable[[str, str], None]) -> tuple[str, Path]:
-        cached = self.cache / "programs" / f"{name}-{key[:16]}"
-        if not cached.exists() and self._copied(name, family, key, cached):
-            say(name, "from an existing bundle")
-        released = self.cache / "releases" / f"{name}-{family.version}-{self.manifest.architecture}"
-        if not cached.exists() and self.releases and family.release:
-            if released.exists() or self._downloaded(family, released):
-                say(name, "published release")
-                return family.release.url, released
-        if not cached.exists():
-            say(name, "fetching modules")
-            with self._compiling:
-                self.toolchain.ensure()
-            self.toolchain.download(family)
-            with self._compiling:
-                say(name, "building")
-                self.toolchain.build(family, cached)
-        self._check(name, key, cached)
-        say(name, "done")
-        return "built", cached
-
-    def _check(self, name: str, key: str, folder: Path) -> None:
-        """The build is the one that was recorded."""
-        for program, expected in self.lock.expected(key).items():
-            if (found := sha256(folder / program)) != expected:
-                raise BundleError(
-                    f"{name}: {program} has SHA-256 {found}; manifest.lock says {expected} for the same inputs",
-                    remedy=f"remove {folder} and build again; if that gives the same, the build is not reproducible here",
-                )
-
-    def _copied(self, name: str, family: Family, key: str, target: Path) -> bool:
-        """Take a family from an existing bundle, where its files are what the lock says."""
-        if self.existing is None:
-            return False
-        have = {artifact.name: artifact for artifact in self.existing.inventory().artifacts if artifact.key == key}
-        expected = self.lock.expected(key)
-        for program in family.programs:
-            path = self.existing.root / have[program].path if program in have else None
-            if path is None or sha256(path) != expected.get(program, have[program].sha256):
-                return False
-        new = target.with_name(target.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        for program in family.programs:
-            copy(self.existing.root / have[program].path, new / program)
-        new.rename(target)
-        return True
-
-    def _downloaded(self, family: Family, target: Path) -> bool:
-        """Take a family from its publisher; False where that cannot be reached.
-
-        Raises:
-            BundleError: a file is not what its publisher's checksum says.
-        """
-        assert family.release
-        new = target.with_name(target.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        for program in family.programs:
-            words = {"version": family.version, "arch": self.manifest.architecture, "program": program}
+    def _run(self, tasks: list[Callable[[], None]]) -> list[BundleError]:
+        """Run tasks on threads, all to their end; the errors that users can act on."""
+        with ThreadPoolExecutor(FAMILIES_AT_ONCE) as pool:
+            made = [pool.submit(task) for task in tasks]
             try:
-                expected = fetch(family.release.checksum.format(**words)).decode().split()[0]
-                content = fetch(family.release.url.format(**words))
-            except (OSError, ValueError, IndexError):
-                shutil.rmtree(new)
-                return False
-            path = new / program
-            path.write_bytes(content)
-            path.chmod(0o755)
-            if (found := sha256(path)) != expected:
-                raise BundleError(f"{family.release.url.format(**words)} has SHA-256 {found}, not {expected}")
-        new.rename(target)
+                errors = [error for future in made if (error := future.exception())]
+            except KeyboardInterrupt:
+                self._tools.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+        for error in errors:
+            if not isinstance(error, BundleError):
+                raise error
+        return [error for error in errors if isinstance(error, BundleError)]
+
+    def _take_stock(self, *, renew: bool) -> None:
+        """Find what is there and still wanted; drop the rest, and what an interruption left."""
+        wanted = self.manifest.paths(self.manifest.families)
+        if (self.store.root / INVENTORY).exists():
+            for artifact in self.store.inventory().artifacts:
+                if artifact.path in wanted and self.store.holds(artifact) and not (renew and artifact.packages):
+                    self._inventory.put([artifact])
+        for path in [*self.store.root.glob("bin/*/*/*"), *self.store.root.glob("images/*")]:
+            if not self._inventory.find(str(path.relative_to(self.store.root))):
+                path.unlink()
+
+    def _provide_tools(self, families: list[str]) -> None:
+        """Have what the missing artifacts take, before the first is made."""
+        needed: set[str] = set()
+        for name in families:
+            family = self.manifest.families[name]
+            if family.cgo and not self._have(self.manifest.program_paths(name), self.manifest.key(name)):
+                needed |= {"gcc", "libc6-dev", "libseccomp-dev", "pkg-config"}
+            for image, description in family.images.items():
+                if not self._inventory.find(self.manifest.image_path(name, image)):
+                    needed |= {"buildah", *(["mmdebstrap"] if description.packages else [])}
+        if missing := debian.missing(sorted(needed)):
+            with self._stages.stage("Tools") as stage:
+                debian.provide(missing, self._tools, stage.wait_for)
+
+    def _family(self, name: str, *, renew: bool) -> None:
+        family = self.manifest.families[name]
+        key, paths = self.manifest.key(name), self.manifest.program_paths(name)
+        if not self._have(paths, key):
+            with self._stage(f"{name} {family.version}") as (say, folder):
+                self._register(folder, self._programs(name, key, folder, say), check=not renew)
+        for image in family.images:
+            made_of = [one for one in self._inventory.artifacts if one.path in paths]
+            key = self.manifest.image_key(name, image, {one.name: one.sha256 for one in made_of})
+            if not self._have([self.manifest.image_path(name, image)], key):
+                with self._stage(f"image {image} {family.version}") as (say, folder):
+                    self._register(folder, [self._image(name, image, key, folder, say)], check=not renew)
+
+    def _have(self, paths: list[str], key: str) -> bool:
+        """Whether files made of what `key` stands for are there, or were taken from the existing bundle."""
+        ours = [self._inventory.find(path) for path in paths]
+        if all(artifact and artifact.key == key for artifact in ours):
+            return True
+        if self._existing is None:
+            return False
+        theirs = [artifact for artifact in self._existing.inventory().artifacts if artifact.path in paths]
+        if len(theirs) < len(paths) or not all(one.key == key and self._existing.holds(one) for one in theirs):
+            return False
+        for artifact in theirs:
+            link(self._existing.root / artifact.path, self.store.root / artifact.path)
+        self._add(theirs)
         return True
 
-    def _image(
-        self, name: str, programs: dict[str, Future[list[Artifact]]], say: Callable[[str, str], None]
-    ) -> list[Artifact]:
-        image = self.manifest.images[name]
-        version = self.manifest.families[image.family].version
-        made_of = {artifact.name: artifact for artifact in programs[image.family].result()}
-        key = digest([self.manifest.image_key(name), [made_of[program].sha256 for program in image.programs]])
-        cached = self.cache / "images" / f"{name}-{key[:16]}.tar"
-        if not cached.exists():
-            say(name, "image")
-            folder = self.store.root / Path(made_of[image.programs[0]].path).parent
-            images.build(name, version, image, folder, cached)
-        relative = f"images/{name}_{version}.tar"
-        copy(cached, self.store.root / relative)
-        say(name, "done")
-        return [self._artifact(name, version, "image", relative, "built", key)]
+    def _programs(self, name: str, key: str, folder: Path, say: Say) -> list[Artifact]:
+        """Get a family's programs into `folder`, from its publisher or by building."""
+        family = self.manifest.families[name]
+        sources = self._releases.get(family, self.manifest.architecture, folder, say) if self._releases else {}
+        tools = {} if sources else go.tools_of(family, self.manifest.go)
+        if not sources:
+            say("the Go toolchain")
+            self._toolchain.ensure()
+            say("other families to be compiled")
+            with self._compiling:
+                say("the compiler")
+                self._toolchain.build(family, emptied(folder), say)
+        return [
+            self._artifact(
+                folder / program, "program", name, key, self.manifest.program_path(name, program),
+                source=sources.get(program, "built"), tools=tools,
+            )
+            for program in family.all_programs
+        ]  # fmt: skip
 
-    def _artifact(self, name: str, version: str, kind: str, relative: str, source: str, key: str) -> Artifact:
-        path = self.store.root / relative
+    def _image(self, name: str, image: str, key: str, folder: Path, say: Say) -> Artifact:
+        """Make an image in `folder`."""
+        family = self.manifest.families[name]
+        description = family.images[image]
+        base, packages = self._tree(description.packages, say)
+        say("buildah")
+        digest = images.build(
+            f"localhost/{image}:{family.version}", description, folder / image, self._tools,
+            programs=(self.store.root / self.manifest.program_path(name, image)).parent, base=base,
+        )  # fmt: skip
+        return self._artifact(
+            folder / image, "image", name, key, self.manifest.image_path(name, image),
+            source="built", tools=images.tools_of(), packages=packages, digest=digest,
+            programs=[self.manifest.program_path(name, program) for program in description.programs],
+        )  # fmt: skip
+
+    def _tree(self, packages: tuple[str, ...], say: Say) -> tuple[Path | None, dict[str, str]]:
+        """A tree of Debian packages, unpacked once for all images with the same ones, and their versions."""
+        if not packages:
+            return None, {}
+        with self._unpacking:
+            if packages not in self._trees:
+                say(f"Debian packages: {', '.join(packages)}")
+                root = self.store.work / f"debian-{len(self._trees)}"
+                self._trees[packages] = root, debian.extract(packages, self.manifest.debian.suite, root, self._tools)
+            return self._trees[packages]
+
+    def _artifact(
+        self, file: Path, kind: Literal["program", "image"], family: str, key: str, path: str, **details: object
+    ) -> Artifact:
         return Artifact.model_validate(
             {
-                "name": name,
-                "version": version,
+                "name": file.name,
+                "family": family,
+                "version": self.manifest.families[family].version,
                 "kind": kind,
-                "path": relative,
-                "sha256": sha256(path),
-                "size": path.stat().st_size,
-                "source": source,
+                "path": path,
+                "sha256": sha256(file),
+                "size": file.stat().st_size,
                 "key": key,
+                **details,
             }
         )
 
-    def _drop_others(self, inventory: Inventory) -> None:
-        """A version that was moved leaves nothing behind."""
-        known = {artifact.path for artifact in inventory.artifacts}
-        for path in [*self.store.root.glob("bin/*/*/*"), *self.store.root.glob("images/*")]:
-            if str(path.relative_to(self.store.root)) not in known:
-                path.unlink()
+    @contextmanager
+    def _stage(self, title: str) -> Iterator[tuple[Say, Path]]:
+        """Work on one thing: who hears of it, and an empty folder for it."""
+        with self._stages.stage(title) as stage:
+            folder = emptied(self.store.work / title.replace(" ", "-"))
+            yield stage.wait_for, folder
+            shutil.rmtree(folder)
 
+    def _register(self, folder: Path, artifacts: list[Artifact], *, check: bool) -> None:
+        """Move finished files to their place."""
+        for artifact in artifacts:
+            if check and (note := self.lock.check(artifact)):
+                self.notes.append(f"{artifact.path}: {note}")
+            target = self.store.root / artifact.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / artifact.name).replace(target)
+        self._add(artifacts)
 
-def fetch(url: str) -> bytes:
-    """The body at an address.
+    def _add(self, artifacts: list[Artifact]) -> None:
+        with self._writing:
+            self._inventory.put(artifacts)
+            self.store.write(self._inventory)
 
-    Raises:
-        OSError: it cannot be reached.
-    """
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
-        content: bytes = answer.read()
-    return content
+    def _write_sbom(self) -> str:
+        path = self.store.root / SBOM
+        write_whole(path, sbom.render(self._inventory, self.store.root))
+        return sha256(path)

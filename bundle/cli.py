@@ -1,18 +1,13 @@
-"""`lab bundle`: every program and image of a cluster, in one directory."""
+"""`lab bundle`: every program and image of a cluster, in one folder."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bundle import images
-from bundle.build import CACHE, Builder
 from bundle.errors import BundleError
-from bundle.manifest import load
-from bundle.store import Store
 
 app = typer.Typer(
     name="bundle",
@@ -20,65 +15,87 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Every program and image of a cluster, in one directory that needs no internet.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Every program and image of a cluster, in one folder that needs no internet.",
 )
+DEFAULT = Path("~/.cache/ml-cluster/bundle").expanduser()
 Folder = Annotated[Path, typer.Option("--bundle", envvar="LAB_BUNDLE", help="The bundle's folder.")]
-DEFAULT = CACHE / "bundle"
 
 
 @app.command()
 def build(
     bundle: Folder = DEFAULT,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="A family or image; may be repeated. Default: all.")
+        list[str] | None, typer.Option("--only", metavar="FAMILY", help="Get this; may be repeated. Default: all.")
     ] = None,
     existing: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="A bundle to take from what is the same.")
+        Path | None, typer.Option("--from", metavar="DIR", help="A bundle to take from what the manifest wants.")
     ] = None,
     releases: Annotated[bool, typer.Option(help="Take publishers' releases where they can be reached.")] = True,
-    update_lock: Annotated[bool, typer.Option("--update-lock", help="Record the digests in manifest.lock.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where the compiler and its caches are.  [default: ~/.cache/ml-cluster]")
+    ] = None,
+    update_lock: Annotated[
+        bool,
+        typer.Option("--update-lock", help="Build with Debian's newest packages, and record that in manifest.lock."),
+    ] = False,
 ) -> None:
-    """Get everything that is missing. Goes on where it was interrupted; 25 minutes of two cores from nothing."""
+    """Get what is missing, from DIR, from publishers' releases, else by building. Goes on where it was interrupted."""
+    from bundle.build import CACHE, Builder
+    from bundle.manifest import load
+    from bundle.store import Store
+    from terminal.progress import Stages
+
     manifest = load()
-    wanted = only or [*manifest.families, *manifest.images]
-    if unknown := [name for name in wanted if name not in manifest.families and name not in manifest.images]:
-        names = ", ".join(sorted({*manifest.families, *manifest.images}))
-        raise BundleError(f"the manifest has no {', '.join(unknown)}", remedy=f"there are: {names}")
-    began = time.monotonic()
-
-    def say(name: str, what: str) -> None:
-        print(f"{time.monotonic() - began:7.1f} s  {name}: {what}", flush=True)
-
-    builder = Builder(
-        manifest, Store(bundle), existing=Store(existing) if existing else None, releases=releases and not update_lock
-    )
-    inventory = builder.build(
-        [name for name in wanted if name in manifest.families], [name for name in wanted if name in manifest.images], say
-    )
-    if update_lock:
-        builder.record()
+    if unknown := [name for name in only or [] if name not in manifest.families]:
+        raise BundleError(
+            f"there is no family {', '.join(unknown)}", remedy=f"choose of: {', '.join(sorted(manifest.families))}"
+        )
+    families = only or [name for name, family in manifest.families.items() if not family.optional]
+    if existing:
+        Store(existing).inventory()
+    with Stages(f"Bundle in {bundle}") as stages:
+        builder = Builder(
+            manifest, Store(bundle), stages, cache=cache or CACHE,
+            existing=Store(existing) if existing else None, releases=releases and not update_lock,
+        )  # fmt: skip
+        inventory = builder.build(families, renew=update_lock)
+    for note in builder.notes:
+        print(f"note: {note}")
     size = sum(artifact.size for artifact in inventory.artifacts)
     print(f"{len(inventory.artifacts)} artifacts, {size / 1e9:.2f} GB, in {bundle}")
 
 
 @app.command()
 def verify(bundle: Folder = DEFAULT) -> None:
-    """Check every file of the bundle against its digest."""
+    """Check every file of the bundle against its digest, and against manifest.lock."""
+    from bundle.lock import Lock
+    from bundle.store import REMEDY, Store
+
     store = Store(bundle)
-    if faults := store.faults():
-        raise BundleError("\n".join(faults), remedy="lab bundle build")
-    print(f"{len(store.inventory().artifacts)} artifacts are what the inventory says")
+    inventory = store.inventory()
+    faults = store.faults()
+    lock = Lock(inventory.architecture)
+    for artifact in inventory.artifacts:
+        try:
+            lock.check(artifact)
+        except BundleError as error:
+            faults.append(str(error))
+    if faults:
+        raise BundleError("\n".join(faults), remedy=f"{REMEDY} makes good what it can")
+    print(f"{len(inventory.artifacts)} artifacts are what the inventory and the lock say")
 
 
 @app.command("ls")
 def list_artifacts(bundle: Folder = DEFAULT) -> None:
     """List what the bundle holds."""
-    print(f"{'NAME':<26}{'VERSION':<11}{'KIND':<9}{'SIZE':>10}  {'SHA-256':<14}SOURCE")
+    from bundle.store import Store
+
+    print(f"{'NAME':<26}{'VERSION':<10}{'FAMILY':<21}{'KIND':<9}{'SIZE':>9}  {'SHA-256':<14}SOURCE")
     for artifact in Store(bundle).inventory().artifacts:
-        size = f"{artifact.size / 1e6:.1f} MB"
         print(
-            f"{artifact.name:<26}{artifact.version:<11}{artifact.kind:<9}{size:>10}  {artifact.sha256[:12]}  "
-            f"{artifact.source}"
+            f"{artifact.name:<26}{artifact.version:<10}{artifact.family:<21}{artifact.kind:<9}"
+            f"{artifact.size / 1e6:>6.1f} MB  {artifact.sha256[:12]}  {artifact.source}"
         )
 
 
@@ -88,12 +105,22 @@ def push(
     bundle: Folder = DEFAULT,
     tls: Annotated[bool, typer.Option(help="Verify the registry's certificate; --no-tls for plain HTTP.")] = True,
 ) -> None:
-    """Copy the bundle's images to a registry."""
-    store = Store(bundle)
+    """Copy the bundle's images to a registry; credentials are those of `skopeo login`."""
+    from bundle import debian, images
+    from bundle.processes import Tools
+    from bundle.store import REMEDY, Store
+    from terminal.progress import Stages
+
+    store, tools = Store(bundle), Tools()
     if faults := store.faults():
-        raise BundleError("\n".join(faults), remedy="lab bundle build")
-    for artifact in store.inventory().artifacts:
-        if artifact.kind == "image":
-            reference = f"{registry}/{artifact.name}:{artifact.version}"
-            images.push(store.root / artifact.path, reference, tls=tls)
-            print(reference, flush=True)
+        raise BundleError("\n".join(faults), remedy=REMEDY)
+    with Stages(f"Images to {registry}") as stages:
+        if debian.missing(["skopeo"]):
+            with stages.stage("Tools") as stage:
+                debian.provide(["skopeo"], tools, stage.wait_for)
+        for artifact in store.inventory().artifacts:
+            if artifact.kind == "image":
+                with stages.stage(f"{artifact.name}:{artifact.version}", waiting_for=registry):
+                    images.push(
+                        store.root / artifact.path, f"{registry}/{artifact.name}:{artifact.version}", tools, tls=tls
+                    )

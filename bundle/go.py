@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import urllib.request
+import re
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 from bundle.errors import BundleError
-from bundle.store import sha256
+from bundle.processes import answer
+from bundle.releases import transfer
+from bundle.store import emptied, exclusive
 
 if TYPE_CHECKING:
-    from bundle.manifest import Family, Manifest
+    from collections.abc import Callable
+
+    from bundle.manifest import Family, Go
+    from bundle.processes import Tools
 
 PROXY = "https://proxy.golang.org"
-# Linking the Kubernetes API server takes 2.7 GB (measured); so many links at most run at once.
+# Linking the Kubernetes API server takes 2.7 GB (measured): so many compile or link steps at most run at once.
 GIB_PER_JOB = 3
+SECONDS_BETWEEN_REPORTS = 10
+# https://pkg.go.dev/debug/buildinfo: a header of 32 bytes, then two strings with their lengths as varints.
+BUILD_INFO = b"\xff Go buildinf:"
+SENTINEL = 16
 
 
 class Toolchain:
     """The Go that the manifest names, kept below `cache`; Go's own caches are beside it."""
 
-    def __init__(self, manifest: Manifest, cache: Path) -> None:
-        self._go = manifest.go
-        self._platform = f"linux-{manifest.architecture}"
+    def __init__(self, go: Go, architecture: str, cache: Path, tools: Tools) -> None:
+        self._go = go
+        self._platform = f"linux-{architecture}"
         self._cache = cache
-        self._root = cache / f"go{self._go.version}"
+        self._root = cache / f"go{go.version}"
+        self._tools = tools
 
     def ensure(self) -> None:
         """Fetch the toolchain unless it is there. It comes as a module, from the proxy that GOPROXY names.
@@ -36,92 +47,104 @@ class Toolchain:
         Raises:
             BundleError: it cannot be fetched, or is not the pinned one.
         """
-        if (self._root / "bin/go").exists():
-            return
-        expected = self._go.sha256.get(self._platform)
-        if expected is None:
+        with exclusive(self._cache):
+            if not self._root.exists():
+                self._fetch()
+
+    def _fetch(self) -> None:
+        if (expected := self._go.sha256.get(self._platform)) is None:
             raise BundleError(f"manifest.yaml pins no Go toolchain for {self._platform}")
-        self._cache.mkdir(parents=True, exist_ok=True)
         name = f"v0.0.1-go{self._go.version}.{self._platform}"
-        proxy = os.environ.get("GOPROXY", PROXY).replace("|", ",").split(",")[0]
+        proxy = re.split(r"[,|]", os.environ.get("GOPROXY") or PROXY)[0]
         url = f"{proxy.rstrip('/')}/golang.org/toolchain/@v/{name}.zip"
-        archive = self._cache / f"{name}.zip"
+        new = emptied(self._cache / "toolchain.new")
+        archive = new / "archive.zip"
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer, archive.open("wb") as file:  # noqa: S310
-                shutil.copyfileobj(answer, file)
+            found = _transfer(url, archive)
         except (OSError, ValueError) as error:
-            raise BundleError(f"the Go toolchain could not be fetched from {url}: {error}") from error
-        if (found := sha256(archive)) != expected:
-            archive.unlink()
+            raise BundleError(
+                f"the Go toolchain could not be fetched from {url}: {error}",
+                remedy="set GOPROXY to a module proxy that this machine reaches, or use --from with a bundle",
+            ) from error
+        if found != expected:
             raise BundleError(f"the Go toolchain from {url} has SHA-256 {found}; manifest.yaml pins {expected}")
-        new = self._root.with_name(self._root.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(new)
-        tree = new / "golang.org" / f"toolchain@{name}"
+        tree = new / f"golang.org/toolchain@{name}"
         for folder in (tree / "bin", tree / "pkg/tool"):
             for path in folder.rglob("*"):
                 path.chmod(0o755)
         tree.rename(self._root)
-        shutil.rmtree(new)
-        archive.unlink()
+        emptied(new).rmdir()
 
-    def download(self, family: Family) -> None:
-        """Fetch a family's modules, checked against its go.sum.
-
-        Raises:
-            BundleError: a module cannot be had, or is not the pinned one.
-        """
-        self._run(["mod", "download"], family, self._cache)
-
-    def build(self, family: Family, target: Path) -> None:
-        """Build a family's programs into the new folder `target`.
+    def build(self, family: Family, target: Path, say: Callable[[str], None]) -> None:
+        """Build a family's programs into the folder `target`; `say` hears how far it is.
 
         Raises:
-            BundleError: a build failed.
+            BundleError: a module cannot be had, is not the pinned one, or does not build.
         """
-        new = target.with_name(target.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
         flags = ["-trimpath", "-buildvcs=false", "-mod=readonly", f"-p={jobs()}", f"-tags={','.join(family.tags)}"]
-        flags += [f"-ldflags={family.linker_flags}"]
+        flags += [f"-ldflags={linker_flags(family)}", "-v"]
+        compiled = 0
+        reported = time.monotonic()
+
+        def count(line: str) -> None:
+            nonlocal compiled, reported
+            if line.startswith("go: downloading"):
+                say(f"the module proxy: {line.split()[2]}")
+            compiled += 1
+            if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+                reported = time.monotonic()
+                say(f"the compiler: {compiled} packages so far")
+
+        if family.programs:
+            self._run(family, count, "build", *flags, "-o", f"{target}/", *family.programs.values())
         for program, package in family.programs.items():
-            self._run(["build", *flags, "-o", str(new / program), package], family, self._cache)
-        new.rename(target)
+            (target / default_name(package, family)).rename(target / program)
+        for program, package in family.tests.items():
+            self._run(family, count, "test", "-c", *flags, "-o", target / program, package)
 
-    def modules(self, program: Path) -> list[tuple[str, str]]:
-        """The modules in a program, with versions, as the program itself tells."""
-        done = subprocess.run(
-            [self._root / "bin/go", "version", "-m", program], check=True, capture_output=True, text=True
-        )
-        rows = [line.strip().split("\t") for line in done.stdout.splitlines()[1:]]
-        found: list[tuple[str, str]] = []
-        for kind, *row in rows:
-            if kind in {"dep", "mod"} and row[1] != "(devel)":
-                found.append((row[0], row[1]))
-            elif kind == "=>":
-                found[-1] = (row[0], row[1])
-        return found
-
-    def _run(self, words: list[str], family: Family, cache: Path) -> None:
+    def _run(self, family: Family, heard: Callable[[str], None], *words: str | Path) -> None:
         environment = {
-            **os.environ,
             "GOROOT": str(self._root),
             "GOTOOLCHAIN": "local",
-            "GOCACHE": str(cache / "build"),
-            "GOMODCACHE": str(cache / "mod"),
-            "GOFLAGS": "",
+            "GOCACHE": str(self._cache / "build"),
+            "GOMODCACHE": str(self._cache / "mod"),
+            "GOFLAGS": "-modcacherw",
             "GOENV": "off",
             "GOWORK": "off",
             "CGO_ENABLED": "1" if family.cgo else "0",
         }
-        done = subprocess.run(
-            [self._root / "bin/go", *words],
-            check=False, capture_output=True, text=True, cwd=family.folder, env=environment,
-        )  # fmt: skip
-        if done.returncode:
-            said = "\n".join(done.stderr.strip().splitlines()[-5:])
-            raise BundleError(f"go {words[0]} {family.module} failed:\n{said}")
+        self._tools.run(self._root / "bin/go", *words, cwd=family.folder, environment=environment, heard=heard)
+
+
+_transfer = retry(
+    retry=retry_if_exception_type(OSError), stop=stop_after_attempt(3), wait=wait_exponential(max=5), reraise=True
+)(transfer)
+
+
+def tools_of(family: Family, go: Go) -> dict[str, str]:
+    """What makes a family's programs: equal tools give equal bytes."""
+    tools = {"go": go.version}
+    if family.cgo:
+        tools["gcc"] = answer("gcc", "-dumpfullversion")
+        tools["libseccomp"] = answer("pkg-config", "--modversion", "libseccomp")
+    return tools
+
+
+def default_name(package: str, family: Family) -> str:
+    """What `go build` names a package's program: its last element that is not a major version."""
+    if package == ".":
+        return str(family.module)
+    elements = package.split("/")
+    return elements[-2] if re.fullmatch(r"v\d+", elements[-1]) else elements[-1]
+
+
+def linker_flags(family: Family) -> str:
+    """The version stamps; no debug information, no build id: equal inputs give equal bytes."""
+    words = family.words("")
+    stamps = [f"-X {variable}={value.format(**words)}" for variable, value in family.stamps.items()]
+    return " ".join(["-s", "-w", "-buildid=", *(["-extldflags=-static"] if family.cgo else []), *stamps])
 
 
 def jobs() -> int:
@@ -132,3 +155,32 @@ def jobs() -> int:
         if line.startswith("MemAvailable:")
     )
     return max(1, min(os.cpu_count() or 1, int(available // GIB_PER_JOB)))
+
+
+def modules(program: Path) -> list[tuple[str, str]]:
+    """The modules in a program, with versions, as the program itself tells; none where Go did not make it."""
+    content = program.read_bytes()
+    start = content.find(BUILD_INFO)
+    if start < 0:
+        return []
+    _version, position = _string(content, start + 32)
+    text, _ = _string(content, position)
+    found: list[tuple[str, str]] = []
+    for line in text[SENTINEL:-SENTINEL].decode().splitlines():
+        match line.split("\t"):
+            case ["dep" | "mod", name, version, *_] if version != "(devel)":
+                found.append((name, version))
+            case ["=>", name, version, *_]:
+                found[-1] = (name, version)
+    return found
+
+
+def _string(content: bytes, position: int) -> tuple[bytes, int]:
+    length = shift = 0
+    while True:
+        byte = content[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return content[position : position + length], position + length

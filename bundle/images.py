@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
-from bundle.errors import BundleError
+from bundle.processes import answer
+from bundle.store import emptied
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bundle.manifest import Image
+    from bundle.processes import Tools
 
-SUITE = "bookworm"
-TOOLS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "skopeo": "skopeo"}
+# Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
+FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/local/bin", "var")
+
+
+def tools_of() -> dict[str, str]:
+    """What makes an image: equal tools give equal bytes."""
+    return {"buildah": answer("buildah", "--version").split()[2]}
 
 
 def containerfile(image: Image) -> str:
@@ -26,70 +33,68 @@ def containerfile(image: Image) -> str:
             "COPY root/ /",
             "ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             f"USER {image.user}:{image.user}",
-            f"ENTRYPOINT {json.dumps([f'/usr/local/bin/{image.programs[0]}'])}",
+            f"ENTRYPOINT {json.dumps(image.entrypoint)}",
             "",
         ]
     )
 
 
-def build(name: str, version: str, image: Image, programs: Path, target: Path) -> None:
-    """Make the image as an OCI archive at `target`, from the folder of its programs.
+def build(tag: str, image: Image, target: Path, tools: Tools, *, programs: Path, base: Path | None) -> str:
+    """Make the image `tag` as an OCI archive at `target`, from the tree `base` and the folder of its programs.
+
+    Returns:
+        The digest that a registry will know it by.
 
     Raises:
-        BundleError: a tool is missing or failed.
+        BundleError: buildah failed.
     """
-    work = target.with_name(target.name + ".work")
-    shutil.rmtree(work, ignore_errors=True)
+    work = emptied(target.with_name(target.name + ".work"))
     root = work / "context/root"
-    root.mkdir(parents=True)
-    try:
-        if image.packages:
-            run("mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(image.packages)}", SUITE, str(root))
-            for rest in ("var/lib/apt", "var/cache", "usr/share/doc", "usr/share/man", "dev"):
-                shutil.rmtree(root / rest, ignore_errors=True)
-        # Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
-        for folder in ("etc", "proc", "sys", "dev", "tmp", "usr/local/bin"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        (root / "tmp").chmod(0o1777)
-        for program in image.programs:
-            shutil.copyfile(programs / program, root / "usr/local/bin" / program)
-            (root / "usr/local/bin" / program).chmod(0o755)
-        (work / "Containerfile").write_text(containerfile(image))
-        storage = ("--root", str(work / "storage"), "--runroot", str(work / "run"), "--storage-driver", "vfs")
-        tag = f"localhost/{name}:{version}"
-        run(
-            "buildah", *storage, "build", "--quiet", "--isolation=chroot", "--format=oci", "--timestamp=0",
-            "--layers=false", "--identity-label=false", "--file", str(work / "Containerfile"), "--tag", tag,
-            str(work / "context"),
-        )  # fmt: skip
-        new = work / "image.tar"
-        run("buildah", *storage, "push", "--quiet", tag, f"oci-archive:{new}:{tag}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    if base:
+        shutil.copytree(base, root, symlinks=True)
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    for program in image.programs:
+        shutil.copy(programs / program, root / "usr/local/bin" / program)
+    if (busybox := root / "bin/busybox").exists():
+        for name in answer(str(busybox), "--list").split():
+            if not (root / "bin" / name).exists():
+                (root / "bin" / name).symlink_to("busybox")
+    (work / "Containerfile").write_text(containerfile(image))
+    storage = ("--root", work / "storage", "--runroot", work / "run", "--storage-driver", "vfs")
+    tools.run(
+        "buildah", *storage, "build", "--quiet", "--isolation=chroot", "--format=oci", "--timestamp=0",
+        "--layers=false", "--identity-label=false", "--file", work / "Containerfile", "--tag", tag, work / "context",
+    )  # fmt: skip
+    tools.run("buildah", *storage, "push", "--quiet", "--compression-format=zstd", tag, f"oci:{work}/oci:{tag}")
+    _pack(work / "oci", target)
+    index = json.loads((work / "oci/index.json").read_text())
+    shutil.rmtree(work)
+    return str(index["manifests"][0]["digest"])
 
 
-def push(archive: Path, reference: str, *, tls: bool) -> None:
+def push(archive: Path, reference: str, tools: Tools, *, tls: bool) -> None:
     """Copy an image of the bundle to a registry.
 
     Raises:
-        BundleError: skopeo is missing, or the registry refused.
+        BundleError: the registry refused.
     """
-    run("skopeo", "copy", "--quiet", f"--dest-tls-verify={str(tls).lower()}", f"oci-archive:{archive}",
-        f"docker://{reference}")  # fmt: skip
+    tools.run(
+        "skopeo", "copy", "--quiet", f"--dest-tls-verify={str(tls).lower()}", f"oci-archive:{archive}",
+        f"docker://{reference}",
+    )  # fmt: skip
 
 
-def run(*command: str) -> None:
-    """Run a tool.
-
-    Raises:
-        BundleError: it is missing or failed; with the last lines it printed.
-    """
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise BundleError(f"{command[0]} is not installed", remedy=f"apt-get install {TOOLS[command[0]]}") from None
-    if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise BundleError(f"{command[0]} failed:\n{said}")
+def _pack(layout: Path, target: Path) -> None:
+    """An OCI layout as an archive; buildah's own has the time of its making in it."""
+    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(layout.rglob("*")):
+            entry = tarfile.TarInfo(str(path.relative_to(layout)))
+            if path.is_dir():
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(entry)
+            else:
+                entry.size = path.stat().st_size
+                with path.open("rb") as file:
+                    archive.addfile(entry, file)

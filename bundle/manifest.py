@@ -1,4 +1,4 @@
-"""What a bundle is to hold: `manifest.yaml`, and the digests of what was built from it: `manifest.lock`."""
+"""What a bundle is to hold: `manifest.yaml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import platform
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -15,7 +15,11 @@ from ruamel.yaml.error import YAMLError
 
 from bundle.errors import BundleError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 HERE = Path(__file__).parent
+MANIFEST = HERE / "manifest.yaml"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
@@ -31,90 +35,127 @@ class Go(Model):
     sha256: dict[str, str] = Field(description="Of the module zip of golang.org/toolchain, by platform.")
 
 
+class Debian(Model):
+    """The Debian release whose packages are in images."""
+
+    suite: Name
+
+
 class Release(Model):
-    """Where a publisher keeps a program and its checksum; `{version}`, `{arch}` and `{program}` are filled in."""
+    """Where a publisher keeps programs and their checksum.
+
+    `{version}`, `{number}` (without the v), `{arch}` and `{program}` are filled in. Without `{program}` the address is
+    that of a tar archive with all of them.
+    """
 
     url: str
-    checksum: str
+    checksum: str = Field(description="Address of a digest, or of lines of digest and file name.")
+
+
+class Image(Model):
+    """An OCI image: programs of its family, on Debian packages or on nothing."""
+
+    programs: tuple[Name, ...] = ()
+    packages: tuple[Name, ...] = Field(default=(), description="Debian packages below the programs.")
+    command: tuple[str, ...] = Field(default=(), description="Entry point; the first program by default.")
+    user: int = Field(default=0, ge=0, description="Numeric user and group that run it.")
+
+    @property
+    def entrypoint(self) -> tuple[str, ...]:
+        """What it runs."""
+        return self.command or (f"/usr/local/bin/{self.programs[0]}",)
+
+    @model_validator(mode="after")
+    def _runs_something(self) -> Image:
+        if not (self.programs or self.command):
+            raise ValueError("it has neither programs nor a command")
+        return self
 
 
 class Family(Model):
-    """Programs of one version, built from one Go module."""
+    """Programs of one version, built from one Go module, and the images made of them."""
 
     version: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+$")]
-    module: Name = Field(description="Folder of go.mod and go.sum below bundle/go.")
+    optional: bool = Field(default=False, description="Only had when asked for by name.")
+    module: Name | None = Field(default=None, description="Folder of go.mod and go.sum below bundle/go.")
     tags: tuple[str, ...] = ()
     stamps: dict[str, str] = Field(default_factory=dict, description="Variables set at link time: the version stamps.")
     cgo: bool = Field(default=False, description="Has C in it: built with gcc, linked statically.")
-    programs: dict[Name, str] = Field(min_length=1, description="Package of each program.")
+    programs: dict[Name, str] = Field(default_factory=dict, description="Package of each program.")
+    tests: dict[Name, str] = Field(default_factory=dict, description="Package of each test program.")
+    images: dict[Name, Image] = Field(default_factory=dict)
     release: Release | None = None
 
     @property
     def folder(self) -> Path:
         """Where go.mod is."""
-        return HERE / "go" / self.module
+        return HERE / "go" / (self.module or "")
 
     @property
-    def linker_flags(self) -> str:
-        """The version stamps; no debug information, no build id: equal inputs give equal bytes."""
+    def all_programs(self) -> list[str]:
+        """Names of its programs."""
+        return [*self.programs, *self.tests]
+
+    def words(self, architecture: str) -> dict[str, str]:
+        """What stamps and addresses can name."""
         number = self.version.removeprefix("v")
         major, minor, _ = number.split(".")
-        values = {"version": self.version, "number": number, "major": major, "minor": minor}
-        stamps = [f"-X {variable}={value.format(**values)}" for variable, value in self.stamps.items()]
-        static = ["-extldflags=-static"] if self.cgo else []
-        return " ".join(["-s", "-w", "-buildid=", *static, *stamps])
+        return {"version": self.version, "number": number, "major": major, "minor": minor, "arch": architecture}
 
-
-class Image(Model):
-    """An OCI image: programs of a family, on Debian packages or on nothing."""
-
-    family: Name
-    programs: tuple[Name, ...] = Field(min_length=1, description="The first one is the entry point.")
-    packages: tuple[Name, ...] = Field(default=(), description="Debian packages below the programs.")
-    user: int = Field(default=0, ge=0, description="Numeric user that runs it.")
+    @model_validator(mode="after")
+    def _names_meet(self) -> Family:
+        faults = []
+        if self.all_programs and not (self.module and (self.folder / "go.mod").exists()):
+            faults.append(f"module: there is no go/{self.module}/go.mod")
+        for name, image in self.images.items():
+            missing = sorted(set(image.programs) - set(self.all_programs))
+            faults += [f"images.{name}.programs: the family has no {program}" for program in missing]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
 
 class Manifest(Model):
     """The whole of it."""
 
     go: Go
+    debian: Debian
     families: dict[Name, Family]
-    images: dict[Name, Image]
-
-    @model_validator(mode="after")
-    def _names_meet(self) -> Manifest:
-        faults = [
-            f"families.{name}.module: there is no {family.folder.name}/go.mod"
-            for name, family in self.families.items()
-            if not (family.folder / "go.mod").exists()
-        ]
-        for name, image in self.images.items():
-            family = self.families.get(image.family)
-            if family is None:
-                faults.append(f"images.{name}.family: there is no family {image.family}")
-                continue
-            missing = set(image.programs) - set(family.programs)
-            faults += [f"images.{name}.programs: {image.family} has no {program}" for program in sorted(missing)]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
 
     @cached_property
     def architecture(self) -> str:
         """Go's and OCI's name of this machine's processor."""
         return ARCHITECTURES.get(platform.machine(), platform.machine())
 
-    def key(self, name: str) -> str:
-        """Changes when a family's programs must be built anew: its inputs' digest."""
-        family = self.families[name]
-        sources = {path.name: path.read_text() for path in sorted(family.folder.iterdir())}
-        spec = family.model_dump(exclude={"release"})
-        return digest([self.go.version, self.architecture, spec, sources])
+    def program_path(self, family: str, program: str) -> str:
+        """Where a program is in a bundle."""
+        return f"bin/{family}/{self.families[family].version}/{program}"
 
-    def image_key(self, name: str) -> str:
-        """Changes when an image must be made anew."""
-        image = self.images[name]
-        return digest([self.key(image.family), name, image.model_dump()])
+    def program_paths(self, family: str) -> list[str]:
+        """Where a family's programs are in a bundle."""
+        return [self.program_path(family, program) for program in self.families[family].all_programs]
+
+    def image_path(self, family: str, image: str) -> str:
+        """Where an image is in a bundle."""
+        return f"images/{image}_{self.families[family].version}.tar"
+
+    def paths(self, families: Iterable[str]) -> set[str]:
+        """Where all artifacts of `families` are in a bundle."""
+        programs = {path for name in families for path in self.program_paths(name)}
+        return programs | {self.image_path(name, image) for name in families for image in self.families[name].images}
+
+    def key(self, name: str) -> str:
+        """Changes when a family's programs must be had anew: the digest of what they are made of."""
+        family = self.families[name]
+        sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
+        made_of = family.model_dump(mode="json", exclude={"images", "optional", "release"})
+        return digest([self.go.version, self.architecture, made_of, sources])
+
+    def image_key(self, name: str, image: str, programs: dict[str, str]) -> str:
+        """Changes when an image must be made anew: the digest of its description and its programs' digests."""
+        family = self.families[name]
+        described = family.images[image].model_dump(mode="json")
+        return digest([image, family.version, self.architecture, self.debian.suite, described, programs])
 
 
 def digest(value: object) -> str:
@@ -122,7 +163,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def load(path: Path = HERE / "manifest.yaml") -> Manifest:
+def load(path: Path = MANIFEST) -> Manifest:
     """Read and check the manifest.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The bill of materials: CycloneDX 1.6, every artifact with its digest, every Go module in a program."""
+"""The bill of materials, CycloneDX 1.6: every artifact with its digest, Go modules and Debian packages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from bundle.go import modules
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from bundle.store import Inventory
+    from bundle.store import Artifact, Inventory
 
 KINDS = {"program": ComponentType.APPLICATION, "image": ComponentType.CONTAINER}
 
 
-def render(inventory: Inventory, root: Path, modules: Callable[[Path], list[tuple[str, str]]]) -> str:
-    """The document; the same inventory gives the same text, but for its time."""
-    libraries: dict[tuple[str, str], Component] = {}
-    bom = Bom(serial_number=uuid5(NAMESPACE_URL, inventory.model_dump_json()))
+def render(inventory: Inventory, root: Path) -> str:
+    """The document: the same inventory gives the same text."""
+    components: dict[str, Component] = {}
+    libraries: dict[str, Component] = {}
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, inventory.model_dump_json(exclude={"sbom_sha256"})))
+    bom.metadata.timestamp = None  # type: ignore[assignment]
     for artifact in inventory.artifacts:
         component = Component(
             name=artifact.name,
@@ -33,14 +36,25 @@ def render(inventory: Inventory, root: Path, modules: Callable[[Path], list[tupl
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=artifact.sha256)],
         )
         bom.components.add(component)
-        parts = modules(root / artifact.path) if artifact.kind == "program" else []
-        for name, version in parts:
-            if (name, version) not in libraries:
-                url = PackageURL("golang", *name.rpartition("/")[::2], version)
-                libraries[name, version] = Component(
-                    name=name, version=version, type=ComponentType.LIBRARY, bom_ref=str(url), purl=url
-                )
-        bom.register_dependency(component, [libraries[part] for part in parts])
+        components[artifact.path] = component
+    for artifact in inventory.artifacts:
+        urls = _contents(artifact, root)
+        for url in urls:
+            if (reference := str(url)) not in libraries:
+                libraries[reference] = Component(
+                    name="/".join(filter(None, (url.namespace, url.name))) if url.type == "golang" else url.name,
+                    version=url.version, type=ComponentType.LIBRARY, bom_ref=reference, purl=url,
+                )  # fmt: skip
+        parts = [components[path] for path in artifact.programs if path in components]
+        bom.register_dependency(components[artifact.path], [*parts, *(libraries[str(url)] for url in urls)])
     for library in libraries.values():
         bom.components.add(library)
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
+
+
+def _contents(artifact: Artifact, root: Path) -> list[PackageURL]:
+    if artifact.kind == "program":
+        return [
+            PackageURL("golang", *name.rpartition("/")[::2], version) for name, version in modules(root / artifact.path)
+        ]
+    return [PackageURL("deb", "debian", name, version) for name, version in artifact.packages.items()]

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bundle.cli import app as bundle_app
 from cli import classroom, configuration, development, doctor, lease, ssh, stack, state, status, sweep, update
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from devcloud.cli import app as devcloud_app
@@ -151,4 +152,5 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(configuration.app, name="config")
 app.add_typer(state.app, name="state")
 app.add_typer(classroom.app, name="class")
+app.add_typer(bundle_app, name="bundle")
 app.add_typer(devcloud_app, name="devcloud")

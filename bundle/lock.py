@@ -1,0 +1,63 @@
+"""manifest.lock: the digests of everything that was built from the manifest, by processor architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import RootModel
+
+from bundle.errors import BundleError
+from bundle.manifest import HERE
+from bundle.store import Artifact, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCK = HERE / "manifest.lock"
+
+
+class Locked(RootModel[dict[str, list[Artifact]]]):
+    """The file: artifacts by architecture."""
+
+
+class Lock:
+    """What artifacts must be. A file made otherwise than the locked one, say with another compiler, may differ."""
+
+    def __init__(self, architecture: str, path: Path = LOCK) -> None:
+        self._path, self._architecture = path, architecture
+        self._all = Locked.model_validate_json(path.read_text()).root if path.exists() else {}
+        self._known = {artifact.path: artifact for artifact in self._all.get(architecture, [])}
+
+    def check(self, artifact: Artifact) -> str:
+        """Compare an artifact with the lock.
+
+        Returns:
+            Why it may be another one than the locked one; nothing where it is that one.
+
+        Raises:
+            BundleError: it must be the locked one, and is not.
+        """
+        locked = self._known.get(artifact.path)
+        if locked and locked.sha256 == artifact.sha256:
+            return ""
+        if locked is None or locked.key != artifact.key:
+            return "not in manifest.lock"
+        if locked.origin != artifact.origin:
+            return f"not the one in manifest.lock: {_difference(artifact, locked)}"
+        raise BundleError(
+            f"{artifact.path} has SHA-256 {artifact.sha256}; manifest.lock says {locked.sha256} for the same sources",
+            remedy="build again; if it stays so, its sources or its compiler are not what they claim to be",
+        )
+
+    def record(self, artifacts: list[Artifact]) -> None:
+        """Make these the locked ones; for their architecture, what they lack is forgotten."""
+        self._all[self._architecture] = artifacts
+        write_whole(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
+
+
+def _difference(artifact: Artifact, locked: Artifact) -> str:
+    if artifact.source != locked.source:
+        return f"from {artifact.source}"
+    mine, theirs = ({**one.tools, **one.packages} for one in (artifact, locked))
+    names = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    return ", ".join(f"{name} {mine.get(name, 'none')}, not {theirs.get(name, 'none')}" for name in names)
