@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bundle import debian, go, images, sbom
@@ -20,6 +19,7 @@ from bundle.store import INVENTORY, REMEDY, SBOM, Artifact, Inventory, emptied, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bundle.manifest import Manifest
     from bundle.store import Store
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-CACHE = Path("~/.cache/ml-cluster").expanduser()
 # One family compiles at a time, with all processors; meanwhile others download, and images are made.
 FAMILIES_AT_ONCE = 4
 
@@ -41,7 +40,7 @@ class Builder:
         store: Store,
         stages: Stages,
         *,
-        cache: Path = CACHE,
+        cache: Path,
         existing: Store | None = None,
         releases: bool = True,
     ) -> None:
@@ -153,9 +152,9 @@ class Builder:
         if not sources:
             say("the Go toolchain")
             self._toolchain.ensure()
-            say("other families to be compiled")
+            say("its turn to compile")
             with self._compiling:
-                say("the compiler")
+                say("Go modules")
                 self._toolchain.build(family, emptied(folder), say)
         return [
             self._artifact(

@@ -18,7 +18,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Every program and image of a cluster, in one folder that needs no internet.",
 )
-DEFAULT = Path("~/.cache/ml-cluster/bundle").expanduser()
+DEFAULT = Path("~/.cache/ml-cluster/bundle")
+DEFAULT_CACHE = Path("~/.cache/ml-cluster")
 Folder = Annotated[Path, typer.Option("--bundle", envvar="LAB_BUNDLE", help="The bundle's folder.")]
 
 
@@ -32,16 +33,14 @@ def build(
         Path | None, typer.Option("--from", metavar="DIR", help="A bundle to take from what the manifest wants.")
     ] = None,
     releases: Annotated[bool, typer.Option(help="Take publishers' releases where they can be reached.")] = True,
-    cache: Annotated[
-        Path | None, typer.Option(help="Where the compiler and its caches are.  [default: ~/.cache/ml-cluster]")
-    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where the compiler and its caches are.")] = DEFAULT_CACHE,
     update_lock: Annotated[
         bool,
         typer.Option("--update-lock", help="Build with Debian's newest packages, and record that in manifest.lock."),
     ] = False,
 ) -> None:
     """Get what is missing, from DIR, from publishers' releases, else by building. Goes on where it was interrupted."""
-    from bundle.build import CACHE, Builder
+    from bundle.build import Builder
     from bundle.manifest import load
     from bundle.store import Store
     from terminal.progress import Stages
@@ -56,10 +55,14 @@ def build(
         Store(existing).inventory()
     with Stages(f"Bundle in {bundle}") as stages:
         builder = Builder(
-            manifest, Store(bundle), stages, cache=cache or CACHE,
+            manifest, Store(bundle), stages, cache=cache.expanduser(),
             existing=Store(existing) if existing else None, releases=releases and not update_lock,
         )  # fmt: skip
-        inventory = builder.build(families, renew=update_lock)
+        try:
+            inventory = builder.build(families, renew=update_lock)
+        except KeyboardInterrupt:
+            typer.echo("interrupted: `lab bundle build` goes on from here", err=True)
+            raise typer.Exit(130) from None
     for note in builder.notes:
         print(f"note: {note}")
     size = sum(artifact.size for artifact in inventory.artifacts)

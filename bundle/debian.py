@@ -77,4 +77,4 @@ def extract(packages: Iterable[str], suite: str, root: Path, tools: Tools) -> di
     folder.mkdir(parents=True)
     for (name, _), control in controls.items():
         (folder / name).write_text(f"{control}\n")
-    return dict(controls)
+    return dict(controls.keys())

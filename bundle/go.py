@@ -90,12 +90,11 @@ class Toolchain:
 
         def count(line: str) -> None:
             nonlocal compiled, reported
-            if line.startswith("go: downloading"):
-                say(f"the module proxy: {line.split()[2]}")
-            compiled += 1
-            if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
-                reported = time.monotonic()
-                say(f"the compiler: {compiled} packages so far")
+            if not line.startswith("go: "):
+                compiled += 1
+                if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+                    reported = time.monotonic()
+                    say(f"the compiler, {compiled} packages so far")
 
         if family.programs:
             self._run(family, count, "build", *flags, "-o", f"{target}/", *family.programs.values())

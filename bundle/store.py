@@ -74,7 +74,7 @@ class Store:
     """A bundle's directory."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.expanduser()
 
     @property
     def work(self) -> Path:

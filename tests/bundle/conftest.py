@@ -1,0 +1,109 @@
+"""A copy of `lab bundle` with a small manifest of its own, run as users run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundle.manifest import MANIFEST
+from bundle.store import Inventory, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("bundle", "cli", "devcloud", "engine", "infra", "providers", "terminal")
+CACHE = Path("~/.cache/ml-cluster").expanduser()
+HELLO = """
+families:
+  hello:
+    version: v1.2.3
+    module: hello
+    stamps: {main.version: "{version}"}
+    programs: {hello: .}
+    images:
+      hello: {programs: [hello], user: 1000}
+"""
+
+
+@dataclass
+class Copy:
+    """The code at a path of its own, and a bundle that it fills."""
+
+    tree: Path
+    bundle: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.bundle)
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.store.inventory()
+
+    def manifest(self, families: str) -> None:
+        """Have other families, on the real manifest's toolchain."""
+        pins = MANIFEST.read_text().partition("families:")[0]
+        (self.tree / "bundle/manifest.yaml").write_text(pins + families)
+
+    def command(self, verb: str, *arguments: str | Path) -> list[str]:
+        return [
+            sys.executable, "-c", "from cli.app import main; main()", "bundle", verb, "--bundle", str(self.bundle),
+            *map(str, arguments),
+        ]  # fmt: skip
+
+    def run(
+        self, verb: str, *arguments: str | Path, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(verb, *arguments), cwd=self.tree, env={**os.environ, **(env or {})},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def build(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> str:
+        """Build, which must succeed."""
+        done = self.run("build", *arguments, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def copy_code(folder: Path) -> Copy:
+    tree = folder / "code"
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests/bundle/hello", tree / "bundle/go/hello")
+    (tree / "bundle/manifest.lock").unlink(missing_ok=True)
+    copy = Copy(tree, folder / "bundle")
+    copy.manifest(HELLO)
+    return copy
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return copy_code(tmp_path)
+
+
+@pytest.fixture
+def cold(tmp_path: Path, copy: Copy) -> Path:
+    """A cache with the toolchain and modules, where nothing was compiled."""
+    copy.build()
+    shutil.rmtree(copy.bundle)
+    cache = tmp_path / "cold"
+    (cache / "go").mkdir(parents=True)
+    for path in (CACHE / "go").iterdir():
+        if path.name != "build":
+            (cache / "go" / path.name).symlink_to(path)
+    return cache
+
+
+@pytest.fixture
+def built(copy: Copy) -> Copy:
+    copy.build()
+    return copy
