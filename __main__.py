@@ -7,6 +7,7 @@ import pulumi_openstack as openstack
 from pulumi import ResourceOptions
 
 from infra.access import Access
+from infra.cluster import Cluster
 from infra.configuration import read_settings
 from infra.lease import Lease
 from infra.network import Network
@@ -39,3 +40,7 @@ else:
     pulumi.export("nodes", told)
     pulumi.export("endpoints", {"ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())})
     pulumi.export("volumes", storage.devices)
+    if settings.cluster is not None:
+        cluster = Cluster(settings, nodes, access.private_key, here)
+        pulumi.export("kubernetes", cluster.told)
+        pulumi.export("kubeconfig", cluster.kubeconfig)

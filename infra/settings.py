@@ -344,6 +344,25 @@ class Storage(Section):
     volumes: dict[str, Volume] = Field(default={}, description="Volumes by name.")
 
 
+class Cluster(Section):
+    """Kubernetes on the nodes, made by the playbooks of ansible/."""
+
+    kubernetes_version: str = Field(
+        default="v1.37.2",
+        pattern=r"^v1\.\d+\.\d+$",
+        description="Version of Kubernetes, one that the bundle holds (`lab bundle ls`). A newer one upgrades the "
+        "nodes one after the other, by one minor version at most (Kubernetes documentation, Version Skew Policy).",
+    )
+    bundle: Name = Field(
+        default="~/.cache/ml-cluster/bundle",
+        description="Folder of the bundle: every program and image of the cluster (`lab bundle build`).",
+    )
+    variables: dict[str, Any] = Field(
+        default={},
+        description="More variables for the playbooks; ansible/inventory/sample.yml describes each.",
+    )
+
+
 class Settings(Section):
     """Configuration of a stack, in Pulumi.<stack>.yaml under the namespace ml-cluster."""
 
@@ -362,6 +381,9 @@ class Settings(Section):
         ],
     )
     storage: Storage = Field(default=Storage(), description="Volumes.")
+    cluster: Annotated[Cluster | None, BeforeValidator(_none_or_section)] = Field(
+        default=None, description="Kubernetes on the nodes, or `none`: bare machines."
+    )
     private_key: SecretStr | None = Field(
         default=None,
         description="Private half of access.publicKey, a secret: the steps that log in to the nodes need it. Set it "

@@ -11,6 +11,7 @@ from pulumi.runtime import mocks
 
 from infra.access import Access
 from infra.cloud_init import user_data
+from infra.cluster import Cluster, inventory
 from infra.lease import Lease
 from infra.naming import stack_metadata, stack_of, stack_tag
 from infra.network import Network
@@ -71,7 +72,10 @@ def declare(change: str = "{}") -> Declared:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:
         lease, network, access = Lease(chosen), Network(chosen), Access(chosen)
-        Storage(chosen, Nodes(chosen, lease, network, access).nodes)
+        nodes = Nodes(chosen, lease, network, access)
+        Storage(chosen, nodes.nodes)
+        if chosen.cluster is not None:
+            Cluster(chosen, nodes, access.private_key)
 
     program()
     return Declared(recorder.declared)
@@ -235,3 +239,20 @@ def test_user_data_is_the_same_each_time() -> None:
     assert user_data("lab-control-0") == user_data("lab-control-0")
     assert user_data("lab-control-0").startswith("#cloud-config\n")
     assert '"hostname": "lab-control-0"' in user_data("lab-control-0")
+
+
+def test_the_cluster_is_of_all_nodes_and_its_inventory_is_one_to_write_by_hand() -> None:
+    cluster = declare("cluster: {kubernetesVersion: v1.36.3, variables: {cluster_metrics: false}}")
+    props = cluster["KubernetesCluster kubernetes"]
+    found = inventory(props)["all"]
+    assert found["vars"]["cluster_kubernetes_version"] == "v1.36.3"
+    assert found["vars"]["cluster_metrics"] is False
+    assert found["vars"]["cluster_api_names"] == ["172.24.4.100"]
+    control, workers = (found["children"][group]["hosts"] for group in ("control_plane", "workers"))
+    assert control == {"lab-control-0": {"ansible_host": "172.24.4.100", "node_address": "10.42.0.9"}}
+    assert "-W %h:%p" in workers["lab-worker-0"]["ansible_ssh_common_args"]
+    assert "@172.24.4.100" in workers["lab-worker-0"]["ansible_ssh_common_args"]
+
+
+def test_without_a_cluster_the_nodes_are_bare() -> None:
+    assert declare("cluster: none").names("KubernetesCluster") == set()

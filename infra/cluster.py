@@ -1,0 +1,190 @@
+"""The nodes as a Kubernetes cluster: a dynamic resource around the playbooks of `ansible/`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi import Input, Output, ResourceOptions, dynamic
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+
+from infra.naming import PROJECT
+from infra.nodes import Node, Nodes
+from infra.playbook import ANSIBLE, Job, PlaybookError, run
+from infra.settings import Cluster as ClusterSettings
+from infra.settings import Settings
+
+Props = Mapping[str, Any]
+SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+OUTPUTS = ("kubeconfig", "kubernetes_version")
+# Inputs that change what is on the nodes; the key only opens them.
+DECISIVE = ("nodes", "user", "variables", "content", "bundle")
+
+
+class ClusterProvider(dynamic.ResourceProvider):
+    """Runs `site`, and on changes `scale` and `upgrade`; `reset` where the machines stay."""
+
+    serialize_as_secret_always = False
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Refuse what would fail on the nodes, before anything is made."""
+        folder = Path(news["variables"]["cluster_bundle"]).expanduser()
+        inventory = folder / "bundle.json"
+        if not inventory.exists():
+            told = f"There is no bundle in {folder}: `lab bundle build` makes it, once for all clusters."
+            return CheckResult(news, [CheckFailure("variables", told)])
+        version = news["variables"]["cluster_kubernetes_version"]
+        held = {item["version"] for item in json.loads(inventory.read_text())["artifacts"] if item["name"] == "kubeadm"}
+        if version not in held:
+            told = f"The bundle in {folder} has no Kubernetes {version}; it has {', '.join(sorted(held))}."
+            return CheckResult(news, [CheckFailure("variables", told)])
+        return CheckResult(news, [])
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Nodes, variables and the content of `ansible/` and the bundle decide whether a playbook runs."""
+        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in DECISIVE), replaces=[])
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the cluster. Nodes that an interrupted run has finished are left as they are."""
+        return CreateResult(props["name"], {**props, **play("site", props)})
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """As it was left. What an interrupted `create` has made is made again, which finds it done."""
+        return ReadResult(id_, props if id_ else {})
+
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Take nodes out, upgrade, add nodes: in this order, and only what is due."""
+        gone = [node["host"] for node in olds["nodes"] if node not in news["nodes"]]
+        if gone:
+            play("scale", olds, cluster_remove_nodes=gone)
+        version = "cluster_kubernetes_version"
+        if olds["variables"][version] != news["variables"][version]:
+            staying = {**news, "nodes": [node for node in news["nodes"] if node in olds["nodes"]]}
+            play("upgrade", staying)
+        return UpdateResult({**news, **play("site", news)})
+
+    def delete(self, _id: str, props: dict[str, Any]) -> None:
+        """Put the machines back to what they were. Not called when they go too."""
+        play("reset", props)
+
+
+def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
+    """Run a playbook on the nodes; what it tells of the cluster."""
+    kubeconfig = Path(".state", "ansible", props["name"], "kubeconfig").absolute()
+    job = Job(
+        playbook=f"{playbook}.yml",
+        inventory=inventory(props, cluster_kubeconfig=str(kubeconfig), **variables),
+        private_key=props.get("private_key"),
+        artifacts=str(kubeconfig.parent),
+    )
+    try:
+        result = run(job)
+    except PlaybookError as error:
+        # The engine shows the text alone.
+        raise RuntimeError(str(error)) from None
+    pulumi.log.debug(result.table())
+    return {
+        "kubeconfig": kubeconfig.read_text() if kubeconfig.exists() else "",
+        "kubernetes_version": props["variables"]["cluster_kubernetes_version"],
+    }
+
+
+def inventory(props: Props, **variables: Any) -> dict[str, Any]:
+    """The inventory: as someone would write it by hand."""
+    entry = next((node["floating_ip"] for node in props["nodes"] if node.get("floating_ip")), None)
+    groups: dict[str, dict[str, Any]] = {"control_plane": {}, "workers": {}}
+    for node in props["nodes"]:
+        reached = {"ansible_host": node.get("floating_ip") or node["address"], "node_address": node["address"]}
+        if entry and not node.get("floating_ip"):
+            through = f"-o ProxyCommand='ssh {SSH} -W %h:%p {props['user']}@{entry}'"
+            reached["ansible_ssh_common_args"] = f"{SSH} {through}"
+        group = groups["control_plane" if node["role"] == "control-plane" else "workers"]
+        group[node["host"]] = reached
+    shared = {
+        "ansible_user": props["user"],
+        "ansible_ssh_common_args": SSH,
+        "cluster_api_names": [entry] if entry else [],
+        **props["variables"],
+        **variables,
+    }
+    children = {name: {"hosts": hosts} for name, hosts in groups.items()}
+    return {"all": {"vars": shared, "children": {**children, "cluster": {"children": {name: {} for name in groups}}}}}
+
+
+def digest_of_playbooks() -> str:
+    """What `ansible/` says, so that a change of it runs."""
+    content = hashlib.sha256()
+    for path in sorted(ANSIBLE.rglob("*")):
+        if path.is_file() and path.parent.name != "__pycache__":
+            content.update(f"{path.relative_to(ANSIBLE)}\0".encode() + path.read_bytes() + b"\0")
+    return content.hexdigest()
+
+
+def digest_of_bundle(folder: Path) -> str | None:
+    """What the bundle holds; None without a bundle."""
+    inventory = folder / "bundle.json"
+    return hashlib.sha256(inventory.read_bytes()).hexdigest() if inventory.exists() else None
+
+
+class KubernetesCluster(dynamic.Resource, module="ansible", name="KubernetesCluster"):
+    """A Kubernetes cluster on machines that are there."""
+
+    kubeconfig: Output[str]
+    kubernetes_version: Output[str]
+
+    def __init__(self, name: str, props: Mapping[str, Input[Any]], opts: ResourceOptions | None = None) -> None:
+        super().__init__(ClusterProvider(), name, {**props, **dict.fromkeys(OUTPUTS)}, opts)
+
+
+class Cluster(pulumi.ComponentResource):
+    """Kubernetes on the stack's nodes."""
+
+    def __init__(
+        self, settings: Settings, nodes: Nodes, private_key: Output[str] | None, opts: ResourceOptions | None = None
+    ) -> None:
+        super().__init__(f"{PROJECT}:infra:Cluster", "cluster", None, opts)
+        assert settings.cluster is not None
+        wanted: ClusterSettings = settings.cluster
+        stack = pulumi.get_stack()
+        every = list(nodes.nodes.values())
+        first = next(node for node in every if node.role == "control-plane")
+        cluster = KubernetesCluster(
+            "kubernetes",
+            {
+                "name": stack,
+                # The engine may ask `read` for what an interrupted create has made.
+                "__recovers": True,
+                "nodes": [_told(node) for node in every],
+                "user": settings.access.user,
+                "private_key": private_key,
+                "variables": {
+                    "cluster_name": stack,
+                    "cluster_bundle": wanted.bundle,
+                    "cluster_kubernetes_version": wanted.kubernetes_version,
+                    "cluster_pod_subnet": str(settings.network.pod_cidr),
+                    "cluster_service_subnet": str(settings.network.service_cidr),
+                    **wanted.variables,
+                },
+                "content": digest_of_playbooks(),
+                "bundle": digest_of_bundle(Path(wanted.bundle).expanduser()),
+            },
+            ResourceOptions(
+                parent=self, deleted_with=first.server, additional_secret_outputs=["kubeconfig", "private_key"]
+            ),
+        )
+        self.kubeconfig: Output[str] = Output.secret(cluster.kubeconfig)
+        self.told = {"version": cluster.kubernetes_version, "api": Output.concat("https://", nodes.entry(), ":6443")}
+        self.register_outputs({"kubernetes": self.told})
+
+
+def _told(node: Node) -> dict[str, Input[Any]]:
+    return {
+        "name": node.name,
+        "host": node.server.name,
+        "role": node.role,
+        "server": node.server.id,
+        "address": node.address,
+        "floating_ip": node.floating_ip,
+    }
