@@ -53,17 +53,17 @@ class LeaseProvider(dynamic.ResourceProvider):
         found = blazar.describe(id_, props) if id_ else None
         return ReadResult(id_, {**props, **found[0]}) if found else ReadResult("", {})
 
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+    def update(self, id_: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Wait for a lease that was made for later and is due now."""
         from infra import blazar  # noqa: PLC0415
 
-        return UpdateResult({**_news, **blazar.await_start(_id, _news)})
+        return UpdateResult({**news, **blazar.await_start(id_, news)})
 
-    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+    def delete(self, id_: str, props: dict[str, Any]) -> None:
         """Delete the lease; one that is gone already is fine."""
         from infra import blazar  # noqa: PLC0415
 
-        blazar.release(_id, _props)
+        blazar.release(id_, props)
 
 
 class LeaseEndProvider(dynamic.ResourceProvider):
@@ -71,13 +71,13 @@ class LeaseEndProvider(dynamic.ResourceProvider):
 
     serialize_as_secret_always = False
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Work out the end, so that previews show it; for a lease that is still to be made it may be unknown.
 
         Without a refresh, a lease that is over would look unchanged.
         """
-        over = _olds.get("end_date")
-        if over and _olds.get("lease_id") == news["lease_id"] and datetime.fromisoformat(over) <= datetime.now(UTC):
+        over = olds.get("end_date")
+        if over and olds.get("lease_id") == news["lease_id"] and datetime.fromisoformat(over) <= datetime.now(UTC):
             told = (
                 f"The lease {news['name']} ended at {over}, and Blazar deletes the nodes in it. "
                 "`lab refresh` finds out what is gone; `lab up` then makes a new lease and new nodes."
@@ -112,11 +112,11 @@ class LeaseEndProvider(dynamic.ResourceProvider):
         now = {**props, "end_date": found[1]}
         return ReadResult(f"{props['lease_id']}/end", now, dict(now))
 
-    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Extend or shorten the lease."""
         from infra import blazar  # noqa: PLC0415
 
-        return UpdateResult({**_news, "end_date": blazar.move_end(_news)})
+        return UpdateResult({**news, "end_date": blazar.move_end(news)})
 
 
 class BlazarLease(dynamic.Resource, module="blazar", name="Lease"):

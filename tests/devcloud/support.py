@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import RetryError, retry, retry_if_result, stop_after_delay, wait_fixed
 
 from devcloud import DEFAULT_STATE
 from devcloud.bringup import Devcloud
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 STATE = Path(os.environ.get("DEVCLOUD_STATE", DEFAULT_STATE))
 SETTINGS = Settings.model_validate({"subnet": subnet} if (subnet := os.environ.get("DEVCLOUD_SUBNET")) else {})
+
+
+SSH = ("ssh", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+       "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")  # fmt: skip
 
 
 class Machine(NamedTuple):
@@ -59,10 +63,13 @@ class Machine(NamedTuple):
         )
 
 
-def wait(condition: Callable[[], Any], seconds: float) -> Any:
+def wait(condition: Callable[[], Any], seconds: float, what: str = "the condition") -> Any:
     """Ask until the answer is true; return it."""
     asking = retry(retry=retry_if_result(lambda found: not found), stop=stop_after_delay(seconds), wait=wait_fixed(0.2))
-    return asking(condition)()
+    try:
+        return asking(condition)()
+    except RetryError:
+        raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
 
 
 def connect(devcloud: Devcloud, account: str) -> Connection:
@@ -104,9 +111,8 @@ class Node(NamedTuple):
 
     def ssh(self, key: Path, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command there."""
-        options = ["-o", "ConnectTimeout=2", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         return subprocess.run(
-            ["ssh", "-i", str(key), "-o", "LogLevel=ERROR", *options, f"cc@{self.address}", command],
+            [*SSH, "-i", str(key), f"cc@{self.address}", command],
             check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ import pytest
 from devcloud.bringup import Devcloud
 from devcloud.config import CONTROLLER
 from devcloud.images import CONTAINER, VIRTUAL_MACHINE
-from tests.devcloud.support import SETTINGS, STATE, connect, make_key, wait
+from tests.devcloud.support import SETTINGS, SSH, STATE, connect, make_key, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(1800)]
 NAME = "hypervisors-test"
 KINDS = {"container": CONTAINER.name, "machine": VIRTUAL_MACHINE.name}
-SSH = ("ssh", "-o", "ConnectTimeout=5", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ class Node(NamedTuple):
 
     def ssh(self, command: str) -> str:
         """What a command printed; nothing while the instance does not answer."""
-        login = [*SSH, "-o", "LogLevel=ERROR", "-i", str(self.key), f"cc@{self.floating}", command]
+        login = [*SSH, "-i", str(self.key), f"cc@{self.floating}", command]
         return subprocess.run(login, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
 
 

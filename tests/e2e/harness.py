@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ruamel.yaml import YAML
-from tenacity import RetryError, retry, retry_if_result, stop_after_delay, wait_fixed
 
 from devcloud.layout import Settings as CloudSettings
 from tests.cli.harness import ROOT, Lab
+from tests.devcloud import support
+from tests.devcloud.support import SSH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from devcloud.bringup import Devcloud
 
 DEFAULT_SUBNET = CloudSettings().subnet
-SSH = ("ssh", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
-       "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")  # fmt: skip
 # A preview's digest, as the Pulumi CLI's, has the step `replace` alone for the three of a replacement.
 NOT_TOLD = {"same", "read", "refresh", "create-replacement", "delete-replaced"}
 
@@ -38,11 +37,7 @@ PATIENCE_SECONDS = 600.0
 
 def wait(condition: Callable[[], Any], what: str) -> Any:
     """Ask until the answer is true; return it."""
-    patience = stop_after_delay(PATIENCE_SECONDS)
-    try:
-        return retry(retry=retry_if_result(lambda found: not found), stop=patience, wait=wait_fixed(0.5))(condition)()
-    except RetryError:
-        raise AssertionError(f"not within {PATIENCE_SECONDS:.0f} s: {what}") from None
+    return support.wait(condition, PATIENCE_SECONDS, what)
 
 
 # Rows that are not deleted, by what a stack calls things. What hangs on them cannot be without them (foreign keys), but
