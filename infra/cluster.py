@@ -77,7 +77,7 @@ def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
         playbook=f"{playbook}.yml",
         inventory=inventory(props, cluster_kubeconfig=str(kubeconfig), **variables),
         private_key=props.get("private_key"),
-        artifacts=str(kubeconfig.parent),
+        artifacts=kubeconfig.parent,
     )
     try:
         result = run(job)

@@ -34,17 +34,18 @@ class PlaybookError(Exception):
 class Job(BaseModel):
     """A playbook to run."""
 
-    playbook: str = Field(description="File below ansible/playbooks.")
+    playbook: str = Field(description="File below playbooks.")
+    project: Path = Field(default=ANSIBLE, description="Folder of ansible.cfg, playbooks and roles.")
     inventory: dict[str, Any] = Field(description="Inventory, as ansible's YAML plugin takes it.")
     private_key: str | None = Field(description="Key that logs in to the hosts; None: the user's own ssh-agent.")
-    artifacts: str = Field(description="Folder of runs; a run's folder has its output and its events.")
+    artifacts: Path = Field(description="Folder of runs; a run's folder has its output and its events.")
 
 
 class Result(BaseModel):
     """How it went."""
 
     status: str
-    artifacts: str
+    artifacts: Path
     failures: list[str] = []
     seconds: dict[str, float] = Field(default={}, description="Seconds by role, in the order of their first tasks.")
     changed: int = Field(default=0, description="Tasks that changed a host.")
@@ -107,7 +108,7 @@ class Watch:
                 self._fail(data, str(data.get("res", {}).get("msg", "")) or "failed")
             case "runner_on_unreachable":
                 said = str(data.get("res", {}).get("msg", "")).strip()
-                self._fail(data, f"cannot be reached at {data.get('remote_addr')}: {said}; {UNREACHABLE_REMEDY}")
+                self._fail(data, f"cannot be reached: {said}; {UNREACHABLE_REMEDY}")
             case "playbook_on_stats":
                 self._enter(None)
         return True
@@ -155,27 +156,28 @@ def main() -> None:
     job = Job.model_validate_json(sys.stdin.readline())
     watch = Watch()
     ident = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{Path(job.playbook).stem}"
-    private = Path(job.artifacts)
-    private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (inventory := private / "inventory.json").write_text(json.dumps(job.inventory, indent=1))
+    job.artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (inventory := job.artifacts / "inventory.json").write_text(json.dumps(job.inventory, indent=1))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     outcome = ansible_runner.run(
-        private_data_dir=str(private),
-        project_dir=str(ANSIBLE),
+        private_data_dir=str(job.artifacts),
+        project_dir=str(job.project),
         playbook=f"playbooks/{job.playbook}",
         inventory=str(inventory),
         ssh_key=job.private_key,
-        artifact_dir=str(private / "runs"),
+        artifact_dir=str(job.artifacts / "runs"),
         rotate_artifacts=RUNS_KEPT,
         ident=ident,
-        envvars={"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "PATH": path},
+        envvars={"ANSIBLE_CONFIG": str(job.project / "ansible.cfg"), "PATH": path},
+        # Without it, the key would be kept in a file.
+        suppress_env_files=True,
         quiet=True,
         event_handler=watch,
         cancel_callback=Cancellation.when_input_ends(),
     )
     result = Result(
         status=outcome.status,
-        artifacts=str(private / "runs" / ident),
+        artifacts=job.artifacts / "runs" / ident,
         failures=watch.failures,
         seconds={stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         changed=sum((outcome.stats or {}).get("changed", {}).values()),
