@@ -131,7 +131,7 @@ class Cloud:
 
 
 class Deployment(Lab):
-    """The repository's program, with the settings of stack `dev`, as a stack of another name in a copy.
+    """The repository's program, with the settings of stack `dev`, as a stack of another name: small, bare nodes.
 
     So what other people do with their stack `dev` of the same cloud meanwhile does not matter.
     """
@@ -156,6 +156,7 @@ class Deployment(Lab):
             "PULUMI_CONFIG_PASSPHRASE": "correct horse",
             "PULUMI_STACK": stack,
         }
+        self.change(cluster="none", nodes__groups__control__flavor="m1.small", nodes__groups__worker__flavor="m1.small")
         self.run("stack", "init", stack)
 
     def change(self, **settings: Any) -> None:

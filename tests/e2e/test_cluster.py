@@ -1,0 +1,99 @@
+"""The nodes of a stack become a Kubernetes cluster, on a real cloud; the tests build on one another.
+
+Costs about 5 minutes on idle cores, 6 GiB of memory beside the cloud's, and a bundle (`lab bundle build`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.harness import Cloud, Deployment, Step, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3000)]
+STACK = "e2e-cluster"
+BUNDLE = Path("~/.cache/ml-cluster/bundle").expanduser()
+VERSION = "v1.37.2"
+FLAVOR = "m1.medium"
+
+
+class Cluster:
+    """A stack whose nodes are a cluster, and `kubectl` with the kubeconfig that it puts out."""
+
+    def __init__(self, lab: Deployment, kubeconfig: Path) -> None:
+        self.lab = lab
+        self._kubeconfig = kubeconfig
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints."""
+        self._kubeconfig.touch(0o600)
+        self._kubeconfig.write_text(self.lab.output("kubeconfig"))
+        program = BUNDLE / "bin" / "kubernetes" / VERSION / "kubectl"
+        told = subprocess.run(
+            [program, "--kubeconfig", self._kubeconfig, *arguments], capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    def ready(self) -> dict[str, str]:
+        """Kubernetes version of each node that is Ready."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "nodes", "--output", "json"))
+        return {
+            node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"]
+            for node in found["items"]
+            if any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
+        }
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    deploy: Callable[[str], AbstractContextManager[Deployment]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    with deploy(STACK) as lab:
+        lab.change(
+            lease="none",
+            cluster={"kubernetesVersion": VERSION},
+            nodes__groups__control__flavor=FLAVOR,
+            nodes__groups__worker__flavor=FLAVOR,
+        )
+        lab.change(nodes__groups__worker__count=2)
+        yield Cluster(lab, tmp_path_factory.mktemp("kube") / "config")
+        lab.perform("destroy")
+
+
+def test_up_makes_a_cluster_of_the_nodes(cluster: Cluster, record_property: Callable[[str, object], None]) -> None:
+    update = cluster.lab.perform("up")
+    assert cluster.ready() == {f"{STACK}-{node}": VERSION for node in ("control-0", "worker-0", "worker-1")}
+    record_property("figures", f"devcloud: up with a cluster of three nodes: {update.seconds:.0f} s")
+
+
+def test_a_second_up_changes_nothing(cluster: Cluster, record_property: Callable[[str, object], None]) -> None:
+    began = time.monotonic()
+    cluster.lab.run("up", "--yes", "--expect-no-changes")
+    record_property("figures", f"devcloud: up of a cluster without changes: {time.monotonic() - began:.1f} s")
+
+
+def test_more_and_fewer_workers(cluster: Cluster) -> None:
+    cluster.lab.change(nodes__groups__worker__count=3)
+    steps = cluster.lab.up_as_previewed().steps
+    assert steps[Step("update", "kubernetes")] == 1
+    assert f"{STACK}-worker-2" in cluster.ready()
+    cluster.lab.change(nodes__groups__worker__count=1)
+    cluster.lab.up_as_previewed()
+    assert set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}
+
+
+def test_a_server_that_was_lost_is_a_node_again(cluster: Cluster, cloud: Cloud) -> None:
+    cloud.client("server", "delete", "--wait", f"{STACK}-worker-0")
+    cluster.lab.perform("refresh")
+    cluster.lab.up_as_previewed()
+    wait(lambda: set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}, "both nodes are Ready")
