@@ -14,10 +14,12 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+import psutil
 from pydantic import BaseModel, Field
 
 ANSIBLE = Path(__file__).resolve().parents[1] / "ansible"
@@ -130,22 +132,22 @@ class Watch:
 
 
 class Cancellation:
-    """Whether whoever started this process is still there."""
+    """Whether whoever started this process is gone: its end of standard input is closed."""
 
     def __init__(self) -> None:
         self._gone = threading.Event()
         threading.Thread(target=self._wait, daemon=True).start()
-
-    @classmethod
-    def when_input_ends(cls) -> Self:
-        """Cancelled once standard input is closed."""
-        return cls()
 
     def _wait(self) -> None:
         sys.stdin.read()
         self._gone.set()
 
     def __call__(self) -> bool:
+        if self._gone.is_set():
+            # ansible-runner ends a process group; Ansible's workers are not in it.
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         return self._gone.is_set()
 
 
@@ -173,7 +175,7 @@ def main() -> None:
         suppress_env_files=True,
         quiet=True,
         event_handler=watch,
-        cancel_callback=Cancellation.when_input_ends(),
+        cancel_callback=Cancellation(),
     )
     result = Result(
         status=outcome.status,
