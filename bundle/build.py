@@ -71,7 +71,8 @@ class Builder:
             self.store.write(self._inventory)
             shutil.rmtree(self.store.work)
         if errors:
-            raise BundleError("\n".join(map(str, errors)), remedy=f"{REMEDY} goes on with what is missing")
+            remedies = [*(error.remedy for error in errors if error.remedy), f"{REMEDY} goes on with what is missing"]
+            raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
             self.lock.record([one for one in self._inventory.artifacts if one.source == "built"])
         return self._inventory

@@ -50,7 +50,7 @@ class Releases:
                     self._checked(url, checksum, archive, say)
                     _extract(archive, set(family.programs), target, url)
         except (OSError, ValueError) as error:
-            say(f"its publisher cannot be reached ({error})")
+            say(f"a build, as its publisher does not have it or cannot be reached ({error})")
             return {}
         archive.unlink(missing_ok=True)
         for program in family.programs:

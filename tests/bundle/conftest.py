@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundle.manifest import MANIFEST
+from bundle.manifest import MANIFEST, load
 from bundle.store import Inventory, Store
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Copy:
 
     tree: Path
     bundle: Path
+
+    @property
+    def architecture(self) -> str:
+        return load().architecture
 
     @property
     def store(self) -> Store:
