@@ -171,13 +171,14 @@ class Builder:
         description = family.images[image]
         base, packages = self._tree(description.packages, say)
         say("buildah")
+        tags = [family.version, *description.tags]
         digest = images.build(
-            f"localhost/{image}:{family.version}", description, folder / image, self._tools,
+            [f"localhost/{image}:{tag}" for tag in tags], description, folder / image, self._tools,
             programs=(self.store.root / self.manifest.program_path(name, image)).parent, base=base,
         )  # fmt: skip
         return self._artifact(
             folder / image, "image", name, key, self.manifest.image_path(name, image),
-            source="built", tools=images.tools_of(), packages=packages, digest=digest,
+            source="built", tools=images.tools_of(), packages=packages, tags=tags, digest=digest,
             programs=[self.manifest.program_path(name, program) for program in description.programs],
         )  # fmt: skip
 

@@ -122,8 +122,6 @@ def push(
             with stages.stage("Tools") as stage:
                 debian.provide(["skopeo"], tools, stage.wait_for)
         for artifact in store.inventory().artifacts:
-            if artifact.kind == "image":
-                with stages.stage(f"{artifact.name}:{artifact.version}", waiting_for=registry):
-                    images.push(
-                        store.root / artifact.path, f"{registry}/{artifact.name}:{artifact.version}", tools, tls=tls
-                    )
+            for image in (f"{artifact.name}:{tag}" for tag in artifact.tags):
+                with stages.stage(image, waiting_for=registry):
+                    images.push(store.root / artifact.path, f"localhost/{image}", f"{registry}/{image}", tools, tls=tls)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bundle.processes import Tools
 
 # Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
+REFERENCE = "org.opencontainers.image.ref.name"
 FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/local/bin", "var")
 
 
@@ -33,14 +34,15 @@ def containerfile(image: Image) -> str:
             "COPY root/ /",
             "ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             f"USER {image.user}:{image.user}",
-            f"ENTRYPOINT {json.dumps(image.entrypoint)}",
+            f"ENTRYPOINT {json.dumps(image.command)}",
+            f"CMD {json.dumps(image.arguments)}",
             "",
         ]
     )
 
 
-def build(tag: str, image: Image, target: Path, tools: Tools, *, programs: Path, base: Path | None) -> str:
-    """Make the image `tag` as an OCI archive at `target`, from the tree `base` and the folder of its programs.
+def build(references: list[str], image: Image, target: Path, tools: Tools, *, programs: Path, base: Path | None) -> str:
+    """Make an image as an OCI archive at `target`, from the tree `base` and the folder of its programs.
 
     Returns:
         The digest that a registry will know it by.
@@ -52,6 +54,8 @@ def build(tag: str, image: Image, target: Path, tools: Tools, *, programs: Path,
     root = work / "context/root"
     if base:
         shutil.copytree(base, root, symlinks=True)
+    if image.overlay:
+        shutil.copytree(image.folder, root, symlinks=True, dirs_exist_ok=True)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
@@ -65,25 +69,35 @@ def build(tag: str, image: Image, target: Path, tools: Tools, *, programs: Path,
     storage = ("--root", work / "storage", "--runroot", work / "run", "--storage-driver", "vfs")
     tools.run(
         "buildah", *storage, "build", "--quiet", "--isolation=chroot", "--format=oci", "--timestamp=0",
-        "--layers=false", "--identity-label=false", "--file", work / "Containerfile", "--tag", tag, work / "context",
+        "--layers=false", "--identity-label=false", "--file", work / "Containerfile", "--tag", references[0],
+        work / "context",
     )  # fmt: skip
-    tools.run("buildah", *storage, "push", "--quiet", "--compression-format=zstd", tag, f"oci:{work}/oci:{tag}")
+    tools.run("buildah", *storage, "push", "--quiet", "--compression-format=zstd", references[0], f"oci:{work}/oci")
+    digest = _name(work / "oci/index.json", references)
     _pack(work / "oci", target)
-    index = json.loads((work / "oci/index.json").read_text())
     shutil.rmtree(work)
-    return str(index["manifests"][0]["digest"])
+    return digest
 
 
-def push(archive: Path, reference: str, tools: Tools, *, tls: bool) -> None:
-    """Copy an image of the bundle to a registry.
+def push(archive: Path, reference: str, target: str, tools: Tools, *, tls: bool) -> None:
+    """Copy the image `reference` of an archive to `target` in a registry.
 
     Raises:
         BundleError: the registry refused.
     """
     tools.run(
-        "skopeo", "copy", "--quiet", f"--dest-tls-verify={str(tls).lower()}", f"oci-archive:{archive}",
-        f"docker://{reference}",
+        "skopeo", "copy", "--quiet", f"--dest-tls-verify={str(tls).lower()}", f"oci-archive:{archive}:{reference}",
+        f"docker://{target}",
     )  # fmt: skip
+
+
+def _name(path: Path, references: list[str]) -> str:
+    """Name the one image of an OCI layout; gives its digest."""
+    index = json.loads(path.read_text())
+    [manifest] = index["manifests"]
+    index["manifests"] = [{**manifest, "annotations": {REFERENCE: reference}} for reference in references]
+    path.write_text(json.dumps(index))
+    return str(manifest["digest"])
 
 
 def _pack(layout: Path, target: Path) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MANIFEST = HERE / "manifest.yaml"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# To be raised when equal inputs begin to give other bytes.
+RECIPE = 1
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 
@@ -57,18 +59,30 @@ class Image(Model):
 
     programs: tuple[Name, ...] = ()
     packages: tuple[Name, ...] = Field(default=(), description="Debian packages below the programs.")
-    command: tuple[str, ...] = Field(default=(), description="Entry point; the first program by default.")
+    overlay: Name | None = Field(default=None, description="Folder below bundle/overlays, copied over the packages.")
+    entrypoint: tuple[str, ...] | None = Field(default=None, description="The first program by default.")
+    arguments: tuple[str, ...] = ()
     user: int = Field(default=0, ge=0, description="Numeric user and group that run it.")
+    tags: tuple[str, ...] = Field(default=(), description="What else than the version it is tagged with.")
 
     @property
-    def entrypoint(self) -> tuple[str, ...]:
-        """What it runs."""
-        return self.command or (f"/usr/local/bin/{self.programs[0]}",)
+    def command(self) -> list[str]:
+        """Its entry point."""
+        if self.entrypoint is not None:
+            return list(self.entrypoint)
+        return [f"/usr/local/bin/{program}" for program in self.programs[:1]]
+
+    @property
+    def folder(self) -> Path:
+        """The overlay."""
+        return HERE / "overlays" / (self.overlay or "")
 
     @model_validator(mode="after")
-    def _runs_something(self) -> Image:
-        if not (self.programs or self.command):
-            raise ValueError("it has neither programs nor a command")
+    def _is_whole(self) -> Image:
+        if self.overlay and not self.folder.is_dir():
+            raise ValueError(f"overlay: there is no overlays/{self.overlay}")
+        if not (self.command or self.arguments):
+            raise ValueError("it has neither programs nor an entry point nor arguments")
         return self
 
 
@@ -149,13 +163,19 @@ class Manifest(Model):
         family = self.families[name]
         sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
         made_of = family.model_dump(mode="json", exclude={"images", "optional", "release"})
-        return digest([self.go.version, self.architecture, made_of, sources])
+        return digest([RECIPE, self.go.version, self.architecture, made_of, sources])
 
     def image_key(self, name: str, image: str, programs: dict[str, str]) -> str:
         """Changes when an image must be made anew: the digest of its description and its programs' digests."""
         family = self.families[name]
-        described = family.images[image].model_dump(mode="json")
-        return digest([image, family.version, self.architecture, self.debian.suite, described, programs])
+        described = family.images[image]
+        overlay = {
+            str(path.relative_to(described.folder)): str(path.readlink()) if path.is_symlink() else path.read_text()
+            for path in described.folder.rglob("*")
+            if described.overlay and not path.is_dir()
+        }
+        made_of = [described.model_dump(mode="json"), overlay, programs]
+        return digest([RECIPE, image, family.version, self.architecture, self.debian.suite, *made_of])
 
 
 def digest(value: object) -> str:

@@ -29,7 +29,7 @@ families:
     stamps: {main.version: "{version}"}
     programs: {hello: .}
     images:
-      hello: {programs: [hello], user: 1000}
+      hello: {programs: [hello], user: 1000, tags: [latest]}
 """
 
 
@@ -81,7 +81,7 @@ class Copy:
 def copy_code(folder: Path) -> Copy:
     tree = folder / "code"
     for room in ROOMS:
-        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, tree / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests/bundle/hello", tree / "bundle/go/hello")
     (tree / "bundle/manifest.lock").unlink(missing_ok=True)
     copy = Copy(tree, folder / "bundle")

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ families:
   shell:
     version: v1.35.0
     images:
-      shell: {packages: [busybox-static], command: [/bin/sh]}
+      shell: {packages: [busybox-static], entrypoint: [/bin/sh], overlay: shell, tags: [latest]}
 """
 OFFLINE = {"GOPROXY": "off"}
 
@@ -82,17 +83,34 @@ def test_equal_inputs_give_equal_bundles_wherever_they_are(built: Copy, tmp_path
 
 
 def test_an_image_of_debian_packages_is_the_same_twice(copy: Copy, tmp_path: Path) -> None:
-    copy.manifest(OF_DEBIAN)
     elsewhere = copy_code(tmp_path / "elsewhere")
-    elsewhere.manifest(OF_DEBIAN)
-    copy.build()
-    elsewhere.build()
+    for one in (copy, elsewhere):
+        (one.tree / "bundle/overlays/shell/etc").mkdir(parents=True)
+        (one.tree / "bundle/overlays/shell/etc/motd").write_text("hello\n")
+        (one.tree / "bundle/overlays/shell/shell").symlink_to("bin/sh")
+        one.manifest(OF_DEBIAN)
+        one.build()
     assert files(copy.bundle) == files(elsewhere.bundle)
     [image] = copy.inventory.artifacts
     assert set(image.packages) == {"busybox-static"}
     components = json.loads((copy.bundle / "sbom.cdx.json").read_text())["components"]
     listed = {PackageURL.from_string(component["purl"]) for component in components if "purl" in component}
     assert listed == {PackageURL("deb", "debian", "busybox-static", image.packages["busybox-static"])}
+    for tag in ("v1.35.0", "latest"):
+        reference = f"oci-archive:{copy.bundle / image.path}:localhost/shell:{tag}"
+        told = json.loads(subprocess.run(["skopeo", "inspect", reference], check=True, capture_output=True).stdout)
+        assert told["Digest"] == image.digest
+    unpacked = tmp_path / "unpacked"
+    subprocess.run(["skopeo", "copy", "--quiet", "--dest-decompress", reference, f"dir:{unpacked}"], check=True)
+    [layer] = json.loads((unpacked / "manifest.json").read_text())["layers"]
+    with tarfile.open(unpacked / layer["digest"].removeprefix("sha256:")) as archive:
+        contents = {entry.name: entry for entry in archive}
+    assert contents["shell"].linkname == "bin/sh"
+    assert contents["bin/sh"].linkname == "busybox"
+    assert contents["tmp"].mode & 0o7777 == 0o1777
+    assert {"etc/motd", "bin/busybox", "var/lib/dpkg/status.d/busybox-static"} <= contents.keys()
+    assert not any(name.startswith(("var/cache", "var/lib/apt", "usr/share/doc")) for name in contents)
+    assert {entry.mtime for entry in contents.values()} == {0}
 
 
 def test_another_version_replaces_the_old_files(built: Copy) -> None:
