@@ -130,6 +130,14 @@ class Cloud:
         return self.devcloud.control.inside("mariadb", socket, "-uroot", "--batch", "-N", text=statement).splitlines()
 
 
+def on_subnet(settings: str, devcloud: Devcloud) -> str:
+    """The text of settings for the subnet that a devcloud is really on."""
+    default, own = (
+        str(net.network_address).rpartition(".")[0] + "." for net in (DEFAULT_SUBNET, devcloud.layout.settings.subnet)
+    )
+    return settings.replace(default, own)
+
+
 class Deployment(Lab):
     """The repository's program, with the settings of stack `dev`, as a stack of another name: small, bare nodes.
 
@@ -148,9 +156,7 @@ class Deployment(Lab):
         (self.project / "infra").symlink_to(ROOT / "infra")
         (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
         self._file = self.project / f"Pulumi.{stack}.yaml"
-        subnet = cloud.devcloud.layout.settings.subnet
-        prefix, own = (str(net.network_address).rpartition(".")[0] + "." for net in (DEFAULT_SUBNET, subnet))
-        self._file.write_text((ROOT / "Pulumi.dev.yaml").read_text().replace(prefix, own))
+        self._file.write_text(on_subnet((ROOT / "Pulumi.dev.yaml").read_text(), cloud.devcloud))
         self.env |= {
             "OS_CLIENT_CONFIG_FILE": str(cloud.clouds_yaml),
             "PULUMI_CONFIG_PASSPHRASE": "correct horse",
