@@ -175,7 +175,11 @@ class Cluster(pulumi.ComponentResource):
             ),
         )
         self.kubeconfig: Output[str] = Output.secret(cluster.kubeconfig)
-        self.told = {"version": cluster.kubernetes_version, "api": Output.concat("https://", nodes.entry(), ":6443")}
+        self.told = {
+            "version": cluster.kubernetes_version,
+            "api": Output.concat("https://", nodes.entry(), ":6443"),
+            "networkPolicy": "NOT ENFORCED: any pod reaches any other, and the nodes",
+        }
         self.register_outputs({"kubernetes": self.told})
 
 
