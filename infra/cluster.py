@@ -17,10 +17,11 @@ from infra.settings import Cluster as ClusterSettings
 from infra.settings import Settings
 
 Props = Mapping[str, Any]
+ROOT = ANSIBLE.parent
 SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 OUTPUTS = ("kubeconfig", "kubernetes_version")
 # Inputs that change what is on the nodes; the key only opens them.
-DECISIVE = ("nodes", "user", "variables", "content", "bundle")
+DECISIVE = ("nodes", "user", "variables", "content")
 
 
 class ClusterProvider(dynamic.ResourceProvider):
@@ -29,21 +30,15 @@ class ClusterProvider(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse what would fail on the nodes, before anything is made."""
-        folder = Path(news["variables"]["cluster_bundle"]).expanduser()
-        inventory = folder / "bundle.json"
-        if not inventory.exists():
-            told = f"There is no bundle in {folder}: `lab bundle build` makes it, once for all clusters."
-            return CheckResult(news, [CheckFailure("variables", told)])
-        version = news["variables"]["cluster_kubernetes_version"]
-        held = {item["version"] for item in json.loads(inventory.read_text())["artifacts"] if item["name"] == "kubeadm"}
-        if version not in held:
-            told = f"The bundle in {folder} has no Kubernetes {version}; it has {', '.join(sorted(held))}."
+        """Refuse a version that the bundle lacks. A preview needs no bundle: it may run anywhere."""
+        held, version = versions(news), news["variables"]["cluster_kubernetes_version"]
+        if held and version not in held:
+            told = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(held))}"
             return CheckResult(news, [CheckFailure("variables", told)])
         return CheckResult(news, [])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Nodes, variables and the content of `ansible/` and the bundle decide whether a playbook runs."""
+        """Nodes, variables, playbooks and the bundle's manifest decide whether a playbook runs."""
         return DiffResult(changes=any(olds.get(key) != news.get(key) for key in DECISIVE), replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -70,8 +65,18 @@ class ClusterProvider(dynamic.ResourceProvider):
         play("reset", props)
 
 
+def versions(props: Props) -> set[str]:
+    """Versions of Kubernetes in the bundle; none without a bundle."""
+    inventory = Path(props["variables"]["cluster_bundle"]).expanduser() / "bundle.json"
+    artifacts = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
+    return {artifact["version"] for artifact in artifacts if artifact["name"] == "kubeadm"}
+
+
 def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
     """Run a playbook on the nodes; what it tells of the cluster."""
+    if not versions(props):
+        told = f"There is no bundle in {props['variables']['cluster_bundle']}: `lab bundle build` makes it."
+        raise RuntimeError(told)
     kubeconfig = Path(".state", "ansible", props["name"], "kubeconfig").absolute()
     job = Job(
         playbook=f"{playbook}.yml",
@@ -113,19 +118,13 @@ def inventory(props: Props, **variables: Any) -> dict[str, Any]:
     return {"all": {"vars": shared, "children": {**children, "cluster": {"children": {name: {} for name in groups}}}}}
 
 
-def digest_of_playbooks() -> str:
-    """What `ansible/` says, so that a change of it runs."""
+def digest() -> str:
+    """What the playbooks and the bundle's manifest say, so that a change of them runs."""
     content = hashlib.sha256()
-    for path in sorted(ANSIBLE.rglob("*")):
+    for path in sorted([*ANSIBLE.rglob("*"), *(ROOT / "bundle").glob("manifest.[yl]*")]):
         if path.is_file() and path.parent.name != "__pycache__":
-            content.update(f"{path.relative_to(ANSIBLE)}\0".encode() + path.read_bytes() + b"\0")
+            content.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
     return content.hexdigest()
-
-
-def digest_of_bundle(folder: Path) -> str | None:
-    """What the bundle holds; None without a bundle."""
-    inventory = folder / "bundle.json"
-    return hashlib.sha256(inventory.read_bytes()).hexdigest() if inventory.exists() else None
 
 
 class KubernetesCluster(dynamic.Resource, module="ansible", name="KubernetesCluster"):
@@ -167,8 +166,7 @@ class Cluster(pulumi.ComponentResource):
                     "cluster_service_subnet": str(settings.network.service_cidr),
                     **wanted.variables,
                 },
-                "content": digest_of_playbooks(),
-                "bundle": digest_of_bundle(Path(wanted.bundle).expanduser()),
+                "content": digest(),
             },
             ResourceOptions(
                 parent=self, deleted_with=first.server, additional_secret_outputs=["kubeconfig", "private_key"]
