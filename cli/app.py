@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from bundle.cli import app as bundle_app
-from cli import classroom, configuration, development, doctor, lease, ssh, stack, state, status, sweep, update
+from cli import (
+    classroom,
+    configuration,
+    development,
+    doctor,
+    kubeconfig,
+    lease,
+    ssh,
+    stack,
+    state,
+    status,
+    sweep,
+    update,
+)
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
 from devcloud.cli import app as devcloud_app
 from engine.errors import EngineError
@@ -143,6 +156,7 @@ app.command("status")(status.status)
 app.command("history")(status.history)
 app.command("extend")(lease.extend)
 app.command("cancel", hidden=True)(state.unlock)
+app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("ssh", context_settings=development.PASS_THROUGH)(ssh.ssh)
 app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ from infra.settings import Settings
 
 Props = Mapping[str, Any]
 ROOT = ANSIBLE.parent
-SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 OUTPUTS = ("kubeconfig", "kubernetes_version")
 # Inputs that change what is on the nodes; the key only opens them.
 DECISIVE = ("nodes", "user", "variables", "content")
@@ -96,21 +97,31 @@ def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
     }
 
 
+def login(node: Mapping[str, str]) -> list[str]:
+    """Options of ssh. A node made anew at an old address is another host: it is known by its id."""
+    home = Path(os.environ.get("PULUMI_HOME", "~/.pulumi")).expanduser()
+    known = home / "ml-cluster" / "known_hosts"
+    options = (f"HostKeyAlias={node['server']}", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=accept-new")
+    return [word for option in (*options, "LogLevel=ERROR") for word in ("-o", option)]
+
+
 def inventory(props: Props, **variables: Any) -> dict[str, Any]:
     """The inventory: as someone would write it by hand."""
-    entry = next((node["floating_ip"] for node in props["nodes"] if node.get("floating_ip")), None)
+    entry = next((node for node in props["nodes"] if node.get("floating_ip")), None)
     groups: dict[str, dict[str, Any]] = {"control_plane": {}, "workers": {}}
     for node in props["nodes"]:
         reached = {"ansible_host": node.get("floating_ip") or node["address"], "node_address": node["address"]}
+        options = login(node)
         if entry and not node.get("floating_ip"):
-            through = f"-o ProxyCommand='ssh {SSH} -W %h:%p {props['user']}@{entry}'"
-            reached["ansible_ssh_common_args"] = f"{SSH} {through}"
+            through = shlex.join(["ssh", *login(entry), "-W", "%h:%p", f"{props['user']}@{entry['floating_ip']}"])
+            options += ["-o", f"ProxyCommand={through}"]
+        reached["ansible_ssh_common_args"] = shlex.join(options)
         group = groups["control_plane" if node["role"] == "control-plane" else "workers"]
         group[node["host"]] = reached
     shared = {
         "ansible_user": props["user"],
-        "ansible_ssh_common_args": SSH,
-        "cluster_api_names": [entry] if entry else [],
+        "ansible_host_key_checking": True,
+        "cluster_api_names": [entry["floating_ip"]] if entry else [],
         **props["variables"],
         **variables,
     }
