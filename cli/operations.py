@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cli.default_cloud import prepare
 from cli.errors import ExitCode, LabError
+from cli.provision import provide_bundle
 from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
 
@@ -196,6 +197,8 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             return
         if not assume_yes:
             _confirm(session, stack, operation, events)
+    if kind == "update":
+        provide_bundle(session, stack)
     result = _perform(session, stack, operation, run, dry_run=False)
     _check_unchanged(operation, result)
     if kind == "destroy" and not operation.options.targets:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from bundle.cli import DEFAULT
 from devcloud.layout import Settings as CloudSettings
 from tests.cli.harness import ROOT, Lab
 from tests.devcloud import support
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from devcloud.bringup import Devcloud
 
+BUNDLE = DEFAULT.expanduser()
+"""The bundle of whoever runs the tests: their commands have a home of their own."""
 DEFAULT_SUBNET = CloudSettings().subnet
 # A preview's digest, as the Pulumi CLI's, has the step `replace` alone for the three of a replacement.
 NOT_TOLD = {"same", "read", "refresh", "create-replacement", "delete-replaced"}

@@ -8,20 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.harness import Cloud, Deployment, Step, wait
+from tests.e2e.harness import BUNDLE, Cloud, Deployment, Step, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3000)]
 STACK = "e2e-cluster"
-BUNDLE = Path("~/.cache/ml-cluster/bundle").expanduser()
 VERSION = "v1.37.2"
 FLAVOR = "m1.medium"
 
@@ -61,7 +60,7 @@ def cluster(
     with deploy(STACK) as lab:
         lab.change(
             lease="none",
-            cluster={"kubernetesVersion": VERSION},
+            cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
             nodes__groups__control__flavor=FLAVOR,
             nodes__groups__worker__flavor=FLAVOR,
         )

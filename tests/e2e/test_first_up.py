@@ -12,7 +12,7 @@ import pytest
 
 from infra.naming import stack_of
 from tests.cli.harness import ROOT
-from tests.e2e.harness import on_subnet
+from tests.e2e.harness import BUNDLE, on_subnet
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -28,7 +28,8 @@ def test_plain_up_in_a_fresh_clone(devcloud: Devcloud, student: Connection, tmp_
     home.mkdir()
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     settings = clone / "Pulumi.dev.yaml"
-    settings.write_text(on_subnet(settings.read_text(), devcloud))
+    text = on_subnet(settings.read_text(), devcloud)
+    settings.write_text(text.replace("  ml-cluster:cluster:\n", f"  ml-cluster:cluster:\n    bundle: {BUNDLE}\n"))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PULUMI_", "XDG_"))}
     environment = {**clean, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
