@@ -28,20 +28,28 @@ STATIC_CHECKS = (
 CLOUD_STATE = Path("/var/lib/ml-cluster/test")
 CLOUD_SUBNET = "172.25.1.0/24"
 DEVCLOUD = [sys.executable, "-m", "devcloud"]
-ON_A_CLOUD = (
-    ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
-    ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
-    ("program on a cloud", [*PYTEST, "-m", "slow_cloud", "tests/e2e"]),
-    ("the cloud itself", [*PYTEST, "-m", "slow_cloud", "tests/devcloud"]),
-    ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
-)
+
+
+def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
+    """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
+    return (
+        ("bundle", [sys.executable, "-m", "cli", "bundle", "build"]),
+        ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
+        ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
+        ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible"]),
+        ("the cloud itself", [*PYTEST, "-m", marks, "tests/devcloud"]),
+        ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
+    )
 
 
 def run_tests(
     context: typer.Context,
     cloud: Annotated[
         bool,
-        typer.Option("--cloud", help="Then those on a real devcloud, made for it: Linux, root, 6 GiB of memory."),
+        typer.Option("--cloud", help="Then those on a real devcloud, made for it: Linux, root, 12 GiB of memory."),
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="With --cloud: those too that take more than some minutes each.")
     ] = False,
 ) -> None:
     """Run the linter, the type checker and the tests.
@@ -54,10 +62,11 @@ def run_tests(
     environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": CLOUD_SUBNET}
     environment |= {"LAB_TEST_CLOUD": "devcloud", "OS_CLIENT_CONFIG_FILE": f"{state}/clouds.yaml"}
     results = []
-    for name, command in [*stages, *(ON_A_CLOUD if cloud else ())]:
+    cloud_stages = on_a_cloud("slow_cloud" if thorough else "slow_cloud and not thorough") if cloud else ()
+    for name, command in [*stages, *cloud_stages]:
         print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
         start = time.monotonic()
-        added = environment if (name, command) in ON_A_CLOUD else {}
+        added = environment if (name, command) in cloud_stages else {}
         status = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
         results.append((name, "passed" if status == 0 else f"failed ({status})", f"{time.monotonic() - start:.1f} s"))
     print("\n" + table(("STAGE", "RESULT", "TIME"), results))

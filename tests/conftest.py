@@ -88,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow_cloud: needs a real devcloud (root; 5 min, 6 GiB of memory, 8 GiB of disk); -m slow_cloud"
     )
+    config.addinivalue_line("markers", "thorough: on a real cloud, and takes more than some minutes")
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))

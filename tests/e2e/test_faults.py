@@ -131,6 +131,7 @@ def waits(proxy: Proxy) -> list[float]:
     return found
 
 
+@pytest.mark.thorough
 def test_every_fault_ends_well(
     tmp_path: Path, cloud: Cloud, proxy: Proxy, record_property: Callable[[str, object], None]
 ) -> None:
