@@ -20,6 +20,8 @@ from infra.settings import Settings
 
 Props = Mapping[str, Any]
 ROOT = ANSIBLE.parent
+VERSION = "cluster_kubernetes_version"
+CONTROL_PLANE = "control-plane"
 OUTPUTS = ("kubeconfig", "kubernetes_version")
 # Inputs that change what is on the nodes; the key only opens them.
 DECISIVE = ("nodes", "user", "variables", "content")
@@ -32,7 +34,7 @@ class ClusterProvider(dynamic.ResourceProvider):
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Refuse a version that the bundle lacks. A preview needs no bundle: it may run anywhere."""
-        held, version = versions(news), news["variables"]["cluster_kubernetes_version"]
+        held, version = versions(news), news["variables"][VERSION]
         if held and version not in held:
             told = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(held))}"
             return CheckResult(news, [CheckFailure("variables", told)])
@@ -52,18 +54,25 @@ class ClusterProvider(dynamic.ResourceProvider):
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Take nodes out, upgrade, add nodes: in this order, and only what is due."""
-        gone = [node["host"] for node in olds["nodes"] if node not in news["nodes"]]
-        if gone:
-            play("scale", olds, cluster_remove_nodes=gone)
-        version = "cluster_kubernetes_version"
-        if olds["variables"][version] != news["variables"][version]:
-            staying = {**news, "nodes": [node for node in news["nodes"] if node in olds["nodes"]]}
-            play("upgrade", staying)
-        return UpdateResult({**news, **play("site", news)})
+        staying = [node for node in news["nodes"] if node in olds["nodes"]]
+        if not any(node["role"] == CONTROL_PLANE for node in staying):
+            # With its last control plane the cluster is gone.
+            play("reset", {**news, "nodes": staying}, confirmed="cluster_reset=yes")
+            return UpdateResult({**news, **play("site", news)})
+        # The first control plane of an inventory is the one that others join.
+        ordered = {**news, "nodes": [*staying, *(node for node in news["nodes"] if node not in staying)]}
+        hosts = {node["host"] for node in news["nodes"]}
+        if gone := [node for node in olds["nodes"] if node not in staying]:
+            leaving = [node for node in gone if node["host"] not in hosts]
+            names = [node["host"] for node in gone]
+            play("scale", {**ordered, "nodes": [*ordered["nodes"], *leaving]}, cluster_remove_nodes=names)
+        if olds["variables"][VERSION] != news["variables"][VERSION]:
+            play("upgrade", {**ordered, "nodes": staying})
+        return UpdateResult({**news, **play("site", ordered)})
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Put the machines back to what they were. Not called when they go too."""
-        play("reset", props)
+        play("reset", props, confirmed="cluster_reset=yes")
 
 
 def versions(props: Props) -> set[str]:
@@ -73,7 +82,7 @@ def versions(props: Props) -> set[str]:
     return {artifact["version"] for artifact in artifacts if artifact["name"] == "kubeadm"}
 
 
-def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
+def play(playbook: str, props: Props, *, confirmed: str | None = None, **variables: Any) -> dict[str, Any]:
     """Run a playbook on the nodes; what it tells of the cluster."""
     if not versions(props):
         told = f"There is no bundle in {props['variables']['cluster_bundle']}: `lab bundle build` makes it."
@@ -81,6 +90,7 @@ def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
     kubeconfig = Path(".state", "ansible", props["name"], "kubeconfig").absolute()
     job = Job(
         playbook=f"{playbook}.yml",
+        extra=confirmed,
         inventory=inventory(props, cluster_kubeconfig=str(kubeconfig), **variables),
         private_key=props.get("private_key"),
         artifacts=kubeconfig.parent,
@@ -93,7 +103,7 @@ def play(playbook: str, props: Props, **variables: Any) -> dict[str, Any]:
     pulumi.log.debug(result.table())
     return {
         "kubeconfig": kubeconfig.read_text() if kubeconfig.exists() else "",
-        "kubernetes_version": props["variables"]["cluster_kubernetes_version"],
+        "kubernetes_version": props["variables"][VERSION],
     }
 
 
@@ -116,7 +126,7 @@ def inventory(props: Props, **variables: Any) -> dict[str, Any]:
             through = shlex.join(["ssh", *login(entry), "-W", "%h:%p", f"{props['user']}@{entry['floating_ip']}"])
             options += ["-o", f"ProxyCommand={through}"]
         reached["ansible_ssh_common_args"] = shlex.join(options)
-        group = groups["control_plane" if node["role"] == "control-plane" else "workers"]
+        group = groups["control_plane" if node["role"] == CONTROL_PLANE else "workers"]
         group[node["host"]] = reached
     shared = {
         "ansible_user": props["user"],
@@ -159,7 +169,7 @@ class Cluster(pulumi.ComponentResource):
         wanted: ClusterSettings = settings.cluster
         stack = pulumi.get_stack()
         every = list(nodes.nodes.values())
-        first = next(node for node in every if node.role == "control-plane")
+        first = next(node for node in every if node.role == CONTROL_PLANE)
         cluster = KubernetesCluster(
             "kubernetes",
             {
@@ -172,7 +182,7 @@ class Cluster(pulumi.ComponentResource):
                 "variables": {
                     "cluster_name": stack,
                     "cluster_bundle": wanted.bundle,
-                    "cluster_kubernetes_version": wanted.kubernetes_version,
+                    VERSION: wanted.kubernetes_version,
                     "cluster_pod_subnet": str(settings.network.pod_cidr),
                     "cluster_service_subnet": str(settings.network.service_cidr),
                     **wanted.variables,

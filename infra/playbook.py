@@ -39,6 +39,7 @@ class Job(BaseModel):
     playbook: str = Field(description="File below playbooks.")
     project: Path = Field(default=ANSIBLE, description="Folder of ansible.cfg, playbooks and roles.")
     inventory: dict[str, Any] = Field(description="Inventory, as ansible's YAML plugin takes it.")
+    extra: str | None = Field(default=None, description="A variable that goes before all others, as name=value.")
     private_key: str | None = Field(description="Key that logs in to the hosts; None: the user's own ssh-agent.")
     artifacts: Path = Field(description="Folder of runs; a run's folder has its output and its events.")
 
@@ -167,6 +168,7 @@ def main() -> None:
         playbook=f"playbooks/{job.playbook}",
         inventory=str(inventory),
         ssh_key=job.private_key,
+        cmdline=f"--extra-vars {job.extra}" if job.extra else None,
         artifact_dir=str(job.artifacts / "runs"),
         rotate_artifacts=RUNS_KEPT,
         ident=ident,
