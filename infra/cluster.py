@@ -57,7 +57,8 @@ class ClusterProvider(dynamic.ResourceProvider):
         staying = [node for node in news["nodes"] if node in olds["nodes"]]
         if not any(node["role"] == CONTROL_PLANE for node in staying):
             # With its last control plane the cluster is gone.
-            play("reset", {**news, "nodes": staying}, confirmed="cluster_reset=yes")
+            if staying:
+                play("reset", {**news, "nodes": staying}, confirmed="cluster_reset=yes")
             return UpdateResult({**news, **play("site", news)})
         # The first control plane of an inventory is the one that others join.
         ordered = {**news, "nodes": [*staying, *(node for node in news["nodes"] if node not in staying)]}
