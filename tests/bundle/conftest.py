@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,3 +113,15 @@ def cold(tmp_path: Path, copy: Copy) -> Path:
 def built(copy: Copy) -> Copy:
     copy.build()
     return copy
+
+
+def unpack(image: Path, root: Path) -> None:
+    """The tree of an image with one layer."""
+    with tempfile.TemporaryDirectory() as scratch:
+        name, _, version = image.stem.rpartition("_")
+        reference = f"oci-archive:{image}:localhost/{name}:{version}"
+        subprocess.run(["skopeo", "copy", "--quiet", "--dest-decompress", reference, f"dir:{scratch}/it"], check=True)
+        [layer] = json.loads(Path(scratch, "it/manifest.json").read_text())["layers"]
+        root.mkdir()
+        file = f"{scratch}/it/{layer['digest'].removeprefix('sha256:')}"
+        subprocess.run(["tar", "--extract", "--file", file, "--directory", root], check=True)
