@@ -10,9 +10,10 @@ from urllib.parse import unquote
 
 from bundle.errors import BundleError
 from bundle.processes import answer
+from bundle.store import exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from bundle.processes import Tools
 
@@ -26,6 +27,7 @@ NEEDS = {
     "libseccomp-dev": "/usr/include/seccomp.h",
     "libc6-dev": "/usr/include/stdio.h",
 }
+APT = Path("/var/lib/apt")
 NO_USE_IN_IMAGES = (
     "dev", "etc/apt", "usr/share/bug", "usr/share/doc", "usr/share/lintian", "usr/share/locale", "usr/share/man",
     "var/cache", "var/lib/apt", "var/lib/dpkg", "var/log",
@@ -37,7 +39,7 @@ def missing(packages: Iterable[str]) -> list[str]:
     return [name for name in packages if not (shutil.which(NEEDS[name]) or Path("/", NEEDS[name]).exists())]
 
 
-def provide(packages: Iterable[str], tools: Tools, say: Callable[[str], None]) -> None:
+def provide(packages: Sequence[str], tools: Tools, say: Callable[[str], None]) -> None:
     """Install what this machine lacks, as root on Debian or Ubuntu.
 
     Raises:
@@ -49,8 +51,10 @@ def provide(packages: Iterable[str], tools: Tools, say: Callable[[str], None]) -
     if os.geteuid() or not shutil.which("apt-get"):
         raise BundleError(f"this machine lacks {', '.join(lacking)}", remedy=f"as root: {' '.join(install)}")
     say(" ".join(install))
-    for command in (["apt-get", "update"], install):
-        tools.run(*command, "-o", "DPkg::Lock::Timeout=300", environment={"DEBIAN_FRONTEND": "noninteractive"})
+    with exclusive(APT):
+        if missing(packages):
+            for command in (["apt-get", "update"], install):
+                tools.run(*command, "-o", "DPkg::Lock::Timeout=300", environment={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def extract(packages: Iterable[str], suite: str, root: Path, tools: Tools) -> dict[str, str]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundle.debian import provide
 from bundle.manifest import MANIFEST, load
+from bundle.processes import Tools
 from bundle.store import Inventory, Store
 
 if TYPE_CHECKING:
@@ -89,6 +91,11 @@ def copy_code(folder: Path) -> Copy:
     copy = Copy(tree, folder / "bundle")
     copy.manifest(HELLO)
     return copy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> None:
+    provide(["buildah", "mmdebstrap", "skopeo"], Tools(), print)
 
 
 @pytest.fixture
