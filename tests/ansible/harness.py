@@ -1,0 +1,59 @@
+"""Runs the playbooks on inventories that the tests write, and reads what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ANSIBLE = Path(__file__).parents[2] / "ansible"
+PROGRAMS = Path(sys.executable).parent
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+TASK_TIME = re.compile(r"^(.+?) -+ ([\d.]+)s$", re.MULTILINE)
+
+Host = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook that has ended."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        """Tasks that changed something, on all hosts."""
+        return sum(int(row[2]) for row in RECAP.findall(self.output))
+
+    def stages(self) -> str:
+        """The longest tasks, longest first."""
+        rows = TASK_TIME.findall(self.output.rpartition("TASKS RECAP")[2])
+        return ", ".join(f"{name.rpartition(' : ')[2]} {seconds} s" for name, seconds in rows)
+
+
+def inventory(control_plane: dict[str, Host], workers: dict[str, Host], **variables: Any) -> dict[str, Any]:
+    """An inventory as someone would write it by hand."""
+    children = {"control_plane": {"hosts": control_plane}, "workers": {"hosts": workers}}
+    return {"all": {"vars": variables, "children": children}}
+
+
+def play(playbook: str | Path, hosts: dict[str, Any], folder: Path, *arguments: str, **variables: Any) -> Run:
+    """Run a playbook of `ansible/`, or one at a path, with extra variables."""
+    file = folder / "inventory.json"
+    file.write_text(json.dumps(hosts))
+    path = playbook if isinstance(playbook, Path) else ANSIBLE / "playbooks" / f"{playbook}.yml"
+    command: list[str | Path] = [PROGRAMS / "ansible-playbook", "-i", file, path]
+    command += ["-e", json.dumps(variables), *arguments]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ANSIBLE, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout, time.monotonic() - began)

@@ -1,0 +1,125 @@
+"""The playbooks as text: the linter's strictest profile, settings that are all documented, files that parse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.ansible.harness import ANSIBLE, PROGRAMS, inventory, play
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROLES = ANSIBLE / "roles"
+NODE = {
+    "architecture": "amd64", "cgroup_v2": True, "container": "", "joined": False, "unfinished": False,
+    "sys_resource": True, "sysctl": {},
+}  # fmt: skip
+OLD_NODE = NODE | {"cgroup_v2": False, "container": "lxc-libvirt", "sys_resource": False}
+
+
+def test_the_linter_finds_nothing_at_its_strictest() -> None:
+    done = subprocess.run(
+        [PROGRAMS / "ansible-lint", "--offline", "--profile", "production", "--nocolor"],
+        cwd=ANSIBLE, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade", "scale", "reset", "backup", "restore"])
+def test_playbooks_parse(playbook: str, tmp_path: Path) -> None:
+    run = play(playbook, inventory({"a": {}}, {"b": {}}), tmp_path, "--syntax-check")
+    assert run.status == 0, run.output
+
+
+def test_the_sample_inventory_has_every_setting() -> None:
+    sample = (ANSIBLE / "inventory/sample.yml").read_text()
+    defaults: dict[str, Any] = {}
+    for role in ("cluster", "nvidia", "validate"):
+        defaults |= yaml.safe_load((ROLES / role / "defaults/main.yml").read_text())
+    # Roles' own names of what an inventory says in another way.
+    derived = {"cluster_node_address"}
+    missing = [name for name in defaults.keys() - derived if f"{name}:" not in sample]
+    assert not missing
+    assert yaml.safe_load(sample)["all"]["children"].keys() >= {"control_plane", "workers"}
+
+
+def render(tmp_path: Path, template: str, role: str, node: dict[str, Any], **variables: Any) -> str:
+    """What a node of these facts gets."""
+    (tmp_path / "bundle.json").write_text(
+        json.dumps(
+            {
+                "architecture": "amd64",
+                "artifacts": [
+                    {"name": name, "version": "v1", "kind": "image"} for name in ("pause", "coredns", "etcd")
+                ],
+            }
+        )
+    )
+    play_file = tmp_path / "render.yml"
+    task = {
+        "ansible.builtin.template": {"src": ROLES.as_posix() + f"/{role}/templates/{template}", "dest": "{{ target }}"}
+    }
+    plays = [
+        {
+            "hosts": "control_plane",
+            "connection": "local",
+            "gather_facts": False,
+            "roles": [{"role": "cluster"}],
+            "vars_files": [
+                file.as_posix() for kind in ("defaults", "vars") for file in ROLES.glob(f"{role}/{kind}/main.yml")
+            ],
+            "tasks": [{"name": "Render", **task}],
+        }
+    ]
+    play_file.write_text(json.dumps(plays))
+    target = tmp_path / "rendered"
+    host = {"node_address": "10.0.0.1", "cluster_node": node, "ansible_python_interpreter": sys.executable}
+    hosts = inventory({"c": host}, {"w": {}})
+    run = play(play_file, hosts, tmp_path, target=str(target), cluster_bundle=str(tmp_path), **variables)
+    assert run.status == 0, run.output
+    return target.read_text()
+
+
+def test_containerd_follows_the_cgroup_version(tmp_path: Path) -> None:
+    for node, systemd, restricted in ((NODE, True, False), (OLD_NODE, False, True)):
+        settings = tomllib.loads(render(tmp_path, "config.toml.j2", "containerd", node))
+        runtime = settings["plugins"]["io.containerd.cri.v1.runtime"]
+        assert runtime["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is systemd
+        assert runtime["restrict_oom_score_adj"] is restricted
+
+
+def test_kubeadm_follows_the_cgroup_version(tmp_path: Path) -> None:
+    for node, ignored, limits in ((NODE, [], True), (OLD_NODE, ["SystemVerification"], False)):
+        text = render(tmp_path, "init.yaml.j2", "kubernetes_node", node)
+        documents = {document["kind"]: document for document in yaml.safe_load_all(text)}
+        registration = documents["InitConfiguration"]["nodeRegistration"]
+        assert registration["ignorePreflightErrors"] == ignored
+        assert ("conntrack" not in documents["KubeProxyConfiguration"]) is limits
+        assert documents["KubeProxyConfiguration"]["mode"] == "nftables"
+
+
+def test_gpus_are_shared_as_the_variables_say(tmp_path: Path) -> None:
+    for slices, expected in ((1, None), (4, 4)):
+        text = render(tmp_path, "device-plugin.yaml.j2", "nvidia", NODE, nvidia_time_slices=slices)
+        config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
+        sharing = yaml.safe_load(config["data"]["config.yaml"]).get("sharing")
+        assert (sharing and sharing["timeSlicing"]["resources"][0]["replicas"]) == expected
+
+
+def test_gpus_are_cut_as_the_variables_say(tmp_path: Path) -> None:
+    text = render(tmp_path, "device-plugin.yaml.j2", "nvidia", NODE, nvidia_mig_strategy="mixed")
+    config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
+    assert yaml.safe_load(config["data"]["config.yaml"])["flags"]["migStrategy"] == "mixed"
+
+
+def test_containerd_runs_nvidias_runtime(tmp_path: Path) -> None:
+    settings = tomllib.loads(render(tmp_path, "nvidia.toml.j2", "nvidia", NODE))
+    runtime = settings["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]
+    assert runtime["default_runtime_name"] in runtime["runtimes"]
