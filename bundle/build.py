@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -62,8 +63,10 @@ class Builder:
         Raises:
             BundleError: something could not be had; the rest was finished, and the same call goes on from there.
         """
+        os.umask(0o022)  # the modes of files in images must not depend on the user's
         with exclusive(self.store.root):
-            self._take_stock(renew=renew)
+            with self._stages.stage("Check what is there"):
+                self._take_stock(renew=renew)
             self._provide_tools(families)
             emptied(self.store.work)
             errors = self._run([partial(self._family, name, renew=renew) for name in families])
@@ -108,10 +111,11 @@ class Builder:
         needed: set[str] = set()
         for name in families:
             family = self.manifest.families[name]
-            if family.cgo and not self._have(self.manifest.program_paths(name), self.manifest.key(name)):
+            have = self._have(self.manifest.program_paths(name), self.manifest.key(name))
+            if family.cgo and not have:
                 needed |= {"gcc", "libc6-dev", "libseccomp-dev", "pkg-config"}
             for image, description in family.images.items():
-                if not self._inventory.find(self.manifest.image_path(name, image)):
+                if not (have and self._have([self.manifest.image_path(name, image)], self._image_key(name, image))):
                     needed |= {"buildah", *(["mmdebstrap"] if description.packages else [])}
         if missing := debian.missing(sorted(needed)):
             with self._stages.stage("Tools") as stage:
@@ -124,11 +128,16 @@ class Builder:
             with self._stage(f"{name} {family.version}") as (say, folder):
                 self._register(folder, self._programs(name, key, folder, say), check=not renew)
         for image in family.images:
-            made_of = [one for one in self._inventory.artifacts if one.path in paths]
-            key = self.manifest.image_key(name, image, {one.name: one.sha256 for one in made_of})
+            key = self._image_key(name, image)
             if not self._have([self.manifest.image_path(name, image)], key):
                 with self._stage(f"image {image} {family.version}") as (say, folder):
                     self._register(folder, [self._image(name, image, key, folder, say)], check=not renew)
+
+    def _image_key(self, name: str, image: str) -> str:
+        """The key of an image of the family's programs as they are."""
+        paths = self.manifest.program_paths(name)
+        programs = {one.name: one.sha256 for one in self._inventory.artifacts if one.path in paths}
+        return self.manifest.image_key(name, image, programs)
 
     def _have(self, paths: list[str], key: str) -> bool:
         """Whether files made of what `key` stands for are there, or were taken from the existing bundle."""

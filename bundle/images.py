@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bundle.manifest import Image
     from bundle.processes import Tools
 
-# Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
 REFERENCE = "org.opencontainers.image.ref.name"
+# Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
 FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/local/bin", "var")
 
 
@@ -56,6 +56,9 @@ def build(references: list[str], image: Image, target: Path, tools: Tools, *, pr
         shutil.copytree(base, root, symlinks=True)
     if image.overlay:
         shutil.copytree(image.folder, root, symlinks=True, dirs_exist_ok=True)
+        for path in image.folder.rglob("*"):
+            if not path.is_symlink():
+                (root / path.relative_to(image.folder)).chmod(0o755 if path.is_dir() else 0o644)
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)

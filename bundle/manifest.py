@@ -174,7 +174,7 @@ class Manifest(Model):
             for path in described.folder.rglob("*")
             if described.overlay and not path.is_dir()
         }
-        made_of = [described.model_dump(mode="json"), overlay, programs]
+        made_of = [described.model_dump(mode="json"), overlay, {name: programs[name] for name in described.programs}]
         return digest([RECIPE, image, family.version, self.architecture, self.debian.suite, *made_of])
 
 

@@ -68,16 +68,16 @@ class Copy:
         ]  # fmt: skip
 
     def run(
-        self, verb: str, *arguments: str | Path, env: Mapping[str, str] | None = None
+        self, verb: str, *arguments: str | Path, env: Mapping[str, str] | None = None, umask: int = 0o022
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(verb, *arguments), cwd=self.tree, env={**os.environ, **(env or {})},
-            check=False, capture_output=True, text=True,
+            check=False, capture_output=True, text=True, umask=umask,
         )  # fmt: skip
 
-    def build(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> str:
+    def build(self, *arguments: str | Path, env: Mapping[str, str] | None = None, umask: int = 0o022) -> str:
         """Build, which must succeed."""
-        done = self.run("build", *arguments, env=env)
+        done = self.run("build", *arguments, env=env, umask=umask)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
