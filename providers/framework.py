@@ -77,7 +77,7 @@ from providers.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
 C = TypeVar("C")
@@ -164,6 +164,8 @@ class Operation:
     began: datetime | None = None
     others: AbstractSet[str] = frozenset()
     """Ids of the resources of its type that the engine knows: none of them is what a create has made."""
+    ignored: tuple[str, ...] = ()
+    """``ignoreChanges``: properties of an update that are to stay as they are, not as last recorded."""
     id: str | None = None
     known: Properties = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -267,7 +269,7 @@ class ResourceType(ABC, Generic[C]):
     import_id: the form of the id that an import takes.
     """
 
-    token: ClassVar[str]
+    token: str
     fields: ClassVar[tuple[Field, ...]]
     description: ClassVar[str] = ""
     timeouts: ClassVar[Timeouts] = Timeouts()
@@ -305,6 +307,57 @@ class ResourceType(ABC, Generic[C]):
         """Faults that need more than one field to see. ``inputs`` are plain, and may hold unknowns."""
         return ()
 
+    # A type whose inputs no fields can describe overrides what follows. ``client`` is None until it is known.
+
+    def checked(
+        self, client: C | None, olds: Properties, news: Properties, naming: Autoname, faults: list[Fault]
+    ) -> Properties:
+        """The inputs to go on with; every fault found is appended to ``faults``."""
+        inputs = schema.check(self.fields, olds, news, faults=faults, autoname=naming)
+        if not faults:
+            faults += self.check(plain(inputs))
+        return inputs
+
+    def compared(
+        self, client: C | None, old_inputs: Properties, olds: Properties, news: Properties, operation: Operation
+    ) -> Iterable[Difference]:
+        """``differences``, where it takes the inputs of last time or the cloud to tell."""
+        return self.differences(olds, news)
+
+    def deletes_first(self, olds: Properties, news: Properties) -> bool:
+        """Whether a replacement needs the name of what it replaces."""
+        defaults = plain(news.get(DEFAULTS)) or ()
+        named = any(field.autoname and field.name in news and field.name not in defaults for field in self.fields)
+        return self.delete_before_replace or named
+
+    def previewed(
+        self, client: C | None, olds: Properties | None, news: Properties, operation: Operation
+    ) -> Properties:
+        """A preview's outputs beyond the inputs; ``olds`` is None at a create. Inputs may hold unknowns."""
+        return self.pending(news) if olds is None else {}
+
+    def outputs(self, known: Properties, found: Properties, inputs: Properties) -> Properties:
+        """What the engine records: what is known, overlaid with what was found, secrets marked."""
+        outputs = {key: value for key, value in {**plain(known), **found}.items() if key not in schema.RESERVED}
+        outputs.pop("id", None)
+        return schema.mark_field_secrets(self.fields, mark_secrets(outputs, inputs))
+
+    def adopted(self, client: C, given: Properties, outputs: Properties) -> Properties:
+        """The inputs after a refresh: what the user wrote, at the values that the cloud now has."""
+        return schema.adopt_inputs(self.fields, given, outputs)
+
+    def imported(self, outputs: Properties) -> Properties:
+        """The inputs that would make what an import has found."""
+        return schema.import_inputs(self.fields, outputs)
+
+    def ailment(self, client: C, found: Properties, state: Properties) -> str | None:
+        """What keeps an object that a refresh has found from being of use."""
+        return None
+
+    def timeouts_of(self, properties: Properties) -> Timeouts:
+        """The timeouts where ``custom_timeouts`` says nothing."""
+        return self.timeouts
+
     def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
         """Where ``news`` (inputs) ask for something else than ``olds`` (outputs)."""
         return schema.diff(self.fields, olds, news)
@@ -320,13 +373,17 @@ class ResourceType(ABC, Generic[C]):
 
 @dataclass(frozen=True)
 class Function(Generic[C]):
-    """A function: ``call(client, arguments, operation)`` returns the results."""
+    """A function: ``call(client, arguments, operation)`` returns the results.
+
+    offline: it can do without the client, which is None while the configuration is not known.
+    """
 
     token: str
     arguments: tuple[Field, ...]
     results: tuple[Field, ...]
-    call: Callable[[C, Properties, Operation], Properties]
+    call: Callable[[Any, Properties, Operation], Properties]
     description: str = ""
+    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -340,6 +397,12 @@ class Package(Generic[C]):
     types: Sequence[ResourceType[C]]
     functions: Sequence[Function[C]]
     connect: Callable[[Properties], C]
+    any_type: Callable[[str], ResourceType[C]] | None = None
+    """Makes the type of a token that is not among ``types``."""
+    config_differences: Callable[[Properties, Properties], Iterable[Difference]] | None = None
+    """What a change of the configuration does, where its fields alone do not tell."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Tokens that only the official plugin serves: what to do instead."""
 
     def schema(self) -> dict[str, Any]:
         """The Pulumi package schema."""
@@ -441,13 +504,20 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
 
     def _type(self, urn: str, token: str) -> ResourceType[C]:
         token = token or urn.split("::")[2].rpartition("$")[2]
+        self._refuse(token)
         found = self.types.get(token)
+        if found is None and self.package.any_type:
+            return self.package.any_type(token)
         if found is None:
             raise _RefusedError(
                 grpc.StatusCode.NOT_FOUND,
                 f"this provider has no resource type {token!r}{schema.did_you_mean(token, self.types)}",
             )
         return found
+
+    def _refuse(self, token: str) -> None:
+        if remedy := self.package.refused.get(token):
+            raise ProviderError(f"{token} needs the official {self.package.name} plugin", remedy=remedy)
 
     @contextmanager
     def _guard(self, context: grpc.ServicerContext, urn: str = "") -> Iterator[None]:
@@ -518,7 +588,11 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         with self._guard(context, request.urn):
             olds, _ = self._checked_config(unmarshal(request.old_inputs if request.old_inputs.fields else request.olds))
             news, _ = self._checked_config(unmarshal(request.news))
-            return _diff_response(list(schema.diff(self.package.config, olds, news)), inputs=True)
+            if self.package.config_differences:
+                found = list(self.package.config_differences(olds, news))
+            else:
+                found = list(schema.diff(self.package.config, olds, news))
+            return _diff_response(found, inputs=True)
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context):
@@ -545,11 +619,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
                 mode = provider_pb2.CheckRequest.AutonamingOptions.Mode.Name(request.autonaming.mode)
                 naming = Autoname(naming.logical_name, naming.seed, request.autonaming.proposed_name, mode)
             faults: list[Fault] = []
-            inputs = schema.check(
-                kind.fields, unmarshal(request.olds), unmarshal(request.news), faults=faults, autoname=naming
-            )
-            if not faults:
-                faults += kind.check(plain(inputs))
+            self._operation(request.urn, request.name, kind.timeouts.create)
+            inputs = kind.checked(self._client, unmarshal(request.olds), unmarshal(request.news), naming, faults)
             return provider_pb2.CheckResponse(inputs=marshal(inputs), failures=_failures(faults))
 
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> Any:
@@ -558,28 +629,25 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             self._known[kind.token].add(request.id)
             olds, news = unmarshal(request.olds), unmarshal(request.news)
             ignored = set(request.ignoreChanges)
+            operation = self._operation(request.urn, request.name, kind.timeouts.update)
+            old_inputs = unmarshal(request.old_inputs)
             found = [
-                item for item in kind.differences(olds, news) if not {item.path, schema.top_level(item.path)} & ignored
+                item
+                for item in kind.compared(self._client, old_inputs, olds, news, operation)
+                if not any(schema.within(item.path, path) for path in ignored)
             ]
             if lost := plain(olds.get(LOST)):
                 found.append(Difference(lost, "UPDATE", replace=True))
-            defaults = plain(news.get(DEFAULTS)) or ()
-            named = any(field.autoname and field.name in news and field.name not in defaults for field in kind.fields)
             return _diff_response(
                 found,
-                delete_before_replace=kind.delete_before_replace or named,
+                delete_before_replace=kind.deletes_first(olds, news),
                 stables=[field.name for field in kind.fields if field.force_new],
             )
-
-    def _outputs(self, kind: ResourceType[C], known: Properties, found: Properties, inputs: Properties) -> Properties:
-        outputs = {key: value for key, value in {**plain(known), **found}.items() if key not in schema.RESERVED}
-        outputs.pop("id", None)
-        return schema.mark_field_secrets(kind.fields, mark_secrets(outputs, inputs))
 
     def _partial(
         self, kind: ResourceType[C], inputs: Properties, operation: Operation, error: ProviderError
     ) -> provider_pb2.ErrorResourceInitFailed:
-        """What exists after a create that failed half-way."""
+        """What exists after a create or an update that failed half-way."""
         id_, known = operation.id or "", {**inputs, **operation.known}
         probe = self._operation(operation.urn, operation.name, 60)
         try:
@@ -589,7 +657,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             found = {}
         return provider_pb2.ErrorResourceInitFailed(
             id=found.get("id", id_),
-            properties=marshal(self._outputs(kind, known, found, inputs)),
+            properties=marshal(kind.outputs(known, found, inputs)),
             reasons=[str(error)],
         )
 
@@ -598,9 +666,12 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             kind = self._type(request.urn, request.type)
             inputs = unmarshal(request.properties)
             if request.preview:
-                outputs = self._outputs(kind, inputs, kind.pending(inputs), inputs)
-                return provider_pb2.CreateResponse(properties=marshal(outputs))
-            timeout, others = request.timeout or kind.timeouts.create, self._known[kind.token]
+                operation = self._operation(
+                    request.urn, request.name, kind.timeouts.create, inputs, self._known[kind.token]
+                )
+                shown = kind.previewed(self._client, None, inputs, operation)
+                return provider_pb2.CreateResponse(properties=marshal(kind.outputs(inputs, shown, inputs)))
+            timeout, others = request.timeout or kind.timeouts_of(inputs).create, self._known[kind.token]
             operation = self._operation(request.urn, request.name, timeout, inputs, others)
             try:
                 id_ = self._create(kind, plain(inputs), operation)
@@ -612,7 +683,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
                     raise
                 failure = self._expected(error, operation)
                 raise _PartialError(str(failure), self._partial(kind, inputs, operation, failure)) from error
-            outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
+            outputs = kind.outputs({**inputs, **operation.known}, found, inputs)
             others.add(id_)
             return provider_pb2.CreateResponse(id=found.get("id", id_), properties=marshal(outputs))
 
@@ -678,7 +749,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
     def _recover(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
         """Find what an interrupted create has made."""
         kind, inputs = self._type(request.urn, request.type), unmarshal(request.inputs)
-        operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.create, inputs)
+        timeout = request.timeout or kind.timeouts_of(inputs).create
+        operation = self._operation(request.urn, request.name, timeout, inputs)
         began = dict(context.invocation_metadata()).get(BEGAN_KEY)
         operation.began = datetime.fromisoformat(str(began)) if began else None
         try:
@@ -697,14 +769,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if operation.id is None:
                 raise
             partial = self._partial(kind, inputs, operation, error)
-            adopted = schema.adopt_inputs(kind.fields, inputs, unmarshal(partial.properties))
-            partial.inputs.CopyFrom(marshal(adopted))
+            partial.inputs.CopyFrom(marshal(kind.adopted(self.client(), inputs, unmarshal(partial.properties))))
             raise _PartialError(str(error), partial) from error
-        outputs = self._outputs(kind, {**inputs, **operation.known}, found, inputs)
+        outputs = kind.outputs({**inputs, **operation.known}, found, inputs)
         return provider_pb2.ReadResponse(
             id=found.get("id", id_),
             properties=marshal(outputs),
-            inputs=marshal(schema.adopt_inputs(kind.fields, inputs, outputs)),
+            inputs=marshal(kind.adopted(self.client(), inputs, outputs)),
         )
 
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> Any:
@@ -718,15 +789,17 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             found = kind.read(self.client(), request.id, plain(state), operation)
             if found is None:
                 return provider_pb2.ReadResponse()
-            outputs = self._outputs(kind, state, found, {**state, **given})
-            inputs = (
-                schema.adopt_inputs(kind.fields, given, outputs)
-                if state
-                else schema.import_inputs(kind.fields, outputs)
-            )
-            return provider_pb2.ReadResponse(
+            outputs = kind.outputs(state, found, {**state, **given})
+            inputs = kind.adopted(self.client(), given, outputs) if state else kind.imported(outputs)
+            answer = provider_pb2.ReadResponse(
                 id=found.get("id", request.id), properties=marshal(outputs), inputs=marshal(inputs)
             )
+            if state and (ailment := kind.ailment(self.client(), found, state)):
+                partial = provider_pb2.ErrorResourceInitFailed(
+                    id=answer.id, properties=answer.properties, inputs=answer.inputs, reasons=[ailment]
+                )
+                raise _PartialError(ailment, partial)
+            return answer
 
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context, request.urn):
@@ -739,25 +812,45 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             }
             known = {**kept, **news}
             if request.preview:
-                return provider_pb2.UpdateResponse(properties=marshal(self._outputs(kind, known, {}, known)))
-            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.update, news)
-            kind.update(self.client(), request.id, plain(olds), plain(news), operation)
-            found = kind.read(self.client(), request.id, plain(known), operation)
-            if found is None:
-                raise ProviderError(
-                    f"{operation.name} ({request.id}) no longer exists", remedy="Refresh the stack, then update again."
-                )
-            return provider_pb2.UpdateResponse(properties=marshal(self._outputs(kind, known, found, known)))
+                operation = self._operation(request.urn, request.name, kind.timeouts.update, news)
+                operation.ignored = tuple(request.ignoreChanges)
+                shown = kind.previewed(self._client, olds, news, operation)
+                return provider_pb2.UpdateResponse(properties=marshal(kind.outputs(known, shown, known)))
+            timeout = request.timeout or kind.timeouts_of(news).update
+            operation = self._operation(request.urn, request.name, timeout, news)
+            operation.ignored = tuple(request.ignoreChanges)
+            try:
+                kind.update(self.client(), request.id, plain(olds), plain(news), operation)
+                known |= operation.known
+                found = kind.read(self.client(), request.id, plain(known), operation)
+                if found is None:
+                    raise ProviderError(
+                        f"{operation.name} ({request.id}) no longer exists",
+                        remedy="Refresh the stack, then update again.",
+                    )
+            except Exception as error:
+                if operation.id is None:
+                    raise
+                failure = self._expected(error, operation)
+                raise _PartialError(str(failure), self._partial(kind, known, operation, failure)) from error
+            return provider_pb2.UpdateResponse(properties=marshal(kind.outputs(known, found, known)))
 
     def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context, request.urn):
             kind = self._type(request.urn, request.type)
-            operation = self._operation(request.urn, request.name, request.timeout or kind.timeouts.delete)
-            kind.delete(self.client(), request.id, plain(unmarshal(request.properties)), operation)
+            state = plain(unmarshal(request.properties))
+            timeout = request.timeout or kind.timeouts_of(state).delete
+            kind.delete(self.client(), request.id, state, self._operation(request.urn, request.name, timeout))
             return empty_pb2.Empty()
+
+    def Construct(self, request: provider_pb2.ConstructRequest, context: grpc.ServicerContext) -> Any:
+        with self._guard(context):
+            self._refuse(request.type)
+            raise _RefusedError(grpc.StatusCode.NOT_FOUND, f"this provider has no component {request.type!r}")
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> Any:
         with self._guard(context):
+            self._refuse(request.tok)
             function = self.functions.get(request.tok)
             if function is None:
                 raise _RefusedError(
@@ -772,7 +865,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             operation = self._operation("", function.token, Timeouts().create)
             results = {
                 **{key: value for key, value in arguments.items() if key != DEFAULTS},
-                **function.call(self.client(), arguments, operation),
+                **function.call(self._client if function.offline else self.client(), arguments, operation),
             }
             answer = marshal(schema.mark_field_secrets(function.results, results))
             response = provider_pb2.InvokeResponse()

@@ -282,7 +282,7 @@ class Autoname:
     proposed: str | None = None
     mode: str = "PROPOSE"
 
-    def name(self) -> str:
+    def name(self, digits: int = AUTONAME_DIGITS) -> str:
         """Raises ValueError with the reason when there can be no automatic name."""
         if self.proposed is not None:
             if self.mode == "DISABLE":
@@ -290,8 +290,7 @@ class Autoname:
             name = self.proposed
         else:
             # The seed makes preview and update agree; the digits are those of its hash.
-            digits = hashlib.sha256(self.seed).hexdigest()[:AUTONAME_DIGITS]
-            name = f"{self.logical_name}-{digits}"
+            name = f"{self.logical_name}-{hashlib.sha256(self.seed).hexdigest()[:digits]}"
         if self.mode != "ENFORCE" and len(name) > AUTONAME_LIMIT:
             raise ValueError(f"cannot be made automatically: {name!r} is longer than {AUTONAME_LIMIT} characters")
         return name
@@ -493,6 +492,16 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def top_level(path: str) -> str:
     """The property that a path starts with."""
     return re.split(r"[.\[]", path, maxsplit=1)[0]
+
+
+def within(path: str, whole: str) -> bool:
+    """Whether a property path is ``whole`` or a part of it."""
+    return path == whole or path.startswith((f"{whole}.", f"{whole}["))
+
+
+def property_path(parts: Iterable[str | int]) -> str:
+    """``("spec", "ports", 0, "a/b")`` -> ``spec.ports[0]["a/b"]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else _key(part) for part in parts).removeprefix(".")
 
 
 def _innermost(kind: Kind) -> Kind:

@@ -71,7 +71,7 @@ def _search(
     """A lookup in a Neutron collection; ``filters`` are the arguments whose query parameter has another name."""
     collection = f"{what.replace(' ', '-')}s" if what != "floating IP" else "floatingips"
 
-    def call(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+    def call(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
         cloud = _region(cloud, arguments)
         params = {
             filters.get(key, snake(key)): ",".join(value) if key == "tags" else value
@@ -102,7 +102,7 @@ def _search(
     return call
 
 
-def _network(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _network(cloud: Cloud, item: dict[str, Any]) -> Properties:
     return {
         "networkId": item["id"],
         "status": item["status"],
@@ -131,7 +131,7 @@ def _routes(item: dict[str, Any], key: str) -> list[dict[str, str]]:
     return [{"destinationCidr": route["destination"], "nextHop": route["nexthop"]} for route in item.get(key) or ()]
 
 
-def _subnet(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _subnet(cloud: Cloud, item: dict[str, Any]) -> Properties:
     return {
         "subnetId": item["id"],
         "networkId": item["network_id"],
@@ -150,7 +150,7 @@ def _subnet(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
     }
 
 
-def _router(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _router(cloud: Cloud, item: dict[str, Any]) -> Properties:
     gateway = item.get("external_gateway_info") or {}
     return {
         "routerId": item["id"],
@@ -169,7 +169,7 @@ def _router(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
     }
 
 
-def _port(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _port(cloud: Cloud, item: dict[str, Any]) -> Properties:
     profile = item.get("binding:profile")
     return {
         "portId": item["id"],
@@ -210,11 +210,11 @@ def _port(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
     }
 
 
-def _security_group(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _security_group(cloud: Cloud, item: dict[str, Any]) -> Properties:
     return {"secgroupId": item["id"], "stateful": item.get("stateful", True)}
 
 
-def _floating_ip(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG001
+def _floating_ip(cloud: Cloud, item: dict[str, Any]) -> Properties:
     return {
         "address": item["floating_ip_address"],
         "pool": item["floating_network_id"],
@@ -229,7 +229,7 @@ def _floating_ip(cloud: Cloud, item: dict[str, Any]) -> Properties:  # noqa: ARG
 # Compute.
 
 
-def _get_flavor(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_flavor(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     # 2.55 brought the description, 2.61 the extra specs.
     if flavor_id := arguments.get("flavorId"):
@@ -266,7 +266,7 @@ def _get_flavor(cloud: Cloud, arguments: Properties, operation: Operation) -> Pr
     return _one("flavor", found, arguments, (flavor["name"] for flavor in known))
 
 
-def _get_keypair(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_keypair(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     name = arguments["name"]
     answer = cloud.compute.find(
@@ -282,7 +282,7 @@ def _get_keypair(cloud: Cloud, arguments: Properties, operation: Operation) -> P
     }
 
 
-def _get_zones(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_zones(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     available = arguments["state"] == "available"
     zones = sorted(
@@ -328,7 +328,7 @@ def _images(cloud: Cloud, arguments: Properties) -> list[dict[str, Any]]:
     ]
 
 
-def _get_image(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_image(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     found = _images(cloud, arguments)
     if arguments.get("mostRecent") and found:
@@ -340,7 +340,7 @@ def _get_image(cloud: Cloud, arguments: Properties, operation: Operation) -> Pro
     return {"id": image["id"], **images.attributes(image), "region": cloud.region}
 
 
-def _get_image_ids(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_image_ids(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     ids = [image["id"] for image in _images(cloud, arguments)]
     return {"id": _hash(",".join(ids)), "ids": ids, "region": cloud.region}
@@ -357,7 +357,7 @@ def _regular_expression(value: str) -> str | None:
 # Identity.
 
 
-def _get_auth_scope(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:  # noqa: ARG001
+def _get_auth_scope(cloud: Cloud, arguments: Properties, operation: Operation) -> Properties:
     cloud = _region(cloud, arguments)
     own = cloud.connection.session.get_token()
     token = cloud.identity.get("/auth/tokens", headers={"X-Subject-Token": own})["token"]

@@ -1,0 +1,332 @@
+"""Manifests and live objects as values: identity, names, differences, field ownership. Nothing here asks the cluster.
+
+The rules are those of the official plugin: what replaces an object (its provider/pkg/provider/diff.go), automatic names
+(pkg/metadata/naming.go), annotations (pkg/metadata/annotations.go).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from providers.schema import Difference, property_path
+from providers.values import UNKNOWN, Secret, Unknown, mark_secrets, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from providers.values import Properties
+
+Object: TypeAlias = dict[str, Any]
+Path: TypeAlias = tuple[str | int, ...]
+
+INPUTS: Final = "__inputs"
+MANAGER: Final = "__fieldManager"
+API_VERSION: Final = "__initialApiVersion"
+"""What the official plugin keeps in a resource's state beside the live object."""
+AUTONAMED: Final = "pulumi.com/autonamed"
+AUTONAME_DIGITS: Final = 8
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+READ_ONLY: Final = ("creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+FORMER_MANAGERS: Final = frozenset(
+    {"kubectl", "kubectl-client-side-apply", "before-first-apply", "pulumi-kubernetes", "pulumi-resource-kubernetes"}
+)
+"""Managers of objects that were made without server-side apply, or by the official plugin, which creates with POST."""
+_X_KUBERNETES: Final = re.compile(r"x_kubernetes_\w+")
+
+
+def _below(parent: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{parent}.{name}" for name in names.split())
+
+
+_CONTAINER: Final = (
+    "args command env image imagePullPolicy lifecycle livenessProbe ports readinessProbe resources securityContext "
+    "stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir"
+)
+_POD: Final = (
+    "affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostAliases hostIPC hostNetwork "
+    "hostPID hostname imagePullSecrets nodeName nodeSelector overhead preemptionPolicy priority priorityClassName "
+    "readinessGates restartPolicy runtimeClassName schedulerName securityContext serviceAccount serviceAccountName "
+    "shareProcessNamespace subdomain terminationGracePeriodSeconds volumes"
+)
+_VOLUME: Final = (
+    "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk glusterfs "
+    "hostPath iscsi local nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume"
+)
+IDENTITY: Final = ("metadata.name", "metadata.namespace")
+REPLACES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("apps", "DaemonSet"): ("spec.selector",),
+    ("apps", "Deployment"): ("spec.selector",),
+    ("apps", "StatefulSet"): _below(
+        "spec", "podManagementPolicy revisionHistoryLimit selector serviceName volumeClaimTemplates"
+    ),
+    ("batch", "Job"): _below("spec", "completions parallelism selector template"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): ("roleRef",),
+    ("rbac.authorization.k8s.io", "RoleBinding"): ("roleRef",),
+    ("storage.k8s.io", "StorageClass"): ("parameters", "provisioner"),
+    ("", "PersistentVolume"): _below("spec", _VOLUME),
+    ("", "PersistentVolumeClaim"): _below("spec", "accessModes selector storageClassName volumeName"),
+    ("", "Pod"): (
+        *_below("spec", _POD),
+        *_below("spec.containers.*", _CONTAINER),
+        *_below("spec.initContainers.*", _CONTAINER),
+    ),
+    ("", "ResourceQuota"): ("spec.scopes",),
+    ("", "Service"): ("spec.clusterIP",),
+}
+"""Changes that replace the object, beside those of its name and namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which object: ``namespace`` is empty for those of the whole cluster."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core's."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def id(self) -> str:
+        """The resource's id, ``namespace/name`` or ``name``."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+def parse_token(token: str, inputs: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """The apiVersion, the kind, and whether it is a Patch: ``kubernetes:apps/v1:DeploymentPatch`` with kind Deployment.
+
+    Where the inputs name no kind (an import), the token alone tells.
+    """
+    _, version, name = token.split(":")
+    given = plain(inputs.get("kind"))
+    kind = given if isinstance(given, str) else name.removesuffix("Patch")
+    api_version = plain(inputs.get("apiVersion"))
+    if not isinstance(api_version, str):
+        api_version = version
+    return api_version.removeprefix("core/"), kind, name == f"{kind}Patch"
+
+
+def to_object(inputs: Mapping[str, Any]) -> Object:
+    """Inputs as the API takes them: without nulls, bookkeeping and secret marks, ``x-kubernetes-*`` by its name."""
+    return dict(
+        _rename(
+            {key: plain(value) for key, value in inputs.items() if not key.startswith("__")},
+            lambda key: key.replace("_", "-") if _X_KUBERNETES.fullmatch(key) else key,
+        )
+    )
+
+
+def from_object(live: Mapping[str, Any]) -> Properties:
+    """A live object as outputs. Who manages which field is the server's bookkeeping: it would be most of the state."""
+    kept = {**live, "metadata": {key: value for key, value in live["metadata"].items() if key != "managedFields"}}
+    return dict(_rename(kept, lambda key: key.replace("-", "_") if key.startswith("x-kubernetes-") else key))
+
+
+def _rename(value: Any, name: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name(key): _rename(item, name) for key, item in value.items() if item is not None}
+    return [_rename(item, name) for item in value] if isinstance(value, list) else value
+
+
+def annotations_of(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its annotations, as far as they are known."""
+    found = get(plain(inputs), "metadata", "annotations")
+    return found if isinstance(found, dict) else {}
+
+
+def flagged(inputs: Mapping[str, Any], annotation: str) -> bool:
+    """Whether ``pulumi.com/<annotation>`` is ``"true"``."""
+    return annotations_of(inputs).get(f"pulumi.com/{annotation}") == "true"
+
+
+def get(value: Any, *path: str) -> Any:
+    """What is at the path; None where there is nothing."""
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def is_secret(kind: str, properties: Mapping[str, Any]) -> bool:
+    """Whether it is a core Secret."""
+    return kind == "Secret" and properties.get("apiVersion") in {"v1", "core/v1", None}
+
+
+def mark(properties: Properties, inputs: Properties) -> Properties:
+    """Mark what the inputs have secret, and a Secret's data in whatever form."""
+    marked = mark_secrets(properties, inputs)
+    if is_secret(str(plain(marked.get("kind"))), marked):
+        for key in ("data", "stringData"):
+            if key in marked and not isinstance(marked[key], Secret):
+                marked[key] = Secret(marked[key])
+        if LAST_APPLIED in annotations_of(marked):
+            metadata = plain(marked["metadata"])
+            metadata["annotations"][LAST_APPLIED] = Secret(metadata["annotations"][LAST_APPLIED])
+            marked["metadata"] = metadata
+    return marked
+
+
+def changes(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """Where two trees differ, item by item; None stands for what is not there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from changes(old.get(key), new.get(key), (*path, key))
+    elif isinstance(old, list) and isinstance(new, list):
+        for index, (before, after) in enumerate(zip_longest(old, new)):
+            yield from changes(before, after, (*path, index))
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
+        yield path, old, new
+
+
+def differences(old: Object, new: Object, replaces: Iterable[str] = IDENTITY) -> Iterator[Difference]:
+    """Where the manifest ``new`` differs from ``old``; a change at or below one of ``replaces`` replaces the object."""
+    rules = [rule.split(".") for rule in replaces]
+    for path, before, after in changes(old, new):
+        kind = "ADD" if before is None else "DELETE" if after is None else "UPDATE"
+        forces = any(_touches(rule, path, before, after) for rule in rules)
+        yield Difference(property_path(path), kind, forces)
+
+
+def _touches(rule: list[str], path: Path, old: Any, new: Any) -> bool:
+    """Whether a change at ``path`` is one at or below ``rule``, or brings or takes what is there."""
+    if any(step not in {"*", str(part)} for step, part in zip(rule, path, strict=False)):
+        return False
+    below = rule[len(path) :]
+    return not isinstance(old, Unknown) and not isinstance(new, Unknown) and (_has(old, below) or _has(new, below))
+
+
+def _has(value: Any, path: list[str]) -> bool:
+    if not path:
+        return value is not None
+    if isinstance(value, list) and path[0] == "*":
+        return any(_has(item, path[1:]) for item in value)
+    return isinstance(value, dict) and _has(value.get(path[0]), path[1:])
+
+
+def replace_rules(
+    api_version: str, kind: str, old: Object, *, mutable_maps: bool, mutable_secrets: bool
+) -> tuple[str, ...]:
+    """Paths whose change replaces an object. ConfigMaps and Secrets are replaced so that what uses them notices."""
+    group = api_version.rpartition("/")[0]
+    rules = REPLACES.get((group, kind), ())
+    frozen = old.get("immutable") is True
+    if (group, kind) == ("", "ConfigMap") and (frozen or not mutable_maps):
+        rules = ("data", "binaryData")
+    elif (group, kind) == ("", "Secret"):
+        rules = ("type", "data", "stringData") if frozen or not mutable_secrets else ("type",)
+    return (*IDENTITY, *rules)
+
+
+def field_manager(urn: str, inputs: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """The field manager of a resource: what its annotation names, what its state has, or one of its own.
+
+    It follows from the URN, so that what an interrupted create has made can be told from anything else.
+    """
+    named = annotations_of(inputs).get("pulumi.com/patchFieldManager") or state.get(MANAGER)
+    return str(named or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
+
+
+def managed_fields(live: Object, manager: str) -> Object:
+    """The fields (FieldsV1) that the manager has applied; empty if none."""
+    for entry in live["metadata"].get("managedFields", ()):
+        if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get("subresource"):
+            return dict(entry.get("fieldsV1", {}))
+    return {}
+
+
+def taken_over(live: Object, manager: str) -> list[Object] | None:
+    """``managedFields`` with the fields of former managers given to this one; None where there are none to give."""
+    kept, fields = [], managed_fields(live, manager)
+    entries = live["metadata"].get("managedFields", ())
+    for entry in entries:
+        former = entry["manager"] in FORMER_MANAGERS and (
+            entry["operation"] == "Update" or entry["manager"] == "kubectl"
+        )
+        if former and not entry.get("subresource"):
+            fields = _union(fields, entry.get("fieldsV1", {}))
+        elif (entry["manager"], entry["operation"], entry.get("subresource")) != (manager, "Apply", None):
+            kept.append(entry)
+    if len(kept) >= len(entries) - 1 and fields == managed_fields(live, manager):
+        return None
+    ours = {"manager": manager, "operation": "Apply", "apiVersion": live["apiVersion"], "fieldsType": "FieldsV1"}
+    return [*kept, {**ours, "fieldsV1": fields}]
+
+
+def _union(one: Object, other: Object) -> Object:
+    both = {key: _union(one[key], other[key]) for key in one.keys() & other.keys()}
+    return {**one, **other, **both}
+
+
+def without_ignored(new: Object, live: Object, manager: str, ignored: Iterable[str]) -> Object:
+    """The manifest with ``ignoreChanges`` heeded: a field that others manage is left out, one of ours stays as it is.
+
+    Applying the value last known would take the field back from, say, an autoscaler. Items of lists are not reached.
+    """
+    kept = copy.deepcopy(new)
+    fields = managed_fields(live, manager)
+    for path in ignored:
+        *parents, last = path.split(".")
+        holder, owned = get(kept, *parents), get(fields, *(f"f:{part}" for part in (*parents, last)))
+        if not isinstance(holder, dict) or last not in holder:
+            continue
+        value = get(live, *parents, last)
+        if value is not None and owned is not None:
+            holder[last] = value
+        elif value is not None:
+            del holder[last]
+    return kept
+
+
+def settled(live: Object) -> Object:
+    """An object without what changes at every write."""
+    metadata = {
+        key: value
+        for key, value in live["metadata"].items()
+        if key not in {"resourceVersion", "generation", "managedFields"}
+    }
+    return {**live, "metadata": metadata}
+
+
+def adopt(given: Any, planned: Any, found: Any) -> Any:
+    """The inputs after a refresh: as given where applying them would change nothing, else what was found."""
+    if planned == found:
+        return given
+    if isinstance(given, dict) and isinstance(planned, dict) and isinstance(found, dict):
+        adopted = {key: adopt(item, planned.get(key), found.get(key)) for key, item in given.items()}
+        return {key: item for key, item in adopted.items() if item is not None}
+    lists = isinstance(given, list) and isinstance(planned, list) and isinstance(found, list)
+    if lists and len(given) == len(planned) == len(found):
+        return [adopt(*items) for items in zip(given, planned, found, strict=True)]
+    return found
+
+
+def imported(live: Object) -> Properties:
+    """The inputs of an object that is imported: all that is neither status nor the server's own."""
+    inputs = {key: value for key, value in from_object(live).items() if key != "status"}
+    metadata = {key: value for key, value in inputs["metadata"].items() if key not in {*READ_ONLY, "selfLink"}}
+    own = {LAST_APPLIED, "deployment.kubernetes.io/revision"}
+    if kept := {key: value for key, value in metadata.pop("annotations", {}).items() if key not in own}:
+        metadata["annotations"] = kept
+    return {**inputs, "metadata": metadata}
+
+
+def unknown_where(tree: Any, value: str) -> Any:
+    """The tree with all that is ``value`` unknown."""
+    if isinstance(tree, dict):
+        return {key: unknown_where(item, value) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [unknown_where(item, value) for item in tree]
+    return UNKNOWN if tree == value else tree

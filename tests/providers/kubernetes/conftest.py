@@ -1,0 +1,45 @@
+"""The Kubernetes plugin, alone and with a real API server."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.providers.kubernetes.control_plane import ControlPlane
+from tests.providers.plugin import ROOT, Plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXECUTABLE = ROOT / "providers/bin/pulumi-resource-kubernetes"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def plugin(control_plane: ControlPlane) -> Iterator[Plugin]:
+    """A plugin configured for the API server."""
+    with Plugin({"PATH": os.environ["PATH"]}, EXECUTABLE) as running:
+        running.configure(kubeconfig=str(control_plane.kubeconfig))
+        yield running
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own."""
+    name = request.node.name.split("[")[0].replace("_", "-")[:40].strip("-")
+    control_plane.post({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+@pytest.fixture
+def bare() -> Iterator[Plugin]:
+    """A plugin that is not configured, in an environment without a cluster."""
+    with Plugin({"PATH": os.environ["PATH"], "HOME": "/nonexistent"}, EXECUTABLE) as running:
+        yield running
