@@ -303,7 +303,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return resource_pb2.RegisterResourceResponse(
             urn=state.urn,
             id=state.id,
-            object=_outputs_for(request, state),
+            # A component's outputs of last time may refer to resources that are not registered yet.
+            object=_outputs_for(request, state) if request.custom else to_wire({}),
             result=result,
             unknown=registered.unknown,
         )
