@@ -249,7 +249,7 @@ class Operation:
                 news, reason = reason is None, hold.reason
             if news or time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                because = f": {reason}" if reason else ""
+                because = f": {reason.args[0]}" if reason else ""
                 self.status(f"waiting for {what} ({told - self.started:.0f} s){because}")
             try:
                 self.pause(delay, what)

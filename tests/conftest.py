@@ -1,6 +1,7 @@
 """Options and markers for all tests, and the conformance table.
 
-Tests marked `slow_cloud` need a real devcloud, as root, and run only when asked for: `-m slow_cloud`.
+Tests marked `slow_cloud` need a real devcloud, as root, those marked `slow_cluster` a Kubernetes API server, from the
+bundle. They run only when asked for: `-m slow_cloud`, `-m slow_cluster`.
 
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
@@ -89,6 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "slow_cloud: needs a real devcloud (root; 5 min, 6 GiB of memory, 8 GiB of disk); -m slow_cloud"
     )
     config.addinivalue_line("markers", "thorough: on a real cloud, and takes more than some minutes")
+    config.addinivalue_line(
+        "markers", "slow_cluster: needs the bundle's Kubernetes (2 min, 1.5 GiB of memory); -m slow_cluster"
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
@@ -97,8 +101,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
-    if "slow_cloud" not in config.getoption("markexpr"):
-        slow = [item for item in items if item.get_closest_marker("slow_cloud")]
+    for mark in ("slow_cloud", "slow_cluster"):
+        if mark in config.getoption("markexpr"):
+            continue
+        slow = [item for item in items if item.get_closest_marker(mark)]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
 

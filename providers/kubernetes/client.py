@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -100,7 +100,7 @@ class ClusterError(ProviderError):
         self.causes: list[dict[str, str]] = (status.get("details") or {}).get("causes") or []
         trace = f" ({audit})" if audit and code >= 500 else ""
         super().__init__(f"{what}: {self._told()}{trace}", remedy=_REMEDIES.get(self.reason))
-        self.transient = code >= 500
+        self.transient = code >= 500 and not self.malformed
         self.doubt = 0 if self.transient else None
 
     def _told(self) -> str:
@@ -108,6 +108,11 @@ class ClusterError(ProviderError):
             owned = "".join(f"\n  {cause['field']}: {cause['message']}" for cause in self.causes)
             return f"other field managers own {len(self.causes)} of the fields:{owned}"
         return f"the API server answered {self.code} {self.reason}: {self.said}"
+
+    @property
+    def malformed(self) -> bool:
+        """Whether what was applied does not fit the schema, which the server calls its own error."""
+        return "typed patch object" in self.said
 
     @property
     def conflict(self) -> bool:
@@ -251,8 +256,8 @@ class Cluster:
 
     def apply(
         self, target: Identity, manifest: Object, manager: str, *, force: bool = False, dry_run: bool = False
-    ) -> tuple[bool, Object]:
-        """Server-side apply; whether it made the object, and the object. Unknown fields are refused, all at once."""
+    ) -> Object:
+        """Server-side apply; the object. Unknown fields are refused, all at once."""
         metadata = {**manifest.get("metadata", {}), "name": target.name}
         if target.namespace:
             metadata["namespace"] = target.namespace
@@ -261,8 +266,14 @@ class Cluster:
         if dry_run:
             options["dryRun"] = "All"
         doing = f"{'dry run of ' if dry_run else ''}applying {target}"
-        status, live = self.request(doing, "PATCH", self.path(target), body, content_type=APPLY, **options)
-        return status == 201, live
+        try:
+            return dict(self.request(doing, "PATCH", self.path(target), body, content_type=APPLY, **options)[1])
+        except ClusterError as error:
+            if error.malformed:
+                # It names the first fault alone; the dry run of a create names all.
+                every = self.path(replace(target, name=""))
+                self.request(doing, "POST", every, body, dryRun="All", fieldValidation="Strict")
+            raise
 
     def relinquish(self, target: Identity, manager: str, uid: str) -> None:
         """Give up what the manager has applied to the object: fields of no one else go back to their defaults."""

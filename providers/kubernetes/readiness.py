@@ -91,7 +91,7 @@ class Check:
     def unobserved(self) -> str | None:
         """What to wait for while the controller has not seen the last change."""
         if self.count("status", "observedGeneration") < self.count("metadata", "generation"):
-            return "its controller to see the change"
+            return "its controller has not seen the change yet"
         return None
 
 
@@ -116,7 +116,7 @@ def deployment(check: Check) -> str | None:
     if updated < wanted:
         return f"{updated} of {wanted} replicas updated{because}"
     if total > updated:
-        return f"{total - updated} old replicas to end"
+        return f"{total - updated} old replicas have not ended"
     return f"{available} of {wanted} replicas available{because}" if available < wanted else None
 
 
@@ -163,9 +163,9 @@ def job(check: Check) -> str | None:
     if failed.get("status") == "True":
         raise ProviderError(f"the Job failed: {_told(failed)}")
     if check.at("spec", "suspend"):
-        return "it to be resumed: it is suspended"
+        return "it is suspended"
     counts = ", ".join(f"{check.count('status', state)} {state}" for state in ("active", "succeeded", "failed"))
-    return f"completion ({counts})"
+    return f"it is not complete ({counts})"
 
 
 def pod(check: Check) -> str | None:
@@ -175,7 +175,7 @@ def pod(check: Check) -> str | None:
     if check.at("status", "phase") == "Failed":
         told = _told(check.at("status") or {})
         raise ProviderError(f"the Pod failed{': ' if told else ''}{told}")
-    return "; ".join(pod_troubles(check.live)) or f"readiness (phase {check.at('status', 'phase') or 'Pending'})"
+    return "; ".join(pod_troubles(check.live)) or f"phase {check.at('status', 'phase') or 'Pending'}"
 
 
 def claim(check: Check) -> str | None:
@@ -193,14 +193,15 @@ def claim(check: Check) -> str | None:
         found = name and check.view.find(Identity("storage.k8s.io/v1", "StorageClass", "", name))
     if phase and found and found.get("volumeBindingMode") == "WaitForFirstConsumer":
         return None
-    of_class = f"storage class {found['metadata']['name']}" if found else f"no such storage class as {name!r}"
-    return f"a volume to be bound ({of_class if name or found else 'no storage class'})"
+    if found:
+        return f"no volume of storage class {found['metadata']['name']} is bound to it"
+    return f"there is no storage class {name}" if name else "no volume is bound to it, and it has no storage class"
 
 
 def volume(check: Check) -> str | None:
     """It is available or bound."""
     phase = check.at("status", "phase")
-    return None if phase in {"Available", "Bound"} else f"availability (phase {phase or 'Pending'})"
+    return None if phase in {"Available", "Bound"} else f"phase {phase or 'Pending'}"
 
 
 def service(check: Check) -> str | None:
@@ -210,7 +211,7 @@ def service(check: Check) -> str | None:
     """
     kind = check.at("spec", "type")
     if kind == "LoadBalancer" and not check.at("status", "loadBalancer", "ingress"):
-        return "the load balancer's address"
+        return "the load balancer has no address"
     if kind == "ExternalName" or check.at("spec", "clusterIP") == "None" or not check.at("spec", "selector"):
         return None
     slices = check.view.items(
@@ -223,7 +224,7 @@ def service(check: Check) -> str | None:
     ready = sum(get(endpoint, "conditions", "ready") is not False for endpoint in endpoints)
     if ready < len(endpoints):
         return f"{ready} of {len(endpoints)} endpoints ready"
-    return None if endpoints or check.elapsed > ENDPOINT_GRACE_SECONDS else "pods that match its selector"
+    return None if endpoints or check.elapsed > ENDPOINT_GRACE_SECONDS else "no pods match its selector"
 
 
 def ingress(check: Check) -> str | None:
@@ -232,8 +233,8 @@ def ingress(check: Check) -> str | None:
     wanted = {name for path in paths if (name := get(path, "backend", "service", "name"))}
     here = [Identity("v1", "Service", check.namespace, str(name)) for name in sorted(wanted)]
     if missing := [target.name for target in here if check.view.find(target) is None]:
-        return f"the Services of its rules: {', '.join(missing)}"
-    return None if check.at("status", "loadBalancer", "ingress") else "an address from its ingress controller"
+        return f"its rules name Services that are not there: {', '.join(missing)}"
+    return None if check.at("status", "loadBalancer", "ingress") else "no ingress controller has given it an address"
 
 
 def gateway(check: Check) -> str | None:
@@ -242,7 +243,7 @@ def gateway(check: Check) -> str | None:
         return None
     accepted, programmed = check.condition("Accepted"), check.condition("Programmed")
     because = _told(accepted if accepted.get("status") != "True" else programmed)
-    return f"it to be programmed{': ' if because else ''}{because}"
+    return f"it is not programmed{': ' if because else ''}{because}"
 
 
 def definition(check: Check) -> str | None:
@@ -252,24 +253,24 @@ def definition(check: Check) -> str | None:
     names = check.condition("NamesAccepted")
     if names.get("status") == "False":
         raise ProviderError(f"its names are taken: {_told(names)}")
-    return "it to be established"
+    return "it is not established"
 
 
 def namespace(check: Check) -> str | None:
     """It is active."""
-    return None if check.at("status", "phase") == "Active" else f"phase {check.at('status', 'phase')} to end"
+    return None if check.at("status", "phase") == "Active" else f"phase {check.at('status', 'phase')}"
 
 
 def quota(check: Check) -> str | None:
     """The limits are in force."""
     wanted = check.at("spec", "hard") or {}
-    return None if wanted.keys() <= (check.at("status", "hard") or {}).keys() else "the limits to be in force"
+    return None if wanted.keys() <= (check.at("status", "hard") or {}).keys() else "its limits are not in force"
 
 
 def secret(check: Check) -> str | None:
     """A service account's token has been made."""
     is_token = check.at("type") == "kubernetes.io/service-account-token"
-    return "its token" if is_token and not check.at("data") else None
+    return "its token is not made" if is_token and not check.at("data") else None
 
 
 CHECKS: Final[Mapping[tuple[str, str], Callable[[Check], str | None]]] = {
@@ -315,7 +316,7 @@ def _condition(expression: str) -> Callable[[Check], str | None]:
             found = check.condition(kind)
             if str(found.get("status")).lower() == wanted.lower():
                 return None
-            return f"condition {kind}={wanted}" + (f" ({_told(found)})" if found else "")
+            return f"condition {kind} is not {wanted}" + (f" ({_told(found)})" if found else "")
 
         return holds
     path, brace, wanted = rest.rpartition("}")
@@ -331,7 +332,7 @@ def _condition(expression: str) -> Callable[[Check], str | None]:
         text = json.dumps(found[0]) if found and isinstance(found[0], bool | dict | list) else str(*found[:1])
         if found and (not wanted or text == wanted[1:]):
             return None
-        return f"{path}}}{wanted or ' to be there'}" + (f" (it is {text})" if found else "")
+        return f"{path}}} is {text if found else 'not there'}" + (f", not {wanted[1:]}" if wanted else "")
 
     return matches
 
@@ -365,7 +366,7 @@ def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Op
         try:
             live = cluster.find(target)
             if live is None:
-                raise ProviderError(f"{target} was deleted while it was waited for")
+                raise ProviderError("it was deleted meanwhile")
             seen[:] = [live]
             elapsed = time.monotonic() - began
             lacking = missing(cluster, live, target, inputs, elapsed)
@@ -378,7 +379,7 @@ def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Op
             if not error.transient:
                 raise
             raise NotYetError(error) from error
-        raise NotYetError(ProviderError(f"{target} is not ready: waiting for {lacking}", remedy=PATIENT))
+        raise NotYetError(ProviderError(lacking, remedy=PATIENT))
 
     try:
         operation.wait(f"{target}", poll, most=MOST_SECONDS)
@@ -386,13 +387,16 @@ def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Op
         raise
     except ProviderError as failure:
         told = "".join(f"\n  {line}" for item in seen for line in explain(cluster, item))
-        raise ProviderError(f"{failure.args[0]}{told}", remedy=failure.remedy) from failure
+        spent = f"{target} is not ready after {time.monotonic() - began:.0f} s"
+        raise ProviderError(f"{spent}: {failure.args[0]}{told}", remedy=failure.remedy) from failure
 
 
 def until_gone(cluster: Cluster, target: Identity, uid: str | None, operation: Operation) -> None:
     """Wait until the object is deleted. What holds it up is told."""
 
-    def gone() -> bool:
+    began = time.monotonic()
+
+    def gone() -> bool | None:
         try:
             live = cluster.find(target)
         except (ClusterError, UnreachableError) as error:
@@ -401,6 +405,8 @@ def until_gone(cluster: Cluster, target: Identity, uid: str | None, operation: O
             raise NotYetError(error) from error
         if live is None or live["metadata"]["uid"] != (uid or live["metadata"]["uid"]):
             return True
+        if time.monotonic() - began < TROUBLE_SECONDS:
+            return None
         holds = [f"finalizer {name}" for name in live["metadata"].get("finalizers", ())]
         told = get(live, "status", "conditions") or ()
         holds += [item["message"] for item in told if item["status"] == "True" and item.get("message")]

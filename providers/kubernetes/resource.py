@@ -136,7 +136,7 @@ class Manifest(ResourceType[Cluster]):
             manager = objects.field_manager(operation.urn, news, olds)
             if live is None or not objects.managed_fields(live, manager):
                 return False
-            planned = client.apply(target, to_object(news), manager, force=True, dry_run=True)[1]
+            planned = client.apply(target, to_object(news), manager, force=True, dry_run=True)
         except ProviderError:
             return False
         return objects.settled(live) == objects.settled(planned) and objects.managed_fields(
@@ -178,7 +178,7 @@ class Manifest(ResourceType[Cluster]):
             if live:
                 manifest = objects.without_ignored(manifest, live, manager, operation.ignored)
             force = self._forced(client, news) or bool(live and objects.taken_over(live, manager))
-            planned = client.apply(target, manifest, manager, force=force, dry_run=True)[1]
+            planned = client.apply(target, manifest, manager, force=force, dry_run=True)
         except UnknownKindError:
             return {}
         except ClusterError as error:
@@ -282,7 +282,7 @@ class Manifest(ResourceType[Cluster]):
         if not self._is_patch(news):
             live = self._take_over(client, target, live, manager)
         manifest = objects.without_ignored(to_object(news), live, manager, operation.ignored)
-        live = client.apply(target, manifest, manager, force=self._forced(client, news))[1]
+        live = client.apply(target, manifest, manager, force=self._forced(client, news))
         operation.created(id_, **{MANAGER: manager})
         if former and former != manager:
             client.relinquish(target, former, live["metadata"]["uid"])
@@ -356,7 +356,7 @@ class Manifest(ResourceType[Cluster]):
         try:
             target = self._target(client, outputs)
             manager = str(plain(outputs.get(MANAGER)) or "pulumi-kubernetes")
-            planned = client.apply(target, shape, manager, force=True, dry_run=True)[1]
+            planned = client.apply(target, shape, manager, force=True, dry_run=True)
         except ProviderError:
             planned = shape
         if isinstance(words := shape.get("stringData"), dict):
@@ -376,7 +376,7 @@ class Manifest(ResourceType[Cluster]):
             lacking = readiness.missing(client, found, target, plain(state.get(INPUTS, {})), float("inf"))
         except ProviderError as failure:
             return f"{target}: {failure}"
-        return f"{target} is not ready: waiting for {lacking}" if lacking else None
+        return f"{target} is not ready: {lacking}" if lacking else None
 
     def timeouts_of(self, properties: Properties) -> Timeouts:
         seconds = str(annotations_of(properties).get("pulumi.com/timeoutSeconds", ""))

@@ -198,7 +198,15 @@ class Plugin:
             PERFORMED[token].add("import")
         return found
 
-    def update(self, resource: Resource, inputs: Properties, *, preview: bool = False, timeout: float = 0) -> Resource:
+    def update(
+        self,
+        resource: Resource,
+        inputs: Properties,
+        *,
+        preview: bool = False,
+        timeout: float = 0,
+        ignore: tuple[str, ...] = (),
+    ) -> Resource:
         """Check and Update."""
         news = self.check(resource.token, inputs, name=resource.name, olds=resource.inputs)
         request = provider_pb2.UpdateRequest(
@@ -209,6 +217,7 @@ class Plugin:
             news=marshal(news),
             preview=preview,
             timeout=timeout,
+            ignoreChanges=ignore,
         )
         answer = self.call("Update", request)
         if not preview:

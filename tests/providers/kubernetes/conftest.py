@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ def plugin(control_plane: ControlPlane) -> Iterator[Plugin]:
 @pytest.fixture
 def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> str:
     """A namespace of the test's own."""
-    name = request.node.name.split("[")[0].replace("_", "-")[:40].strip("-")
+    digits = hashlib.sha256(request.node.name.encode()).hexdigest()[:4]
+    name = f"{request.node.name.split('[')[0].replace('_', '-')[:40]}-{digits}"
     control_plane.post({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return name
 

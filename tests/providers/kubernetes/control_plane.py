@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from providers.framework import ProviderError
-from providers.kubernetes.client import Cluster
+from providers.kubernetes.client import Cluster, ClusterError
 from providers.kubernetes.objects import Identity
 from tests.engine.harness import wait_for
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from providers.kubernetes.objects import Object
 
 BUNDLE = Path(os.environ.get("LAB_TEST_BUNDLE", "~/.cache/ml-cluster/bundle")).expanduser()
+NODE = "node"
+"""A node that pods can name; nothing runs on it."""
 STATUS = {"content_type": "application/merge-patch+json"}
 
 
@@ -133,7 +135,7 @@ class ControlPlane:
         self.kubeconfig.write_text(yaml.safe_dump(content))
         self.kubeconfig.chmod(0o600)
         self.cluster = Cluster({"kubeconfig": str(self.kubeconfig)})
-        wait_for(self._healthy, "the API server")
+        wait_for(self.is_healthy, "the API server")
         self.run(
             "kubernetes",
             "kube-controller-manager",
@@ -145,15 +147,16 @@ class ControlPlane:
         )
         default = Identity("v1", "ServiceAccount", "default", "default")
         wait_for(lambda: self.cluster.find(default), "the controllers")
+        self.post({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
 
     def start_api(self) -> None:
         self.api = self.run("kubernetes", "kube-apiserver", **self._api_flags)
 
-    def stop_api(self) -> None:
-        self.api.terminate()
-        self.api.wait(timeout=60)
+    def kill_api(self) -> None:
+        self.api.kill()
+        self.api.wait()
 
-    def _healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         assert self.api.poll() is None, (self.folder / "kube-apiserver.log").read_text()[-2000:]
         try:
             self.cluster.request("health", "GET", "/readyz")
@@ -185,13 +188,22 @@ class ControlPlane:
         target = Identity(manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), "")
         self.cluster.request("making", "POST", self.cluster.path(target), manifest, fieldManager=manager)
 
+    def observed(self, kind: str, id_: str, api_version: str = "v1") -> bool:
+        """Whether its controller has seen the last change."""
+        live = self.get(kind, id_, api_version) or {}
+        return bool(live["status"].get("observedGeneration") == live["metadata"]["generation"])
+
     def pods(self, namespace: str) -> list[Object]:
         return self.cluster.items("v1", "Pod", namespace)
 
     def run_pods(self, namespace: str) -> None:
-        """What a kubelet reports of pods that run well."""
+        """What a kubelet reports of pods that run well; some may be gone by then."""
         for item in self.pods(namespace):
-            self.report("Pod", f"{namespace}/{item['metadata']['name']}", running(item))
+            try:
+                self.report("Pod", f"{namespace}/{item['metadata']['name']}", running(item))
+            except ClusterError as error:
+                if error.code != 404:
+                    raise
 
     def warn(self, item: Object, reason: str, message: str) -> None:
         """An event, as a kubelet writes them."""
@@ -228,5 +240,3 @@ def running(item: Object, **state: Any) -> Object:
             }
         ],
     }
-
-
