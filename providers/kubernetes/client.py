@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 RETRIES: Final = urllib3.Retry(
-    total=4, connect=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), allowed_methods=None,
+    total=4, connect=2, read=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), allowed_methods=None,
     raise_on_status=False,
 )  # fmt: skip
 POOL_SIZE: Final = 64

@@ -181,13 +181,14 @@ class Manifest(ResourceType[Cluster]):
             planned = client.apply(target, manifest, manager, force=force, dry_run=True)
         except UnknownKindError:
             return {}
-        except ClusterError as error:
-            if error.code == 404:
-                return {}
-            if error.code == 403 or (error.code == 400 and "dry run" in error.said):
-                operation.log("warning", f"this preview is without the API server's say: {error.args[0]}")
-                return {}
-            raise
+        except (ClusterError, UnreachableError) as error:
+            if isinstance(error, ClusterError):
+                if error.code == 404:
+                    return {}
+                if error.code != 403 and "dry run" not in error.said:
+                    raise
+            operation.log("warning", f"this preview is without the API server's say: {error.args[0]}")
+            return {}
         return planned if live else _provisional(planned)
 
     # Create, update, delete.
@@ -306,7 +307,8 @@ class Manifest(ResourceType[Cluster]):
         try:
             target = self._target(client, state)
             if self._is_patch(state):
-                self._relinquish(client, target, state)
+                manager = objects.field_manager(operation.urn, state.get(INPUTS, {}), state)
+                self._relinquish(client, target, manager)
                 return
             policy = str(annotations_of(state.get(INPUTS, {})).get("pulumi.com/deletionPropagationPolicy", ""))
             if not client.delete(target, PROPAGATION.get(policy.lower(), "Foreground")):
@@ -322,12 +324,12 @@ class Manifest(ResourceType[Cluster]):
             return
         readiness.until_gone(client, target, get(state, "metadata", "uid"), operation)
 
-    def _relinquish(self, client: Cluster, target: Identity, state: Properties) -> None:
+    def _relinquish(self, client: Cluster, target: Identity, manager: str) -> None:
         live = client.find(target)
-        if live is None or not objects.managed_fields(live, str(state[MANAGER])):
+        if live is None or not objects.managed_fields(live, manager):
             return
         try:
-            client.relinquish(target, str(state[MANAGER]), live["metadata"]["uid"])
+            client.relinquish(target, manager, live["metadata"]["uid"])
         except ClusterError as error:
             required = [cause["field"] for cause in error.causes if cause.get("reason") == "FieldValueRequired"]
             if not required:

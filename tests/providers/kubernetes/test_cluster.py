@@ -110,6 +110,7 @@ def test_what_goes_from_the_inputs_goes_from_the_object(
 def test_a_given_name_is_deleted_before_it_is_made_again(plugin: Plugin, namespace: str) -> None:
     made = plugin.create(CONFIG_MAP, config_map(namespace, a="1"))
     assert plugin.diff(made, config_map(namespace, a="2")).deleteBeforeReplace
+    assert plugin.preview(CONFIG_MAP, config_map(namespace, a="2"))["data"] == {"a": "2"}
     other = plugin.diff(made, config_map(namespace, "other", a="1"))
     assert (list(other.replaces), other.deleteBeforeReplace) == (["metadata"], False)
 
