@@ -21,6 +21,8 @@ from infra.settings import Settings
 Props = Mapping[str, Any]
 ROOT = ANSIBLE.parent
 VERSION = "cluster_kubernetes_version"
+BOOT_SECONDS = 600
+"""How long nodes that were only just made may take to answer SSH; bare metal takes longest."""
 CONTROL_PLANE = "control-plane"
 OUTPUTS = ("kubeconfig", "kubernetes_version")
 # Inputs that change what is on the nodes; the key only opens them.
@@ -132,6 +134,7 @@ def inventory(props: Props, **variables: Any) -> dict[str, Any]:
     shared = {
         "ansible_user": props["user"],
         "ansible_host_key_checking": True,
+        "validate_boot_seconds": BOOT_SECONDS,
         "cluster_api_names": [entry["floating_ip"]] if entry else [],
         **props["variables"],
         **variables,
