@@ -198,11 +198,12 @@ class Cluster(pulumi.ComponentResource):
             ),
         )
         self.kubeconfig: Output[str] = Output.secret(cluster.kubeconfig)
-        self.told = {
+        self.told: dict[str, Input[str]] = {
             "version": cluster.kubernetes_version,
             "api": Output.concat("https://", nodes.entry(), ":6443"),
-            "networkPolicy": "NOT ENFORCED: any pod reaches any other, and the nodes",
         }
+        if wanted.variables.get("cluster_network_policy") is False:
+            self.told["networkPolicy"] = "NOT ENFORCED: any pod reaches any other, and the nodes"
         self.register_outputs({"kubernetes": self.told})
 
 

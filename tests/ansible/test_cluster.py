@@ -76,7 +76,7 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 def test_three_machines_become_a_cluster(cluster: Cluster, made: Run, figure: Callable[[str], None]) -> None:
     figure(f"three machines to a cluster with all its parts: {made.seconds:.0f} s; {made.stages()}")
     assert cluster.ready() == {"c0", "w0", "w1"}
-    assert "no NetworkPolicy is enforced" in made.output
+    assert "no NetworkPolicy is enforced" not in made.output
     assert cluster.kubeconfig.stat().st_mode & 0o777 == 0o600
     wait(lambda: "w1" in cluster.kubectl("top", "nodes", check=False), 120, "kubectl top")
 
@@ -99,6 +99,56 @@ def test_secrets_are_encrypted_in_etcd(cluster: Cluster) -> None:
     )
     assert raw
     assert b"plaintext-word" not in base64.b64decode(raw)
+
+
+PODS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, labels: {app: NAME}}
+spec:
+  terminationGracePeriodSeconds: 0
+  securityContext: {runAsUser: 65532, runAsNonRoot: true}
+  containers:
+    - {name: main, image: "localhost/local-path-provisioner:VERSION", command: [busybox, httpd, -f, -p8080, "-h/etc"]}
+---
+"""
+POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  policyTypes: [Ingress]
+  ingress: INGRESS
+"""
+
+
+@pytest.mark.usefixtures("made")
+def test_a_network_policy_says_who_reaches_a_pod(cluster: Cluster) -> None:
+    image = cluster.kubectl(
+        "get", "deployment", "local-path-provisioner", "--namespace=local-path-storage",
+        "--output=jsonpath={.spec.template.spec.containers[0].image}",
+    )  # fmt: skip
+    pods = PODS.replace("VERSION", image.rpartition(":")[2])
+    cluster.kubectl(
+        "apply", "--filename=-", text="".join(pods.replace("NAME", name) for name in ("server", "friend", "other"))
+    )
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/server", "pod/friend", "pod/other")
+    address = cluster.kubectl("get", "pod", "server", "--output=jsonpath={.status.podIP}")
+
+    def reaches(pod: str) -> bool:
+        asked = ("busybox", "wget", "-T", "2", "-q", "-O", "-", f"http://{address}:8080/passwd")
+        return "root" in cluster.kubectl("exec", pod, "--", *asked, check=False)
+
+    assert reaches("friend")
+    assert reaches("other")
+    cluster.kubectl("apply", "--filename=-", text=POLICY.replace("INGRESS", "[]"))
+    wait(lambda: not reaches("friend") and not reaches("other"), 30, "nobody gets in")
+    rule = "[{from: [{podSelector: {matchLabels: {app: friend}}}]}]"
+    cluster.kubectl("apply", "--filename=-", text=POLICY.replace("INGRESS", rule))
+    wait(lambda: reaches("friend"), 30, "the friend gets in")
+    assert not reaches("other")
+    cluster.kubectl("delete", "networkpolicy/server", "pod/server", "pod/friend", "pod/other")
 
 
 @pytest.mark.usefixtures("made")

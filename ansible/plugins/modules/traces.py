@@ -23,7 +23,7 @@ options:
     required: true
 """
 FOLDERS = ("/var/lib/kubelet/", "/run/containerd/", "/run/netns/cni-")
-TABLES = {"kube-proxy", "pod-network", "cni_hostport", "cni_plugins_masquerade"}
+TABLES = {"kube-proxy", "network-policy", "pod-network", "cni_hostport", "cni_plugins_masquerade"}
 # Chains that the kubelet makes, in tables which may be others' too.
 KUBELET_CHAINS = "KUBE-"
 CGROUPS = ("kubepods", "kubepods.slice", "k8s.io")
