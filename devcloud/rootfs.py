@@ -62,6 +62,7 @@ PACKAGES = [
     "dnsmasq-base",
     "dnsmasq-utils",
     "dmidecode",
+    "genisoimage",  # a config drive
     "sudo",
     "e2fsprogs",
 ]

@@ -123,6 +123,7 @@ def nodes(student: Connection, network: str, key: Path, undo: ExitStack) -> dict
         address = port.fixed_ips[0]["ip_address"]
         nodes[kind] = Node(server.id, address, str(floating.floating_ip_address), key)
     for node in nodes.values():
+        compute.wait_for_server(compute.get_server(node.id), interval=0.5, wait=300)
         wait(partial(node.ssh, "hostname"), 900)
     return nodes
 
