@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Section = Mapping[str, object]
 Ini = dict[str, Section]
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova_cell0", "nova", "neutron", "cinder", "blazar")
-# For answers of other daemons, where OpenStack's default is 60: this machine may be busy with much else. More delays what
-# comes after a message bus that was killed: the answers that died with it are waited for this long.
+# For answers of other daemons, where OpenStack's default is 60: this machine may be busy with much else. Not longer:
+# what died with a message bus that was killed is waited for, too.
 PATIENCE_SECONDS = 90
 # Sections in which nova-compute and its libraries configure their privileged helpers.
 PRIVILEGED_IN_COMPUTE = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged")
