@@ -51,7 +51,7 @@ class Builder:
         self._stages = stages
         self._existing = existing
         self._releases = Releases() if releases else None
-        self._tools = Tools()
+        self._tools = Tools(store.work)
         self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
         self._inventory = Inventory(architecture=manifest.architecture)
         self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
@@ -67,8 +67,8 @@ class Builder:
         with exclusive(self.store.root):
             with self._stages.stage("Check what is there"):
                 self._take_stock(renew=renew)
-            self._provide_tools(families)
             emptied(self.store.work)
+            self._provide_tools(families)
             errors = self._run([partial(self._family, name, renew=renew) for name in families])
             self._inventory.sbom_sha256 = self._write_sbom()
             self.store.write(self._inventory)

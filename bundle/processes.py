@@ -18,9 +18,13 @@ LINES_IN_ERROR = 5
 
 
 class Tools:
-    """The tools under way, on several threads; `stop` ends them all."""
+    """The tools under way, on several threads; `stop` ends them all.
 
-    def __init__(self) -> None:
+    What they leave when they are killed is in `scratch`, by default where such things are.
+    """
+
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._environment = {"TMPDIR": str(scratch)} if scratch else {}
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -68,7 +72,7 @@ class Tools:
                 # Killed with the thread that waits for it, so that a killed build leaves nothing at work.
                 ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                cwd=cwd, env={**os.environ, **(environment or {})},
+                cwd=cwd, env={**os.environ, **self._environment, **(environment or {})},
             )  # fmt: skip
             self._running.add(process)
         return process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -154,10 +155,13 @@ def test_a_broken_inventory_is_refused_with_a_remedy(built: Copy) -> None:
         assert "remedy: remove it" in refused.stderr
 
 
-def test_a_killed_build_leaves_nothing_at_work_and_goes_on(copy: Copy, cold: Path) -> None:
+def test_a_killed_build_leaves_nothing_at_work_and_goes_on(copy: Copy, cold: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     build = subprocess.Popen(
-        copy.command("build", "--cache", cold), cwd=copy.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        copy.command("build", "--cache", cold), cwd=copy.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
     go = str(cold / "go/go")
     deadline = time.monotonic() + 60
     while not any(go in line and "build" in line for line in processes_in(cold)):
@@ -168,6 +172,7 @@ def test_a_killed_build_leaves_nothing_at_work_and_goes_on(copy: Copy, cold: Pat
     while any(go in line for line in processes_in(cold)):
         assert time.monotonic() < deadline, "the compiler goes on"
     assert not (copy.bundle / "bundle.json").exists()
+    assert not list(temporary.iterdir())
     copy.build("--cache", cold)
     assert copy.run("verify").returncode == 0
     assert not (copy.bundle / ".work").exists()
