@@ -66,7 +66,7 @@ class Builder:
         os.umask(0o022)  # the modes of files in images must not depend on the user's
         with exclusive(self.store.root):
             with self._stages.stage("Check what is there"):
-                self._take_stock(renew=renew)
+                self._take_stock(families if renew else [])
             emptied(self.store.work)
             self._provide_tools(families)
             errors = self._run([partial(self._family, name, renew=renew) for name in families])
@@ -95,12 +95,13 @@ class Builder:
                 raise error
         return [error for error in errors if isinstance(error, BundleError)]
 
-    def _take_stock(self, *, renew: bool) -> None:
-        """Find what is there and still wanted; drop the rest, and what an interruption left."""
+    def _take_stock(self, renewed: list[str]) -> None:
+        """Find what is there and wanted; drop the rest: what an interruption left, Debian images of `renewed` families."""
         wanted = self.manifest.paths(self.manifest.families)
         if (self.store.root / INVENTORY).exists():
             for artifact in self.store.inventory().artifacts:
-                if artifact.path in wanted and self.store.holds(artifact) and not (renew and artifact.packages):
+                outdated = artifact.family in renewed and artifact.packages
+                if artifact.path in wanted and not outdated and self.store.holds(artifact):
                     self._inventory.put([artifact])
         for path in [*self.store.root.glob("bin/*/*/*"), *self.store.root.glob("images/*")]:
             if not self._inventory.find(str(path.relative_to(self.store.root))):
