@@ -70,8 +70,7 @@ class Builder:
             emptied(self.store.work)
             self._provide_tools(families)
             errors = self._run([partial(self._family, name, renew=renew) for name in families])
-            self._inventory.sbom_sha256 = self._write_sbom()
-            self.store.write(self._inventory)
+            self._write_sbom()
             shutil.rmtree(self.store.work)
         if errors:
             remedies = [*(error.remedy for error in errors if error.remedy), f"{REMEDY} goes on with what is missing"]
@@ -96,13 +95,16 @@ class Builder:
         return [error for error in errors if isinstance(error, BundleError)]
 
     def _take_stock(self, renewed: list[str]) -> None:
-        """Find what is there and wanted; drop the rest: what an interruption left, Debian images of `renewed` families."""
+        """Find what is there and wanted; drop the rest: leftovers, and Debian images of `renewed` families."""
         wanted = self.manifest.paths(self.manifest.families)
         if (self.store.root / INVENTORY).exists():
-            for artifact in self.store.inventory().artifacts:
+            found = self.store.inventory()
+            for artifact in found.artifacts:
                 outdated = artifact.family in renewed and artifact.packages
                 if artifact.path in wanted and not outdated and self.store.holds(artifact):
                     self._inventory.put([artifact])
+            if self._inventory.artifacts == found.artifacts:
+                self._inventory.sbom_sha256 = found.sbom_sha256
         for path in [*self.store.root.glob("bin/*/*/*"), *self.store.root.glob("images/*")]:
             if not self._inventory.find(str(path.relative_to(self.store.root))):
                 path.unlink()
@@ -241,9 +243,13 @@ class Builder:
     def _add(self, artifacts: list[Artifact]) -> None:
         with self._writing:
             self._inventory.put(artifacts)
+            self._inventory.sbom_sha256 = ""
             self.store.write(self._inventory)
 
-    def _write_sbom(self) -> str:
+    def _write_sbom(self) -> None:
+        """Write the bill of materials, unless it is there already."""
         path = self.store.root / SBOM
-        write_whole(path, sbom.render(self._inventory, self.store.root))
-        return sha256(path)
+        if not path.exists() or sha256(path) != self._inventory.sbom_sha256:
+            write_whole(path, sbom.render(self._inventory, self.store.root))
+            self._inventory.sbom_sha256 = sha256(path)
+            self.store.write(self._inventory)

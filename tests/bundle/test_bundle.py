@@ -192,6 +192,17 @@ def test_an_interrupted_build_says_so_and_ends(copy: Copy, cold: Path) -> None:
     assert said == "interrupted: `lab bundle build` goes on from here\n"
 
 
+def test_the_bill_of_materials_is_that_of_what_a_killed_build_left(built: Copy) -> None:
+    """Its last step did not come: the inventory is newer."""
+    good = files(built.bundle)
+    inventory = built.inventory
+    inventory.sbom_sha256 = ""
+    built.store.write(inventory)
+    (built.bundle / "sbom.cdx.json").write_text("{}")
+    built.build()
+    assert files(built.bundle) == good
+
+
 def test_two_builds_at_once_take_turns(copy: Copy) -> None:
     both = [
         subprocess.Popen(copy.command("build"), cwd=copy.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
