@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import client as api
+from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
 from kubernetes.config.kube_config import (
@@ -357,7 +358,9 @@ def _pool(configuration: api.Configuration) -> urllib3.PoolManager:
     options: dict[str, Any] = {"maxsize": POOL_SIZE, "ssl_context": context}
     if configuration.tls_server_name:
         options |= {"server_hostname": configuration.tls_server_name, "assert_hostname": configuration.tls_server_name}
-    if configuration.proxy:
+    # As kubectl does, never through a proxy to this machine.
+    direct = f"localhost,127.0.0.1,{configuration.no_proxy or ''}"
+    if configuration.proxy and not should_bypass_proxies(configuration.host, direct):
         return urllib3.ProxyManager(configuration.proxy, **options)
     return urllib3.PoolManager(**options)
 

@@ -25,8 +25,9 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 @pytest.fixture(scope="module")
 def plugin(control_plane: ControlPlane) -> Iterator[Plugin]:
-    """A plugin configured for the API server."""
-    with Plugin({"PATH": os.environ["PATH"]}, EXECUTABLE) as running:
+    """A plugin configured for the API server. A proxy of the environment is not for this machine."""
+    environment = {"PATH": os.environ["PATH"], "HTTPS_PROXY": "http://127.0.0.1:9"}
+    with Plugin(environment, EXECUTABLE) as running:
         running.configure(kubeconfig=str(control_plane.kubeconfig))
         yield running
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.harness import Stack
+from tests.engine.harness import Stack, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +103,22 @@ spec: {ports: [{port: 80}], clusterIP: None}
 """
 
 
+WAITING = """
+    import pulumi
+    import pulumi_kubernetes as k8s
+
+    provider = k8s.Provider("cluster", kubeconfig=KUBECONFIG)
+    labels = {"app": "slow"}
+    spec = {"containers": [{"name": "slow", "image": "registry/slow:1"}]}
+    k8s.apps.v1.Deployment(
+        "slow",
+        metadata={"name": "slow", "namespace": "kube-public"},
+        spec={"selector": {"match_labels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+        opts=pulumi.ResourceOptions(provider=provider),
+    )
+"""
+
+
 @pytest.fixture
 def stack(tmp_path: Path, control_plane: ControlPlane) -> Stack:
     made = Stack(tmp_path)
@@ -145,3 +162,31 @@ def test_a_program_from_up_to_destroy(stack: Stack, control_plane: ControlPlane)
     stack.destroy()
     assert control_plane.get("Namespace", lab) is None
     assert control_plane.get("ConfigMap", "default/from-yaml") is None
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_up_goes_on(stack: Stack, control_plane: ControlPlane, interruption: signal.Signals) -> None:
+    """Killed, or cancelled by Ctrl-C twice, while a Deployment waits for its pods."""
+    write(stack, WAITING, control_plane)
+    running = stack.start(*stack.operation("up"))
+    wait_for(lambda: control_plane.pods("kube-public"), "the pods")
+    before = len(running.output)
+    running.signal(interruption)
+    if interruption is signal.SIGINT:
+        wait_for(lambda: len(running.output) > before, "the answer to the first Ctrl-C")
+        running.signal(interruption)
+    running.process.wait(timeout=60)
+    made = control_plane.get("Deployment", "kube-public/slow", "apps/v1") or {}
+    again = stack.start(*stack.operation("up"))
+
+    def done() -> bool:
+        control_plane.run_pods("kube-public")
+        return again.process.poll() is not None
+
+    wait_for(done, "the second up", 120)
+    outcome = stack.finish(again)
+    assert outcome.exit_code == 0, outcome.text
+    assert stack.state()["slow"]["outputs"]["metadata"]["uid"] == made["metadata"]["uid"]
+    assert stack.up("--expect-no-changes")
+    stack.destroy()
+    assert control_plane.get("Deployment", "kube-public/slow", "apps/v1") is None
