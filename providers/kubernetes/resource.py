@@ -120,28 +120,29 @@ class Manifest(ResourceType[Cluster]):
                 mutable_secrets=bool(client and client.mutable_secrets),
             )
         found = list(objects.differences(old, new, rules))
-        if found and client and not any(item.replace for item in found) and self._same(client, olds, news, operation):
+        identity = {item.path for item in found} & {"metadata", *objects.IDENTITY}
+        if found and client and not identity and self._same(client, olds, news, operation):
             found = []
         if client and flagged(news, "replaceUnready") and self._failed(client, olds, news):
             found.append(Difference('metadata.annotations["pulumi.com/replaceUnready"]', "UPDATE", replace=True))
         return found
 
     def _same(self, client: Cluster, olds: Properties, news: Properties, operation: Operation) -> bool:
-        """Whether the API server finds that new inputs change nothing: 1000m for 1, say."""
+        """Whether the API server finds that new inputs change nothing: 1000m for 1, or what an import has found."""
         if contains(news, Unknown):
             return False
         try:
             target = self._target(client, olds)
             live = client.find(target)
             manager = objects.field_manager(operation.urn, news, olds)
-            if live is None or not objects.managed_fields(live, manager):
+            if live is None or objects.taken_over(live, manager):
                 return False
             planned = client.apply(target, to_object(news), manager, force=True, dry_run=True)
         except ProviderError:
             return False
-        return objects.settled(live) == objects.settled(planned) and objects.managed_fields(
-            live, manager
-        ) == objects.managed_fields(planned, manager)
+        owned = objects.managed_fields(live, manager)
+        same = not owned or owned == objects.managed_fields(planned, manager)
+        return same and objects.settled(live) == objects.settled(planned)
 
     def _failed(self, client: Cluster, olds: Properties, news: Properties) -> bool:
         """Whether a Job is not complete, which ``pulumi.com/replaceUnready`` is about."""

@@ -165,6 +165,18 @@ def test_import(plugin: Plugin, control_plane: ControlPlane, namespace: str) -> 
     assert plugin.import_(SECRET, f"{namespace}/nobody") is None
 
 
+def test_an_import_fits_a_program_that_says_less(plugin: Plugin, control_plane: ControlPlane, namespace: str) -> None:
+    inputs = {"metadata": {"name": "web", "namespace": namespace}, "spec": {"ports": [{"port": 80}]}}
+    control_plane.post({"apiVersion": "v1", "kind": "Service", **inputs})
+    found = plugin.import_(SERVICE, f"{namespace}/web")
+    assert found
+    assert found.inputs["spec"]["clusterIP"].startswith("10.254.")
+    assert not changed(plugin.diff(found, inputs))
+    other = plugin.diff(found, {**inputs, "spec": {"ports": [{"port": 81}]}})
+    assert "spec.ports[0].port" in changed(other)
+    assert plugin.diff(found, {**inputs, "metadata": {"name": "web", "namespace": "default"}}).replaces
+
+
 def test_a_secret_stays_one(plugin: Plugin, control_plane: ControlPlane, namespace: str) -> None:
     inputs = {"metadata": {"name": "login", "namespace": namespace}, "stringData": {"password": Secret("planted-1")}}
     made = plugin.create(SECRET, inputs)
