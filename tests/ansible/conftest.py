@@ -11,8 +11,9 @@ import pytest
 
 from bundle.cli import DEFAULT
 from devcloud.bringup import Devcloud
+from devcloud.images import CONTAINER
 from tests.ansible.harness import Host, Run, inventory, play
-from tests.devcloud.support import SETTINGS, STATE, Node, boot, connect, make_key, make_network, wait
+from tests.devcloud.support import SETTINGS, STATE, Node, connect, make_key, make_network, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +52,23 @@ class Machines:
 
     def _boot(self, name: str) -> Host:
         student = self._connect()
-        flavor = student.compute.find_flavor("m1.medium", ignore_missing=False).id
-        server = student.compute.wait_for_server(boot(student, NAME, self.network, flavor), interval=0.5, wait=600)
-        port = next(student.network.ports(device_id=server.id))
-        student.network.update_port(port, allowed_address_pairs=[{"ip_address": pods} for pods in RANGES])
+        pairs = [{"ip_address": pods} for pods in RANGES]
+        group = student.network.find_security_group(NAME, ignore_missing=False).id
+        port = student.network.create_port(
+            network_id=self.network, security_groups=[group], allowed_address_pairs=pairs, name=name
+        )
+        server = student.compute.create_server(
+            name=name,
+            image_id=student.image.find_image(CONTAINER.name, ignore_missing=False).id,
+            flavor_id=student.compute.find_flavor("m1.medium", ignore_missing=False).id,
+            networks=[{"port": port.id}],
+            key_name=NAME,
+        )
+        server = student.compute.wait_for_server(server, interval=0.5, wait=600)
         external = student.network.find_network("public", ignore_missing=False)
         address = student.network.create_ip(floating_network_id=external.id, port_id=port.id).floating_ip_address
         node = Node(server, str(address), 0, 0)
-        wait(lambda: node.ssh(self.key, f"sudo hostnamectl set-hostname {name}").returncode == 0, 600, f"SSH on {name}")
+        wait(lambda: node.ssh(self.key, "true").returncode == 0, 600, f"SSH on {name}")
         self.nodes[name] = node
         return {"ansible_host": node.address, "node_address": port.fixed_ips[0]["ip_address"]}
 
@@ -77,13 +87,14 @@ class Machines:
         self._connect().compute.reboot_server(self.nodes[name].server, "HARD")
 
     def delete(self, *names: str) -> None:
-        """Delete machines and their floating IPs."""
+        """Delete machines, their ports and their floating IPs."""
         student = self._connect()
         for name in names:
             node = self.nodes.pop(name)
             student.network.delete_ip(student.network.find_ip(node.address, ignore_missing=False))
             student.compute.delete_server(node.server)
             student.compute.wait_for_delete(node.server, interval=0.5, wait=300)
+            student.network.delete_port(student.network.find_port(name, ignore_missing=False))
 
     def close(self) -> None:
         """Delete everything."""

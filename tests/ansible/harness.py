@@ -13,7 +13,6 @@ from typing import Any
 
 ANSIBLE = Path(__file__).parents[2] / "ansible"
 PROGRAMS = Path(sys.executable).parent
-RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 TASK_TIME = re.compile(r"^(.+?) -+ ([\d.]+)s$", re.MULTILINE)
 
 Host = dict[str, Any]
@@ -28,9 +27,13 @@ class Run:
     seconds: float
 
     @property
-    def changed(self) -> int:
-        """Tasks that changed something, on all hosts."""
-        return sum(int(row[2]) for row in RECAP.findall(self.output))
+    def changes(self) -> list[str]:
+        """The tasks that changed something, each with its host."""
+        found = []
+        for part in re.split(r"^(?:TASK|RUNNING HANDLER) ", self.output, flags=re.MULTILINE)[1:]:
+            hosts = re.findall(r"^changed: \[(.+?)\]", part.partition("PLAY RECAP")[0], re.MULTILINE)
+            found += [f"{part.partition(']')[0][1:]} on {host}" for host in hosts]
+        return found
 
     def stages(self) -> str:
         """The longest tasks, longest first."""

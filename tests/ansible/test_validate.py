@@ -52,7 +52,7 @@ def refused(tmp_path: Path, bundle: Path, port: int, **variables: Any) -> Run:
     settings = {"cluster_bundle": str(bundle), "cluster_kubernetes_version": VERSION, **variables}
     run = play("site", inventory({"c0": host}, {"w0": host}), tmp_path, **settings)
     assert run.status != 0
-    assert run.changed == 0
+    assert run.changes == []
     return run
 
 
