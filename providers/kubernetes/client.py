@@ -168,7 +168,8 @@ class Cluster:
         self._configuration = api.Configuration()
         # Keys of the kubeconfig are in files only until the TLS context has them.
         with tempfile.TemporaryDirectory() as keys:
-            self.namespace = config.get("namespace") or _load(config, self._configuration, keys)
+            default = _load(config, self._configuration, keys)
+            self.namespace: str = config.get("namespace") or default
             self._pool = _pool(self._configuration)
 
     def request(self, what: str, method: str, path: str, body: Any = None, **options: str) -> tuple[int, Any]:

@@ -31,7 +31,17 @@ API_VERSION: Final = "__initialApiVersion"
 AUTONAMED: Final = "pulumi.com/autonamed"
 AUTONAME_DIGITS: Final = 8
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-READ_ONLY: Final = ("creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+READ_ONLY: Final = (
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+)
+"""Metadata that only the server sets; exported manifests have it."""
 FORMER_MANAGERS: Final = frozenset(
     {"kubectl", "kubectl-client-side-apply", "before-first-apply", "pulumi-kubernetes", "pulumi-resource-kubernetes"}
 )
@@ -121,7 +131,7 @@ def parse_token(token: str, inputs: Mapping[str, Any]) -> tuple[str, str, bool]:
 def to_object(inputs: Mapping[str, Any]) -> Object:
     """Inputs as the API takes them: without nulls, bookkeeping and secret marks, ``x-kubernetes-*`` by its name."""
     return dict(
-        _rename(
+        without_nulls(
             {key: plain(value) for key, value in inputs.items() if not key.startswith("__")},
             lambda key: key.replace("_", "-") if _X_KUBERNETES.fullmatch(key) else key,
         )
@@ -131,13 +141,14 @@ def to_object(inputs: Mapping[str, Any]) -> Object:
 def from_object(live: Mapping[str, Any]) -> Properties:
     """A live object as outputs. Who manages which field is the server's bookkeeping: it would be most of the state."""
     kept = {**live, "metadata": {key: value for key, value in live["metadata"].items() if key != "managedFields"}}
-    return dict(_rename(kept, lambda key: key.replace("-", "_") if key.startswith("x-kubernetes-") else key))
+    return dict(without_nulls(kept, lambda key: key.replace("-", "_") if key.startswith("x-kubernetes-") else key))
 
 
-def _rename(value: Any, name: Callable[[str], str]) -> Any:
+def without_nulls(value: Any, name: Callable[[str], str] = str) -> Any:
+    """A tree without what is null, with keys as ``name`` has them."""
     if isinstance(value, dict):
-        return {name(key): _rename(item, name) for key, item in value.items() if item is not None}
-    return [_rename(item, name) for item in value] if isinstance(value, list) else value
+        return {name(key): without_nulls(item, name) for key, item in value.items() if item is not None}
+    return [without_nulls(item, name) for item in value] if isinstance(value, list) else value
 
 
 def annotations_of(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -316,7 +327,7 @@ def adopt(given: Any, planned: Any, found: Any) -> Any:
 def imported(live: Object) -> Properties:
     """The inputs of an object that is imported: all that is neither status nor the server's own."""
     inputs = {key: value for key, value in from_object(live).items() if key != "status"}
-    metadata = {key: value for key, value in inputs["metadata"].items() if key not in {*READ_ONLY, "selfLink"}}
+    metadata = {key: value for key, value in inputs["metadata"].items() if key not in READ_ONLY}
     own = {LAST_APPLIED, "deployment.kubernetes.io/revision"}
     if kept := {key: value for key, value in metadata.pop("annotations", {}).items() if key not in own}:
         metadata["annotations"] = kept

@@ -186,16 +186,25 @@ def claim(check: Check) -> str | None:
     if phase == "Bound":
         return None
     name = check.at("spec", "storageClassName")
-    if name is None:
-        classes = check.view.items("storage.k8s.io/v1", "StorageClass", "")
-        found = next((item for item in classes if annotations_of(item).get(DEFAULT_CLASS) == "true"), None)
-    else:
-        found = name and check.view.find(Identity("storage.k8s.io/v1", "StorageClass", "", name))
+    try:
+        found = _storage_class(check.view, name)
+    except ClusterError as error:
+        if error.code != 403:
+            raise
+        return f"no volume is bound to it, and its storage class cannot be read ({error.reason})"
     if phase and found and found.get("volumeBindingMode") == "WaitForFirstConsumer":
         return None
     if found:
         return f"no volume of storage class {found['metadata']['name']} is bound to it"
     return f"there is no storage class {name}" if name else "no volume is bound to it, and it has no storage class"
+
+
+def _storage_class(view: View, name: str | None) -> Object | None:
+    """The class of that name; the default one for None, none for the empty name."""
+    if name is None:
+        classes = view.items("storage.k8s.io/v1", "StorageClass", "")
+        return next((item for item in classes if annotations_of(item).get(DEFAULT_CLASS) == "true"), None)
+    return view.find(Identity("storage.k8s.io/v1", "StorageClass", "", name)) if name else None
 
 
 def volume(check: Check) -> str | None:
@@ -373,8 +382,7 @@ def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Op
             if lacking is None:
                 return True
             if elapsed > TROUBLE_SECONDS:
-                troubles = [trouble for item in _pods(cluster, live) for trouble in pod_troubles(item)]
-                lacking += "".join(f"; {trouble}" for trouble in dict.fromkeys(troubles[:SHOWN_PODS]))
+                lacking += "".join(f"; {trouble}" for trouble in _troubles(cluster, live))
         except (ClusterError, UnreachableError) as error:
             if not error.transient:
                 raise
@@ -425,6 +433,14 @@ def _pods(view: View, live: Object) -> list[Object]:
         return []
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return view.items("v1", "Pod", live["metadata"].get("namespace", ""), labelSelector=selector)
+
+
+def _troubles(view: View, live: Object) -> list[str]:
+    """Some troubles of a workload's pods; none where nobody may look at them."""
+    try:
+        return [trouble for item in _pods(view, live) for trouble in pod_troubles(item)][:SHOWN_PODS]
+    except ProviderError:
+        return []
 
 
 def _statuses(item: Object) -> Iterator[Object]:

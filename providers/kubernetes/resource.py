@@ -54,13 +54,17 @@ class Manifest(ResourceType[Cluster]):
     def checked(
         self, client: Cluster | None, olds: Properties, news: Properties, naming: Autoname, faults: list[Fault]
     ) -> Properties:
-        inputs = _without_nulls({key: plain(item) for key, item in news.items() if not key.startswith("__")})
+        inputs: Properties = objects.without_nulls(
+            {key: plain(item) for key, item in news.items() if not key.startswith("__")}
+        )
         api_version, kind, patch = objects.parse_token(self.token, inputs)
         inputs |= {"apiVersion": api_version, "kind": kind}
         if kind.endswith("List") and "items" in inputs:
             faults.append(Fault("items", f"cannot be made as one {kind}: make each of them a resource of its own"))
         metadata = inputs.setdefault("metadata", {})
         if isinstance(metadata, dict):
+            for key in objects.READ_ONLY:
+                metadata.pop(key, None)
             self._name(metadata, plain(olds), naming, faults, patch=patch)
             self._place(client, api_version, kind, metadata)
         if isinstance(expression := annotations_of(inputs).get("pulumi.com/waitFor"), str):
@@ -389,12 +393,6 @@ class Manifest(ResourceType[Cluster]):
 def _exists(target: Identity) -> ClusterError:
     status = {"reason": "AlreadyExists", "message": f"{target} exists in the cluster, and is not this resource's"}
     return ClusterError(f"creating {target}", 409, status, None)
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _provisional(planned: Object) -> Properties:

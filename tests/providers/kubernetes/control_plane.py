@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @dataclass
 class ControlPlane:
-    """Use as a context manager. ``kubeconfig`` is an administrator's."""
+    """Use as a context manager. ``kubeconfig`` is an administrator's; its context ``student`` has no rights."""
 
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -86,8 +86,9 @@ class ControlPlane:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         accounts = self.folder / "accounts.key"
         accounts.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-        token = secrets.token_hex(16)
-        (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+        tokens = {"admin": secrets.token_hex(16), "student": secrets.token_hex(16)}
+        users = f'{tokens["admin"]},admin,admin,"system:masters"\n{tokens["student"]},student,student\n'
+        (self.folder / "tokens.csv").write_text(users)
         self.run(
             "etcd",
             "etcd",
@@ -118,8 +119,8 @@ class ControlPlane:
         content = {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "current-context": "admin",
+            "contexts": [{"name": user, "context": {"cluster": "test", "user": user}} for user in tokens],
             "clusters": [
                 {
                     "name": "test",
@@ -129,7 +130,7 @@ class ControlPlane:
                     },
                 }
             ],
-            "users": [{"name": "admin", "user": {"token": token}}],
+            "users": [{"name": user, "user": {"token": token}} for user, token in tokens.items()],
         }
         self.kubeconfig = self.folder / "kubeconfig"
         self.kubeconfig.write_text(yaml.safe_dump(content))

@@ -551,6 +551,35 @@ def test_the_api_server_may_restart_while_it_is_waited_for(
     assert creating.result(120).outputs["status"]["availableReplicas"] == 1
 
 
+def test_whoever_may_only_work_in_a_namespace(control_plane: ControlPlane, namespace: str) -> None:
+    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding"}
+    group = "rbac.authorization.k8s.io"
+    control_plane.post(
+        {
+            **binding,
+            "metadata": {"name": "student", "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": "student"}],
+        }
+    )
+    with Plugin({"PATH": os.environ["PATH"]}, EXECUTABLE) as plugin:
+        plugin.configure(kubeconfig=str(control_plane.kubeconfig), context="student", namespace=namespace)
+        made = plugin.create(CONFIG_MAP, {"data": {"a": "1"}})
+        assert made.id.startswith(f"{namespace}/")
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "c",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+        with pytest.raises(CallError, match=r"its storage class cannot be read \(Forbidden\)"):
+            plugin.create(CLAIM, {"spec": spec}, timeout=3)
+        quota = {"metadata": {"namespace": namespace}, "spec": {"hard": {"pods": "3"}}}
+        assert plugin.preview(QUOTA, quota)["spec"] == quota["spec"]
+        assert "this preview is without the API server's say" in plugin.engine.logs[-1].message
+        with pytest.raises(CallError, match=r"answered 403 Forbidden: [^$]*Ask whoever runs the cluster"):
+            plugin.create(QUOTA, quota)
+
+
 def test_many_at_once(plugin: Plugin, namespace: str) -> None:
     barrier = threading.Barrier(32)
 

@@ -189,6 +189,17 @@ def test_bad_inputs_are_refused_at_once(bare: Plugin) -> None:
     assert "a resource of its own" in faults["items"]
 
 
+def test_what_the_server_sets_is_left_out_of_an_exported_manifest(bare: Plugin) -> None:
+    metadata: Properties = {
+        "name": "a",
+        "uid": "u",
+        "resourceVersion": "1",
+        "managedFields": [],
+        "creationTimestamp": None,
+    }
+    assert bare.check(CONFIG_MAP, {"metadata": metadata})["metadata"] == {"name": "a"}
+
+
 def test_secret_inputs_stay_secret(bare: Plugin) -> None:
     checked = bare.check("kubernetes:core/v1:Secret", {"apiVersion": "v1", "kind": "Secret", "stringData": {"a": "b"}})
     assert checked["stringData"] == Secret({"a": "b"})
