@@ -11,6 +11,7 @@ import os
 import ssl
 import tempfile
 from dataclasses import dataclass, replace
+from http.client import responses
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -46,6 +47,7 @@ RETRIES: Final = urllib3.Retry(
 )  # fmt: skip
 POOL_SIZE: Final = 64
 APPLY: Final = "application/apply-patch+yaml"
+FIELD_CONFLICT: Final = "FieldManagerConflict"
 JSON_PATCH: Final = "application/json-patch+json"
 
 
@@ -96,13 +98,16 @@ class ClusterError(ProviderError):
 
     def __init__(self, what: str, code: int, status: Mapping[str, Any], audit: str | None) -> None:
         self.code = code
-        self.reason: str = status.get("reason") or str(code)
+        self.reason: str = status.get("reason") or responses.get(code, "error")
         self.said: str = status.get("message") or "no reason given"
         self.causes: list[dict[str, str]] = (status.get("details") or {}).get("causes") or []
         trace = f" ({audit})" if audit and code >= 500 else ""
-        super().__init__(f"{what}: {self._told()}{trace}", remedy=_REMEDIES.get(self.reason))
+        super().__init__(f"{what}: {self._told()}{trace}", remedy=_REMEDIES.get(self._cause()))
         self.transient = code >= 500 and not self.malformed
         self.doubt = 0 if self.transient else None
+
+    def _cause(self) -> str:
+        return FIELD_CONFLICT if self.conflict else self.reason
 
     def _told(self) -> str:
         if self.conflict:
@@ -118,11 +123,11 @@ class ClusterError(ProviderError):
     @property
     def conflict(self) -> bool:
         """Whether others own fields of what was applied."""
-        return any(cause.get("reason") == "FieldManagerConflict" for cause in self.causes)
+        return any(cause.get("reason") == FIELD_CONFLICT for cause in self.causes)
 
 
 _REMEDIES: Final = {
-    "Conflict": "Leave those fields out, or take them over with the annotation pulumi.com/patchForce: \"true\".",
+    FIELD_CONFLICT: "Leave those fields out, or take them over with the annotation pulumi.com/patchForce: \"true\".",
     "Forbidden": "Ask whoever runs the cluster for the right, or see what `kubectl auth can-i` says.",
     "Unauthorized": "Get new credentials into the kubeconfig.",
     "AlreadyExists": (
@@ -172,8 +177,8 @@ class Cluster:
             self.namespace: str = config.get("namespace") or default
             self._pool = _pool(self._configuration)
 
-    def request(self, what: str, method: str, path: str, body: Any = None, **options: str) -> tuple[int, Any]:
-        """The status and the JSON of an answer. Raises ClusterError, UnreachableError; ``what`` is for their text."""
+    def request(self, what: str, method: str, path: str, body: Any = None, **options: str) -> Any:
+        """The JSON of an answer, or its text. Raises ClusterError, UnreachableError; ``what`` is for their text."""
         headers = {"Accept": "application/json", "Content-Type": options.pop("content_type", "application/json")}
         headers |= {item["key"]: item["value"] for item in self._credentials()}
         url = f"{self._configuration.host}{path}{'?' if options else ''}{urlencode(options)}"
@@ -195,7 +200,7 @@ class Cluster:
         if answer.status >= 400:
             status = found if isinstance(found, dict) else {"message": found.strip()}
             raise ClusterError(what, answer.status, status, answer.headers.get("Audit-Id"))
-        return answer.status, found
+        return found
 
     def _credentials(self) -> list[dict[str, str]]:
         return list(self._configuration.auth_settings().values())  # type: ignore[arg-type]
@@ -212,7 +217,7 @@ class Cluster:
         if kind not in self._kinds.get(api_version, {}):
             prefix = "apis" if "/" in api_version else "api"
             try:
-                _, found = self.request(f"kinds of {api_version}", "GET", f"/{prefix}/{api_version}")
+                found = self.request(f"kinds of {api_version}", "GET", f"/{prefix}/{api_version}")
             except ClusterError as error:
                 if error.code != 404:
                     raise
@@ -244,7 +249,7 @@ class Cluster:
     def find(self, target: Identity) -> Object | None:
         """The object; None where there is none."""
         try:
-            return dict(self.request(f"reading {target}", "GET", self.path(target))[1])
+            return dict(self.request(f"reading {target}", "GET", self.path(target)))
         except ClusterError as error:
             if error.code == 404:
                 return None
@@ -253,7 +258,7 @@ class Cluster:
     def items(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
         """Objects of a kind (``labelSelector``, ``fieldSelector``)."""
         target = Identity(api_version, kind, namespace, "")
-        _, found = self.request(f"listing {kind}", "GET", self.path(target), **selectors)
+        found = self.request(f"listing {kind}", "GET", self.path(target), **selectors)
         return [{"apiVersion": api_version, "kind": kind, **item} for item in found["items"]]
 
     def apply(
@@ -269,7 +274,7 @@ class Cluster:
             options["dryRun"] = "All"
         doing = f"{'dry run of ' if dry_run else ''}applying {target}"
         try:
-            return dict(self.request(doing, "PATCH", self.path(target), body, content_type=APPLY, **options)[1])
+            return dict(self.request(doing, "PATCH", self.path(target), body, content_type=APPLY, **options))
         except ClusterError as error:
             if error.malformed:
                 # It names the first fault alone; the dry run of a create names all.
@@ -288,7 +293,7 @@ class Cluster:
             {"op": "replace", "path": "/metadata/managedFields", "value": entries},
         ]
         path = self.path(target)
-        return dict(self.request(f"managing {target}", "PATCH", path, patch, content_type=JSON_PATCH)[1])
+        return dict(self.request(f"managing {target}", "PATCH", path, patch, content_type=JSON_PATCH))
 
     def delete(self, target: Identity, propagation: str) -> bool:
         """Ask for its deletion; False where there is nothing to delete."""
@@ -304,7 +309,7 @@ class Cluster:
         """The last lines of a container's log; none where they cannot be had."""
         options = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         try:
-            _, text = self.request(f"log of {pod}", "GET", f"{self.path(pod)}/log", **options)
+            text = self.request(f"log of {pod}", "GET", f"{self.path(pod)}/log", **options)
         except ProviderError:
             return []
         return str(text).splitlines()[-lines:]
