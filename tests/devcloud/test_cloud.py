@@ -219,7 +219,7 @@ def test_a_supervisor_that_is_killed_takes_everything_with_it_and_up_resumes(clo
 def test_after_a_power_cut_up_brings_instances_and_data_back_and_harms_no_other_process(
     cloud: Devcloud, node: Node, key: Path
 ) -> None:
-    assert node.ssh(key, "echo cut >file && sync").returncode == 0
+    wait(lambda: node.ssh(key, "echo cut >file && sync").returncode == 0, 300)
     for members in [path for mount in cgroup_mounts() for path in (mount / cloud.control.name).rglob("cgroup.procs")]:
         with contextlib.suppress(OSError):
             for pid in members.read_text().split():
