@@ -848,7 +848,8 @@ class Deployment:
             self._warn_unsettled(pending, "its provider has no way to look for a resource without knowing its ID")
             return
         asked = time.monotonic()
-        found = await provider.read(lost.urn, "", lost.inputs, None, began=lost.created)
+        others = [state.id for state in self.snapshot.resources if state.type == lost.type and state.id]
+        found = await provider.read(lost.urn, "", lost.inputs, None, began=lost.created, others=others)
         while not found.id and provider.package == DYNAMIC_PACKAGE and _may_come_to_be(lost, time.monotonic() - asked):
             await asyncio.sleep(1)
             asked = time.monotonic()

@@ -53,6 +53,10 @@ UNKNOWN_OUTCOME_KEY = "outcome-unknown"
 """Trailing metadata of a failed create that may have made something, or may do so yet."""
 BEGAN_KEY = "interrupted-create-began"
 """Metadata of such a ``Read``: when that create began, as the checkpoint writes times."""
+OTHERS_KEY = "interrupted-create-others"
+"""Metadata of such a ``Read``: a JSON list of the IDs of the type's other resources: it made none of these."""
+MOST_OTHERS = 100
+"""How many of them are told, the latest: metadata has a limit, and older ones are told apart by time."""
 
 
 class ProviderError(EngineError):
@@ -300,8 +304,12 @@ class Provider:
         timeout: float = 0,
         *,
         began: str = "",
+        others: Sequence[str] = (),
     ) -> ReadResult:
-        """Look a resource up by its ID; without one, what an interrupted create that ``began`` then has made."""
+        """Look a resource up by its ID; without one, what an interrupted create that ``began`` then has made.
+
+        ``others`` are the IDs of resources of the type that are known, in the order in which they were made.
+        """
         request = provider_pb2.ReadRequest(
             id=id_,
             urn=urn,
@@ -312,8 +320,9 @@ class Provider:
             timeout=timeout,
         )
         known = {**(outputs or {}), **(inputs or {})}
+        interrupted = {BEGAN_KEY: began, OTHERS_KEY: json.dumps(others[-MOST_OTHERS:])} if began else {}
         try:
-            response = await self._call(self._stub.Read, request, known, {BEGAN_KEY: began} if began else {})
+            response = await self._call(self._stub.Read, request, known, interrupted)
         except _UnimplementedError as error:
             raise ProviderError(f"the {self.package} provider cannot read resources of this type") from error
         except PartialFailureError as failure:

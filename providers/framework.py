@@ -95,6 +95,7 @@ CREATE_ATTEMPTS = 3
 RECOVERY_KEY = "recovers-interrupted-creates"
 """Trailing metadata of GetPluginInfo: ``Read`` without an id finds what an interrupted create has made."""
 BEGAN_KEY = "interrupted-create-began"
+OTHERS_KEY = "interrupted-create-others"
 """Metadata of such a ``Read``: when the create began (RFC 3339)."""
 SETTLING_SECONDS = 15.0
 """How long after its begin a create that nothing was found of may still come to be: the cloud goes on with a request
@@ -750,8 +751,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
         """Find what an interrupted create has made."""
         kind, inputs = self._type(request.urn, request.type), unmarshal(request.inputs)
         timeout = request.timeout or kind.timeouts_of(inputs).create
-        operation = self._operation(request.urn, request.name, timeout, inputs)
-        began = dict(context.invocation_metadata()).get(BEGAN_KEY)
+        told = dict(context.invocation_metadata())
+        others = frozenset(json.loads(str(told.get(OTHERS_KEY, "[]"))))
+        operation = self._operation(request.urn, request.name, timeout, inputs, others)
+        began = told.get(BEGAN_KEY)
         operation.began = datetime.fromisoformat(str(began)) if began else None
         try:
             asked = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import defaultdict
 from concurrent import futures
@@ -17,7 +18,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, prov
 from providers.values import Properties, marshal, plain, unmarshal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # What plugins of this process did with each type and function.
 PERFORMED: defaultdict[str, set[str]] = defaultdict(set)
@@ -181,12 +182,14 @@ class Plugin:
         PERFORMED[resource.token].add("read")
         return replace(resource, id=answer.id, inputs=unmarshal(answer.inputs), outputs=unmarshal(answer.properties))
 
-    def recover(self, lost: Resource, began: str | None) -> Resource | None:
+    def recover(self, lost: Resource, began: str | None, others: Sequence[str] = ()) -> Resource | None:
         """What the next run finds when the engine was killed in a create that began then; None if nothing."""
         request = provider_pb2.ReadRequest(
             urn=lost.urn, name=lost.name, type=lost.token, inputs=marshal(lost.inputs), timeout=60
         )
-        answer = self.call("Read", request, *([("interrupted-create-began", began)] if began else []))
+        metadata = [("interrupted-create-others", json.dumps(others))]
+        metadata += [("interrupted-create-began", began)] if began else []
+        answer = self.call("Read", request, *metadata)
         if not answer.id:
             return None
         return replace(lost, id=answer.id, inputs=unmarshal(answer.inputs), outputs=unmarshal(answer.properties))

@@ -57,7 +57,8 @@ class Maker:
 
     def _see_it_found(self, resource: Resource, inputs: Properties, began: str) -> None:
         """Had the engine been killed, the next run would know what the create has made."""
-        found = self.plugin.recover(resource, began)
+        others = [one.id for one in self._made if one.token == resource.token and one is not resource]
+        found = self.plugin.recover(resource, began, others)
         assert found, f"an interrupted create of {resource.token} would not be found"
         assert found.id == resource.id
         lost = found.outputs.get("__lost")
@@ -85,12 +86,13 @@ class Maker:
 
     def replaced(self, before: Resource, inputs: Properties, *, delete_first: bool) -> Resource:
         """Replace it as the engine does."""
-        self._made.remove(before)
         if delete_first:
+            self._made.remove(before)
             self._delete(before)
         after = self(before.token, inputs)
         if not delete_first:
             assert after.id != before.id
+            self._made.remove(before)
             self._delete(before)
         PERFORMED[before.token].add("replace")
         return after
