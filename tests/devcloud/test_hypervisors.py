@@ -31,12 +31,15 @@ KINDS = {"container": CONTAINER.name, "machine": VIRTUAL_MACHINE.name}
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Devcloud:
+def cloud() -> Iterator[Devcloud]:
+    """A devcloud with virtual machines, brought up from no data."""
+    Devcloud(STATE).reset()
     cloud = Devcloud(STATE, SETTINGS.model_copy(update={"virtual_machines": True}))
     cloud.up()
     if not cloud.is_complete:
         cloud.complete()
-    return cloud
+    yield cloud
+    cloud.reset()
 
 
 @pytest.fixture(scope="module")
