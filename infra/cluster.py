@@ -62,16 +62,23 @@ class ClusterProvider(dynamic.ResourceProvider):
             if staying:
                 play("reset", {**news, "nodes": staying}, confirmed="cluster_reset=yes")
             return UpdateResult({**news, **play("site", news)})
-        # The first control plane of an inventory is the one that others join.
-        ordered = {**news, "nodes": [*staying, *(node for node in news["nodes"] if node not in staying)]}
         hosts = {node["host"] for node in news["nodes"]}
-        if gone := [node for node in olds["nodes"] if node not in staying]:
-            leaving = [node for node in gone if node["host"] not in hosts]
+        gone = [node for node in olds["nodes"] if node not in staying]
+        leaving = [node for node in gone if node["host"] not in hosts]
+        upgraded = olds["variables"][VERSION] != news["variables"][VERSION]
+        if gone:
             names = [node["host"] for node in gone]
-            play("scale", {**ordered, "nodes": [*ordered["nodes"], *leaving]}, cluster_remove_nodes=names)
-        if olds["variables"][VERSION] != news["variables"][VERSION]:
-            play("upgrade", {**ordered, "nodes": staying})
-        return UpdateResult({**news, **play("site", ordered)})
+            variables = {**news["variables"], VERSION: olds["variables"][VERSION]}
+            before = {**news, "nodes": [*staying, *leaving], "variables": variables}
+            told = play("scale", before, cluster_remove_nodes=names)
+            # It ends with what `site` does.
+            if len(staying) == len(news["nodes"]) and not upgraded:
+                return UpdateResult({**news, **told})
+        if upgraded:
+            play("upgrade", {**news, "nodes": staying})
+        # The first control plane of an inventory is the one that others join.
+        ordered = [*staying, *(node for node in news["nodes"] if node not in staying)]
+        return UpdateResult({**news, **play("site", {**news, "nodes": ordered})})
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Put the machines back to what they were. Not called when they go too."""
