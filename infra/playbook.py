@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -133,10 +134,11 @@ class Watch:
 
 
 class Cancellation:
-    """Whether whoever started this process is gone: its end of standard input is closed."""
+    """Whether whoever started this process is gone, its end of standard input closed, or has told it to end."""
 
     def __init__(self) -> None:
         self._gone = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self._gone.set())
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
