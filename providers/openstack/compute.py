@@ -989,7 +989,9 @@ class InterfaceAttach(ResourceType[Cloud]):
             if item["net_id"] == inputs["networkId"]
             and (not address or address in {fixed["ip_address"] for fixed in item["fixed_ips"]})
         )
-        found = the_one("interface", (port for port in ports if port["created_at"] >= launched), operation)
+        new = (port for port in ports if port["created_at"] >= launched)
+        unknown = (port for port in new if f"{server}/{port['id']}" not in operation.others)
+        found = the_one("interface", unknown, operation)
         return f"{server}/{found['id']}" if found else None
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
