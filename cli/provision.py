@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.bundle import kubernetes_versions
 from infra.naming import PROJECT
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def provide_bundle(session: Session, stack: str) -> None:
     from infra.settings import Cluster
 
     cluster = Cluster.model_validate(json.loads(wanted.value))
-    folder = Path(cluster.bundle).expanduser()
-    inventory = folder / "bundle.json"
-    held = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
-    if not any((one["name"], one["version"]) == ("kubeadm", cluster.kubernetes_version) for one in held):
+    if cluster.kubernetes_version not in kubernetes_versions(cluster.bundle):
+        folder = Path(cluster.bundle).expanduser()
         print(f"The cluster's programs and images are not in {folder} yet; getting them, once.", file=sys.stderr)
         build(folder, None, None, True, DEFAULT_CACHE, False)

@@ -12,6 +12,7 @@ import typer
 
 from cli.errors import ExitCode, LabError
 from cli.stack import stack_outputs
+from infra.login import host_options
 
 if TYPE_CHECKING:
     from cli.session import Session
@@ -31,8 +32,6 @@ def ssh(
     With the key that the stack made, or else with your own, as ssh itself would. A node without a floating IP is
     reached through the first control plane.
     """
-    from cli.workspace import pulumi_home
-
     session: Session = context.obj
     stack = session.stack()
     outputs = stack_outputs(session, stack, show_secrets=True)
@@ -47,15 +46,9 @@ def ssh(
             f"there is no node '{chosen}'", remedy=f"choose one of: {', '.join(nodes)}", code=ExitCode.CONFIGURATION
         )
     user, _, entry = str(outputs["endpoints"]["ssh"]).removeprefix("ssh ").rpartition("@")
-    known_hosts = pulumi_home() / "ml-cluster" / "known_hosts"
-    known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(name: str) -> list[str]:
-        # A node made anew at an old address is another host: known by its id, it is no reason for alarm.
-        return [
-            "ssh", "-o", f"HostKeyAlias={ids[name]}", "-o", f"UserKnownHostsFile={known_hosts}",
-            "-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=ERROR",
-        ]  # fmt: skip
+        return ["ssh", *host_options(ids[name])]
 
     address = nodes[chosen]["floatingIp"] or nodes[chosen]["address"]
     jump = []

@@ -1,8 +1,6 @@
 """The nodes as a Kubernetes cluster: a dynamic resource around the playbooks of `ansible/`."""
 
 import hashlib
-import json
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,8 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions, dynamic
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
+from infra.bundle import kubernetes_versions
+from infra.login import host_options
 from infra.naming import PROJECT
 from infra.nodes import Node, Nodes
 from infra.playbook import ANSIBLE, Job, PlaybookError, run
@@ -36,7 +36,8 @@ class ClusterProvider(dynamic.ResourceProvider):
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Refuse a version that the bundle lacks. A preview needs no bundle: it may run anywhere."""
-        held, version = versions(news), news["variables"][VERSION]
+        held = kubernetes_versions(news["variables"]["cluster_bundle"])
+        version = news["variables"][VERSION]
         if held and version not in held:
             told = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(held))}"
             return CheckResult(news, [CheckFailure("variables", told)])
@@ -85,18 +86,11 @@ class ClusterProvider(dynamic.ResourceProvider):
         play("reset", props, confirmed="cluster_reset=yes")
 
 
-def versions(props: Props) -> set[str]:
-    """Versions of Kubernetes in the bundle; none without a bundle."""
-    inventory = Path(props["variables"]["cluster_bundle"]).expanduser() / "bundle.json"
-    artifacts = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
-    return {artifact["version"] for artifact in artifacts if artifact["name"] == "kubeadm"}
-
-
 def play(playbook: str, props: Props, *, confirmed: str | None = None, **variables: Any) -> dict[str, Any]:
     """Run a playbook on the nodes; what it tells of the cluster."""
-    if not versions(props):
-        told = f"There is no bundle in {props['variables']['cluster_bundle']}: `lab bundle build` makes it."
-        raise RuntimeError(told)
+    bundle = props["variables"]["cluster_bundle"]
+    if not kubernetes_versions(bundle):
+        raise RuntimeError(f"There is no bundle in {bundle}: `lab bundle build` makes it.")
     kubeconfig = Path(".state", "ansible", props["name"], "kubeconfig").absolute()
     job = Job(
         playbook=f"{playbook}.yml",
@@ -117,24 +111,16 @@ def play(playbook: str, props: Props, *, confirmed: str | None = None, **variabl
     }
 
 
-def login(node: Mapping[str, str]) -> list[str]:
-    """Options of ssh. A node made anew at an old address is another host: it is known by its id."""
-    home = Path(os.environ.get("PULUMI_HOME", "~/.pulumi")).expanduser()
-    known = home / "ml-cluster" / "known_hosts"
-    options = (f"HostKeyAlias={node['server']}", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=accept-new")
-    return [word for option in (*options, "LogLevel=ERROR") for word in ("-o", option)]
-
-
 def inventory(props: Props, **variables: Any) -> dict[str, Any]:
     """The inventory: as someone would write it by hand."""
     entry = next((node for node in props["nodes"] if node.get("floating_ip")), None)
     groups: dict[str, dict[str, Any]] = {"control_plane": {}, "workers": {}}
     for node in props["nodes"]:
         reached = {"ansible_host": node.get("floating_ip") or node["address"], "node_address": node["address"]}
-        options = login(node)
+        options = host_options(node["server"])
         if entry and not node.get("floating_ip"):
-            through = shlex.join(["ssh", *login(entry), "-W", "%h:%p", f"{props['user']}@{entry['floating_ip']}"])
-            options += ["-o", f"ProxyCommand={through}"]
+            jump = ["ssh", *host_options(entry["server"]), "-W", "%h:%p", f"{props['user']}@{entry['floating_ip']}"]
+            options += ["-o", f"ProxyCommand={shlex.join(jump)}"]
         reached["ansible_ssh_common_args"] = shlex.join(options)
         group = groups["control_plane" if node["role"] == CONTROL_PLANE else "workers"]
         group[node["host"]] = reached

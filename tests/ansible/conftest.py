@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundle.cli import DEFAULT
-from devcloud.bringup import Devcloud
 from devcloud.images import CONTAINER
 from tests.ansible.harness import Host, Run, inventory, play
-from tests.devcloud.support import SETTINGS, STATE, Node, connect, make_key, make_network, wait
+from tests.devcloud.support import Node, connect, make_key, make_network, running, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from openstack.connection import Connection
+
+    from devcloud.bringup import Devcloud
 
 NAME = "ansible-test"
 BUNDLE = DEFAULT.expanduser()
@@ -153,9 +154,7 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cloud() -> Devcloud:
     """A devcloud that is up; it stays up."""
-    devcloud = Devcloud(STATE, SETTINGS)
-    devcloud.up()
-    return devcloud
+    return running()
 
 
 @pytest.fixture(scope="module")

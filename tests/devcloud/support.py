@@ -72,6 +72,13 @@ def wait(condition: Callable[[], Any], seconds: float, what: str = "the conditio
         raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
 
 
+def running() -> Devcloud:
+    """The cloud in DEVCLOUD_STATE or the default folder, brought up if it is down, and left up."""
+    cloud = Devcloud(STATE, SETTINGS)
+    cloud.up()
+    return cloud
+
+
 def connect(devcloud: Devcloud, account: str) -> Connection:
     """A connection with what is in the written clouds.yaml, and nothing else."""
     written = OpenStackConfig(config_files=[str(devcloud.layout.clouds_yaml)], load_envvars=False)

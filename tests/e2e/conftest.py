@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcloud.bringup import Devcloud
 from devcloud.layout import PORTS
-from tests.devcloud.support import SETTINGS, STATE, connect
+from tests.devcloud.support import connect, running
 from tests.e2e.fault_proxy import Proxy
 from tests.e2e.harness import Cloud, Deployment
 
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
 
     from openstack.connection import Connection
 
+    from devcloud.bringup import Devcloud
+
 
 @pytest.fixture(scope="session")
 def devcloud() -> Devcloud:
-    """The cloud in DEVCLOUD_STATE or the default folder, brought up if it is down, and left up."""
-    cloud = Devcloud(STATE, SETTINGS)
-    cloud.up()
-    return cloud
+    """The cloud that all tests of this folder use."""
+    return running()
 
 
 @pytest.fixture(scope="session")
