@@ -58,10 +58,11 @@ ClientIdentifier=mac
 """
 # An initial file system of just what finds the disks: an emulated machine unpacks it slowly. cloud-init chooses its
 # source of metadata before anything else is loaded: a config drive must be seen by then.
+DISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ext4", "ata_piix", "sr_mod")
 INITRAMFS = (
     "mkdir -p $1/etc/initramfs-tools/conf.d $1/usr/share/initramfs-tools/modules.d",
     "echo MODULES=list >$1/etc/initramfs-tools/conf.d/devcloud.conf",
-    "printf '%s\\n' virtio_pci virtio_blk virtio_scsi sd_mod ext4 ata_piix sr_mod >$1/usr/share/initramfs-tools/modules.d/devcloud",
+    f"printf '%s\\n' {' '.join(DISK_MODULES)} >$1/usr/share/initramfs-tools/modules.d/devcloud",
 )
 GRUB_MODULES = "biosdisk part_msdos ext2 linux"
 GRUB_SCRIPT = """set root=(hd0,msdos1)
