@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,19 +14,12 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "reference" / "openstack-types.md"
-TESTS: Final = ROOT / "tests" / "providers" / "real"
+# What the tests did on devcloud with each type or function, or why it could not: see tests/providers/real.
+RECORD: Final = ROOT / "tests" / "providers" / "real" / "devcloud.json"
 
-# Why no test on a real cloud can use a type: token's beginning -> reason.
-UNTESTED: Final = {
-    "openstack:dns/": "the test cloud has no Designate",
-    "openstack:networking/trunk:": "the test cloud's Neutron lacks the trunk extension",
-}
-
-# What to know of the tests of a type.
+# What that run cannot tell.
 NOTES: Final = {
-    "openstack:images/image:Image": "except a `webDownload` that succeeds: the test cloud's Glance refuses all URLs",
-    "openstack:loadbalancer/": "on the API of an Octavia 11 beside the test cloud; its no-op driver balances nothing",
-    "openstack:objectstorage/": "on a Swift 2.30 beside the test cloud, which has none itself",
+    "openstack:images/image:Image": "except a `webDownload` that succeeds: devcloud's Glance refuses all URLs",
 }
 
 HEADER: Final = """\
@@ -40,44 +34,46 @@ replaces it (the official plugin accepts the change and does nothing), the funct
 replace the other filters of a network search), and a refresh finds that an instance's `metadata` was changed (there,
 only `allMetadata` tells).
 
-*Real cloud*: whether the tests in `tests/providers/real` make it on a real OpenStack. What they cannot make is tested
-as far as one can without: checks, differences and the requests that would be sent.
+*devcloud*: what the tests in `tests/providers/real` did on devcloud, as their runs there recorded; `all` is every
+operation of the type, and its replacement. Where a service is missing there, the tests of its types run on clouds
+that have it; checks, differences and the requests that would be sent are tested without one.
 
 ## Resources
 
-| type | operations | replaced when these change | import id | real cloud |
+| type | operations | replaced when these change | import id | devcloud |
 |---|---|---|---|---|
 """
 FUNCTIONS: Final = """
 ## Functions
 
-| function | filters | real cloud |
+| function | filters | devcloud |
 |---|---|---|
 """
 
 
-def _about(token: str, texts: dict[str, str]) -> str | None:
-    return next((text for start, text in texts.items() if token.startswith(start)), None)
+def operations(kind: ResourceType[Cloud]) -> list[str]:
+    """What can be done with a type, but for its replacement."""
+    fixed = all(field.force_new for field in kind.fields if not field.output)
+    return ["create", "read", *([] if fixed else ["update"]), "delete", "import"]
 
 
-def tested(token: str) -> str:
-    """``yes`` if a test makes it on a real cloud, else the reason why none can."""
-    if reason := _about(token, UNTESTED):
-        return f"no: {reason}"
-    if any(token in path.read_text() for path in TESTS.glob("test_*.py")):
-        note = _about(token, NOTES)
-        return f"yes, {note}" if note else "yes"
-    return "no"
+def tested(token: str, wanted: list[str]) -> str:
+    """What of ``wanted`` was done on devcloud, or why nothing was."""
+    record: dict[str, list[str] | str] = json.loads(RECORD.read_text())
+    done = record.get(token, [])
+    if isinstance(done, str):
+        return f"no: {done}"
+    missing = [operation for operation in wanted if operation not in done]
+    text = "all" if not missing else f"not {', '.join(missing)}"
+    return f"{text}, {NOTES[token]}" if token in NOTES else text
 
 
 def _row(kind: ResourceType[Cloud]) -> str:
-    given = [field for field in kind.fields if not field.output]
-    update = "" if all(field.force_new for field in given) else " update,"
-    replaces = ", ".join(f"`{field.name}`" for field in given if field.force_new)
+    can = operations(kind)
+    replaces = ", ".join(f"`{field.name}`" for field in kind.fields if not field.output and field.force_new)
     imports = " or ".join(f"`{form}`" for form in kind.import_id.split(" or "))
-    return (
-        f"| `{kind.token}` | create, read,{update} delete, import | {replaces} | {imports} | {tested(kind.token)} |\n"
-    )
+    done = tested(kind.token, [*can, "replace"])
+    return f"| `{kind.token}` | {', '.join(can)} | {replaces} | {imports} | {done} |\n"
 
 
 def page() -> str:
@@ -88,7 +84,7 @@ def page() -> str:
     text += FUNCTIONS
     for function in sorted(provider.functions, key=lambda function: function.token):
         filters = ", ".join(f"`{field.name}`" for field in function.arguments)
-        text += f"| `{function.token}` | {filters} | {tested(function.token)} |\n"
+        text += f"| `{function.token}` | {filters} | {tested(function.token, ['invoke'])} |\n"
     return text
 
 
