@@ -52,8 +52,11 @@ FUNCTIONS: Final = """
 
 
 def operations(kind: ResourceType[Cloud]) -> list[str]:
-    """What can be done with a type, but for its replacement."""
-    fixed = all(field.force_new for field in kind.fields if not field.output)
+    """What can be done with a type, but for its replacement.
+
+    What the cloud decides, whatever was wished, is nothing to update: an attached volume's device.
+    """
+    fixed = all(field.force_new or field.computed for field in kind.fields if not field.output)
     return ["create", "read", *([] if fixed else ["update"]), "delete", "import"]
 
 
