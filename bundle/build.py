@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from bundle import debian, go, images, sbom
+from bundle import debian, go, images, layers, sbom
 from bundle.errors import BundleError
 from bundle.go import Toolchain
 from bundle.lock import Lock
@@ -55,7 +55,9 @@ class Builder:
         self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
         self._inventory = Inventory(architecture=manifest.architecture)
         self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
+        self._layering = threading.Lock()
         self._trees: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
+        self._layers: dict[str, tuple[layers.Tree, Path]] = {}
 
     def build(self, families: list[str], *, renew: bool = False) -> Inventory:
         """Get the programs and images of `families`. `renew` makes images of Debian packages anew, and the lock.
@@ -119,7 +121,8 @@ class Builder:
                 needed |= {"gcc", "libc6-dev", "libseccomp-dev", "pkg-config"}
             for image, description in family.images.items():
                 if not (have and self._have([self.manifest.image_path(name, image)], self._image_key(name, image))):
-                    needed |= {"buildah", *(["mmdebstrap"] if description.packages else [])}
+                    debian_packages = description.packages or self.manifest.stack(description.layer)
+                    needed |= {"buildah", *(["mmdebstrap"] if debian_packages else [])}
         if missing := debian.missing(sorted(needed)):
             with self._stages.stage("Tools") as stage:
                 debian.provide(missing, self._tools, stage.wait_for)
@@ -181,18 +184,42 @@ class Builder:
         """Make an image in `folder`."""
         family = self.manifest.families[name]
         description = family.images[image]
-        base, packages = self._tree(description.packages, say)
-        say("buildah")
         tags = [family.version, *description.tags]
-        digest = images.build(
-            [f"localhost/{image}:{tag}" for tag in tags], description, folder / image, self._tools,
-            programs=(self.store.root / self.manifest.program_path(name, image)).parent, base=base,
-        )  # fmt: skip
+        references = [f"localhost/{image}:{tag}" for tag in tags]
+        tools, wheels = images.tools_of(), {}
+        if description.layer:
+            trees = self._stack(description.layer, say)
+            packages = {name: version for tree, _ in trees for name, version in tree.packages.items()}
+            wheels = {name: version for tree, _ in trees for name, version in tree.wheels.items()}
+            tools |= layers.tools_of()
+            digest = images.stack(references, description, folder / image, [layout for _, layout in trees])
+        else:
+            base, packages = self._tree(description.packages, say)
+            say("buildah")
+            digest = images.build(
+                references, description, folder / image, self._tools,
+                programs=(self.store.root / self.manifest.program_path(name, image)).parent, base=base,
+            )  # fmt: skip
         return self._artifact(
             folder / image, "image", name, key, self.manifest.image_path(name, image),
-            source="built", tools=images.tools_of(), packages=packages, tags=tags, digest=digest,
+            source="built", tools=tools, packages=packages, wheels=wheels, tags=tags, digest=digest,
             programs=[self.manifest.program_path(name, program) for program in description.programs],
         )  # fmt: skip
+
+    def _stack(self, layer: str, say: Say) -> list[tuple[layers.Tree, Path]]:
+        """A layer and all below it, each made once: its tree, and the OCI layout that has it."""
+        with self._layering:
+            below: layers.Tree | None = None
+            for name in self.manifest.stack(layer):
+                if name not in self._layers:
+                    folder = emptied(self.store.work / f"layer-{name}")
+                    tree = layers.unpack(
+                        name, below, self.manifest, root=folder / "context/root", tools=self._tools, say=say
+                    )
+                    say(f"buildah: layer {name}")
+                    self._layers[name] = tree, images.layer(folder, self._tools)
+                below = self._layers[name][0]
+            return [self._layers[name] for name in self.manifest.stack(layer)]
 
     def _tree(self, packages: tuple[str, ...], say: Say) -> tuple[Path | None, dict[str, str]]:
         """A tree of Debian packages, unpacked once for all images with the same ones, and their versions."""

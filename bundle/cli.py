@@ -89,6 +89,18 @@ def verify(bundle: Folder = DEFAULT) -> None:
     print(f"{len(inventory.artifacts)} artifacts are what the inventory and the lock say")
 
 
+@app.command()
+def resolve() -> None:
+    """Choose the versions of images' Python packages: images/*/requirements.txt from requirements.in."""
+    from bundle import layers
+    from bundle.manifest import load
+    from bundle.processes import Tools
+    from terminal.progress import Stages
+
+    with Stages("Python packages of images") as stages, stages.stage("Resolve") as stage:
+        layers.resolve(load(), Tools(), stage.wait_for)
+
+
 @app.command("ls")
 def list_artifacts(bundle: Folder = DEFAULT) -> None:
     """List what the bundle holds."""

@@ -7,22 +7,26 @@ import json
 import platform
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bundle.errors import BundleError
+from bundle.store import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 MANIFEST = HERE / "manifest.yaml"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # To be raised when equal inputs begin to give other bytes.
 RECIPE = 1
+# Fields that images without layers do not have.
+OF_LAYERS = ("layer", "environment", "stop_signal")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 
@@ -41,6 +45,7 @@ class Debian(Model):
     """The Debian release whose packages are in images."""
 
     suite: Name
+    python: Annotated[str, Field(pattern=r"^3\.\d+$", description="The version that it has.")]
 
 
 class Release(Model):
@@ -54,9 +59,24 @@ class Release(Model):
     checksum: str = Field(description="Address of a digest, or of lines of digest and file name.")
 
 
-class Image(Model):
-    """An OCI image: programs of its family, on Debian packages or on nothing."""
+class Layer(Model):
+    """A layer that images share: Debian packages, then Python packages, then files.
 
+    The folder images/<name> may have `requirements.txt`, wheels with their hashes, and `files`, copied over all else.
+    """
+
+    base: Name | None = Field(default=None, description="The layer below.")
+    packages: tuple[Name, ...] = Field(default=(), description="Debian packages.")
+    code: tuple[str, ...] = Field(default=(), description="Folders of this repository that are Python packages.")
+    without: tuple[str, ...] = Field(default=(), description="Paths that nothing needs; patterns.")
+
+
+class Image(Model):
+    """An OCI image: a stack of layers, or programs of its family on Debian packages or on nothing."""
+
+    layer: Name | None = Field(default=None, description="The uppermost layer.")
+    environment: dict[str, str] = Field(default_factory=dict)
+    stop_signal: str | None = Field(default=None, description="Ends it, instead of SIGTERM.")
     programs: tuple[Name, ...] = ()
     packages: tuple[Name, ...] = Field(default=(), description="Debian packages below the programs.")
     overlay: Name | None = Field(default=None, description="Folder below bundle/overlays, copied over the packages.")
@@ -83,6 +103,10 @@ class Image(Model):
             raise ValueError(f"overlay: there is no overlays/{self.overlay}")
         if not (self.command or self.arguments):
             raise ValueError("it has neither programs nor an entry point nor arguments")
+        if self.layer and (self.programs or self.packages or self.overlay):
+            raise ValueError("layer: it has programs, packages and files by its layers")
+        if (self.environment or self.stop_signal) and not self.layer:
+            raise ValueError("environment, stop_signal: only an image of layers has them")
         return self
 
 
@@ -90,6 +114,7 @@ class Family(Model):
     """Programs of one version, built from one Go module, and the images made of them."""
 
     version: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+$")]
+    group: Literal["cluster", "platform"] = Field(default="cluster", description="What it is part of.")
     optional: bool = Field(default=False, description="Only had when asked for by name.")
     module: Name | None = Field(default=None, description="Folder of go.mod and go.sum below bundle/go.")
     tags: tuple[str, ...] = ()
@@ -134,7 +159,29 @@ class Manifest(Model):
 
     go: Go
     debian: Debian
+    layers: dict[Name, Layer] = Field(default_factory=dict)
     families: dict[Name, Family]
+
+    @model_validator(mode="after")
+    def _layers_meet(self) -> Manifest:
+        known: set[str] = set()
+        faults = []
+        for name, layer in self.layers.items():
+            if layer.base and layer.base not in known:
+                faults.append(f"layers.{name}.base: there is no layer {layer.base} before it")
+            faults += [f"layers.{name}.code: there is no {path}" for path in layer.code if not (ROOT / path).is_dir()]
+            known.add(name)
+        for family in self.families.values():
+            for name, image in family.images.items():
+                if image.layer and image.layer not in known:
+                    faults.append(f"images.{name}.layer: there is no layer {image.layer}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def stack(self, layer: str | None) -> list[str]:
+        """Names of a layer and of all below it, the lowest first."""
+        return [*self.stack(self.layers[layer].base), layer] if layer else []
 
     @cached_property
     def architecture(self) -> str:
@@ -162,7 +209,7 @@ class Manifest(Model):
         """Changes when a family's programs must be had anew: the digest of what they are made of."""
         family = self.families[name]
         sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
-        made_of = family.model_dump(mode="json", exclude={"images", "optional", "release"})
+        made_of = family.model_dump(mode="json", exclude={"group", "images", "optional", "release"})
         return digest([RECIPE, self.go.version, self.architecture, made_of, sources])
 
     def image_key(self, name: str, image: str, programs: dict[str, str]) -> str:
@@ -174,8 +221,31 @@ class Manifest(Model):
             for path in described.folder.rglob("*")
             if described.overlay and not path.is_dir()
         }
-        made_of = [described.model_dump(mode="json"), overlay, {name: programs[name] for name in described.programs}]
+        about = described.model_dump(mode="json", exclude={one for one in OF_LAYERS if not getattr(described, one)})
+        made_of: list[object] = [about, overlay, {name: programs[name] for name in described.programs}]
+        made_of += [self._layer_key(layer) for layer in self.stack(described.layer)]
         return digest([RECIPE, image, family.version, self.architecture, self.debian.suite, *made_of])
+
+    def _layer_key(self, name: str) -> str:
+        layer = self.layers[name]
+        folders = [files_of(name), *(ROOT / path for path in layer.code)]
+        paths = [requirements_of(name), *(path for folder in folders for path in sorted(folder.rglob("*")))]
+        files = {
+            str(path.relative_to(ROOT)): str(path.readlink()) if path.is_symlink() else sha256(path)
+            for path in paths
+            if path.is_symlink() or (path.is_file() and "__pycache__" not in path.parts)
+        }
+        return digest([layer.model_dump(mode="json"), files])
+
+
+def requirements_of(layer: str) -> Path:
+    """Where a layer's Python packages are named, if it has any."""
+    return ROOT / "images" / layer / "requirements.txt"
+
+
+def files_of(layer: str) -> Path:
+    """Where a layer's own files are, if it has any."""
+    return ROOT / "images" / layer / "files"
 
 
 def digest(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The bill of materials, CycloneDX 1.6: every artifact with its digest, Go modules and Debian packages."""
+"""The bill of materials, CycloneDX 1.6: every artifact with its digest, Go modules, Debian and Python packages."""
 
 from __future__ import annotations
 
@@ -57,4 +57,5 @@ def _contents(artifact: Artifact, root: Path) -> list[PackageURL]:
         return [
             PackageURL("golang", *name.rpartition("/")[::2], version) for name, version in modules(root / artifact.path)
         ]
-    return [PackageURL("deb", "debian", name, version) for name, version in artifact.packages.items()]
+    urls = [PackageURL("deb", "debian", name, version) for name, version in artifact.packages.items()]
+    return urls + [PackageURL("pypi", None, name, version) for name, version in artifact.wheels.items()]

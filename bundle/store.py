@@ -44,6 +44,7 @@ class Artifact(BaseModel):
     tools: dict[str, str] = Field(default_factory=dict, description="What made it, with versions.")
     programs: list[str] = Field(default_factory=list, description="Paths of the bundle's programs in an image.")
     packages: dict[str, str] = Field(default_factory=dict, description="Debian packages in an image, with versions.")
+    wheels: dict[str, str] = Field(default_factory=dict, description="Python packages in an image, with versions.")
     tags: list[str] = Field(default_factory=list, description="Of an image: what it is tagged with.")
     digest: str | None = Field(default=None, description="Of an image: what a registry knows it by.")
 
