@@ -12,6 +12,7 @@ from infra.configuration import read_settings
 from infra.lease import Lease
 from infra.network import Network
 from infra.nodes import Nodes
+from infra.platform import Platform
 from infra.storage import Storage
 
 # Everything that is wrong with the stack's file is told here, before the cloud is asked for anything.
@@ -38,9 +39,17 @@ else:
 
     told = {n.name: {"role": n.role, "address": n.address, "floatingIp": n.floating_ip} for n in nodes.nodes.values()}
     pulumi.export("nodes", told)
-    pulumi.export("endpoints", {"ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())})
+    endpoints: dict[str, pulumi.Input[str]] = {
+        "ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())
+    }
     pulumi.export("volumes", storage.devices)
     if settings.cluster is not None:
         cluster = Cluster(settings, nodes, access.private_key, here)
         pulumi.export("kubernetes", cluster.told)
         pulumi.export("kubeconfig", cluster.kubeconfig)
+        if settings.platform is not None:
+            platform = Platform(settings, nodes, cluster)
+            endpoints |= platform.endpoints
+            pulumi.export("platform", platform.told)
+            pulumi.export("credentials", platform.credentials)
+    pulumi.export("endpoints", endpoints)

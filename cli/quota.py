@@ -91,7 +91,7 @@ def network_needs(settings: Settings, own: Mapping[str, int]) -> dict[str, int]:
 
     new = 0 if settings.network.existing else 1
     # Neutron gives every group an egress rule for IPv4 and one for IPv6.
-    groups = [len(rules) + 2 for rules in ingress_rules(settings.access)] if settings.network.port_security else []
+    groups = [len(rules) + 2 for rules in ingress_rules(settings)] if settings.network.port_security else []
     groups = groups[own.get("security group", 0) :]
     # A router's interface and a DHCP agent take a port each.
     return {

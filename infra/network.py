@@ -8,6 +8,7 @@ import pulumi_openstack as openstack
 from pulumi import InvokeOptions, Output, Resource, ResourceOptions
 
 from infra import settings as model
+from infra.manifests import PORT, REDIRECT_PORT
 from infra.naming import PROJECT, resource_name, stack_tag
 
 
@@ -21,12 +22,19 @@ class Rule:
     source: model.Network | None
 
 
-def ingress_rules(access: model.Access) -> tuple[list[Rule], list[Rule]]:
+def ingress_rules(settings: model.Settings) -> tuple[list[Rule], list[Rule]]:
     """Rules of all nodes, and those of the nodes that take traffic from outside."""
+    access = settings.access
     # Pods talk to pods on any port, with addresses that the remote group covers through the allowed address pairs.
     nodes = [Rule("between-nodes", "anything between the nodes", None, None)]
     nodes += [Rule(_slug("ssh", source), "SSH", 22, source) for source in access.ssh_from]
     entry = [Rule(_slug("api", source), "Kubernetes API", 6443, source) for source in access.api_from]
+    if settings.platform is not None:
+        entry += [
+            Rule(_slug(f"gateway-{port}", source), "platform's gateway", port, source)
+            for port in (PORT, REDIRECT_PORT)
+            for source in access.api_from
+        ]
     entry += [
         Rule(_slug(f"web-{port}", source), "web entry", port, source)
         for port in access.web_ports
@@ -64,7 +72,7 @@ class Network(pulumi.ComponentResource):
         self.entry_groups: list[Output[str]] = []
         """Security groups of the nodes that take traffic from outside, beside `node_groups`."""
         if self._settings.port_security:
-            nodes, entry = ingress_rules(settings.access)
+            nodes, entry = ingress_rules(settings)
             self.node_groups = [self._security_group("nodes", "Nodes: SSH, and all between them", nodes)]
             self.entry_groups = [self._security_group("entry", "Entry: web and Kubernetes API", entry)]
         self.register_outputs({"networkId": self.network_id, "subnetId": self.subnet_id})

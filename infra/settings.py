@@ -260,7 +260,8 @@ class Access(Section):
     web_ports: list[Port] = Field(default=[80, 443], min_length=1, description="TCP ports that are open to `webFrom`.")
     api_from: list[Cidr] = Field(
         default=[],
-        description="Ranges that may reach the Kubernetes API (TCP 6443) from outside. None by default: use SSH.",
+        description="Ranges that may reach the Kubernetes API (TCP 6443) and the platform's gateway (TCP 30443, 30080) "
+        "from outside. None by default: use SSH.",
     )
     user: Name = Field(default="debian", description="Login of the image (debian, ubuntu, cc on Chameleon's images).")
     public_key: PublicKey | None = Field(
@@ -363,6 +364,28 @@ class Cluster(Section):
     )
 
 
+class Platform(Section):
+    """The services on the cluster: the manifests of k8s/, and who applies them."""
+
+    profile: Literal["ci", "lab", "production"] = Field(
+        default="lab", description="Which of k8s/clusters: the least for tests, one of each, or more of each."
+    )
+    apply: Literal["pulumi", "gitops"] = Field(
+        default="pulumi",
+        description="Who applies the manifests: this stack, or Argo CD or Flux from Git; for these the stack makes "
+        "the namespaces and the Secrets.",
+    )
+    domain: Name | None = Field(
+        default=None,
+        description="Domain whose names are the services' (tracking.<domain>). Without it, the entry's address under "
+        "sslip.io, which the world's name servers resolve by itself.",
+    )
+    example: bool = Field(
+        default=False,
+        description="Let the first `lab up` train, promote and ask the worked example, models/digits.",
+    )
+
+
 class Settings(Section):
     """Configuration of a stack, in Pulumi.<stack>.yaml under the namespace ml-cluster."""
 
@@ -383,6 +406,9 @@ class Settings(Section):
     storage: Storage = Field(default=Storage(), description="Volumes.")
     cluster: Annotated[Cluster | None, BeforeValidator(_none_or_section)] = Field(
         default=None, description="Kubernetes on the nodes, or `none`: bare machines."
+    )
+    platform: Annotated[Platform | None, BeforeValidator(_none_or_section)] = Field(
+        default=None, description="Services on the cluster: tracking, training, serving. Or `none`: Kubernetes alone."
     )
     private_key: SecretStr | None = Field(
         default=None,
@@ -607,6 +633,23 @@ def ports_not_taken(context: Context) -> Iterator[Breach]:
             yield Breach(("access", "webPorts", index), "is not a port of the web entry", remedy)
         elif port in ports[:index]:
             yield Breach(("access", "webPorts", index), "is there twice", "Give each port once.")
+
+
+@rule
+def platform_has_a_cluster(context: Context) -> Iterator[Breach]:
+    """`platform` needs `cluster`, and `access.apiFrom`: this machine talks to the cluster's API."""
+    settings, also = context.settings, (("platform",),)
+    if settings.platform is None:
+        return
+    if settings.cluster is None:
+        yield Breach(("cluster",), "is needed by the platform", "Add a section `cluster`, or set platform: none.", also)
+    if not settings.access.api_from and settings.network.port_security:
+        yield Breach(
+            ("access", "apiFrom"),
+            "is empty: the platform is put on the cluster through its API, and reached from there",
+            'Name the range of this machine, such as ["192.0.2.7/32"].',
+            also,
+        )
 
 
 def _read_public_key(context: Context) -> str | Breach | None:

@@ -1,0 +1,110 @@
+"""The manifests of k8s/, rendered and put in order. Free of Pulumi: the command and the tests read them too.
+
+`python -m infra.manifests` writes the digests of the bundle's images into k8s/images/kustomization.yaml.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TREE = ROOT / "k8s"
+IMAGES = TREE / "images" / "kustomization.yaml"
+LOCK = ROOT / "bundle" / "manifest.lock"
+DOMAIN = "lab.internal"
+"""The domain in the manifests; a stack's own takes its place."""
+WAVE = "argocd.argoproj.io/sync-wave"
+"""When an object is applied: after all workloads of lower waves are ready. Argo CD reads the same annotation."""
+PORT = 30443
+"""Of each node: the gateway's, HTTPS."""
+REDIRECT_PORT = 30080
+"""Of each node: sends on to `PORT`."""
+# What others of the same wave stand on, before what runs.
+FIRST = ("CustomResourceDefinition", "Namespace", "PriorityClass")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+
+Manifest = dict[str, Any]
+
+
+class ManifestError(Exception):
+    """The manifests cannot be rendered; the text says why, and what to do."""
+
+
+def kubectl(bundle: str, version: str) -> str | None:
+    """A `kubectl`: the bundle's of this version, or the one on PATH."""
+    held = Path(bundle).expanduser() / "bin" / "kubernetes" / version / "kubectl"
+    return str(held) if held.exists() else shutil.which("kubectl")
+
+
+def render(folder: str, program: str) -> list[Manifest]:
+    """The objects of a kustomization, its path relative to k8s/.
+
+    Raises:
+        ManifestError: kustomize refused it.
+    """
+    # A build that prunes by its own environment would not be the same everywhere.
+    done = subprocess.run([program, "kustomize", str(TREE / folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip()}")
+    return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
+
+
+def profiles() -> list[str]:
+    """Names of the profiles."""
+    return sorted(path.parent.name for path in TREE.glob("clusters/*/kustomization.yaml"))
+
+
+def wave(manifest: Manifest) -> int:
+    """The wave that an object belongs to."""
+    return int(manifest["metadata"].get("annotations", {}).get(WAVE, "0"))
+
+
+def rank(manifest: Manifest) -> tuple[int, int]:
+    """Objects of a lower rank come first."""
+    kind = manifest["kind"]
+    return wave(manifest), 0 if kind in FIRST else 2 if kind in WORKLOADS else 1
+
+
+def named(manifest: Manifest) -> str:
+    """`<namespace>/<name>`, or `<name>`."""
+    metadata = manifest["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
+
+
+def digests(lock: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Digest of each image of the platform in the bundle's lock, by name."""
+    wanted = set(images_named())
+    return {
+        artifact["name"]: artifact["digest"]
+        for artifacts in lock.values()
+        for artifact in artifacts
+        if artifact["kind"] == "image" and artifact["name"] in wanted
+    }
+
+
+def images_named() -> Iterator[str]:
+    """Names of the images that the manifests use."""
+    found = {
+        name
+        for path in TREE.rglob("*.yaml")
+        if path.parent.name != "gateway-api"
+        for name in re.findall(r"image: localhost/([a-z0-9-]+)$", path.read_text(), re.MULTILINE)
+    }
+    yield from sorted(found)
+
+
+def pinned(lock: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Text of the generated component that pins the images."""
+    head, _, _ = IMAGES.read_text().partition("images:")
+    rows = "".join(f"  - {{name: localhost/{name}, digest: {digest}}}\n" for name, digest in digests(lock).items())
+    return f"{head}images:{f'{chr(10)}{rows}' if rows else f' []{chr(10)}'}"
+
+
+if __name__ == "__main__":
+    IMAGES.write_text(pinned(json.loads(LOCK.read_text())))

@@ -1,0 +1,206 @@
+"""What makes the cluster useful: the manifests of k8s/, applied in order, with the Secrets that they refer to."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi import Input, Output, ResourceOptions
+
+from infra.cluster import CONTROL_PLANE, Cluster
+from infra.credentials import Certificate, Password
+from infra.manifests import DOMAIN, FIRST, PORT, WORKLOADS, Manifest, kubectl, named, rank, render
+from infra.naming import PROJECT
+from infra.nodes import Nodes
+from infra.settings import Settings
+
+SERVICES = {"tracking": "tracking", "artifacts": "artifacts", "digits": "digits"}
+"""Host names in front of the domain, by endpoint."""
+PLATFORM_SECONDS = 900
+"""How long one workload may take to be ready: the first pulls its image on a busy node."""
+
+
+class Platform(pulumi.ComponentResource):
+    """A profile of k8s/ on the cluster, or, with `apply: gitops`, what a GitOps controller finds it needs."""
+
+    def __init__(self, settings: Settings, nodes: Nodes, cluster: Cluster, opts: ResourceOptions | None = None) -> None:
+        super().__init__(f"{PROJECT}:infra:Platform", "platform", None, opts)
+        assert settings.platform is not None
+        assert settings.cluster is not None
+        wanted = settings.platform
+        first = next(node for node in nodes.nodes.values() if node.role == CONTROL_PLANE)
+        provider = kubernetes.Provider(
+            "kubernetes",
+            kubeconfig=cluster.kubeconfig,
+            opts=ResourceOptions(parent=self, deleted_with=first.server),
+        )
+        # Servers that go take their cluster's objects with them.
+        self._own = ResourceOptions(parent=self, provider=provider, deleted_with=first.server)
+        self._made: dict[str, pulumi.Resource] = {}
+        self._ranks: dict[str, tuple[int, int]] = {}
+        self.address = nodes.entry()
+        self.domain: Output[str] = (
+            Output.from_input(wanted.domain)
+            if wanted.domain
+            else self.address.apply(lambda address: f"{address.replace('.', '-')}.sslip.io")
+        )
+        passwords = {
+            name: Password(name, ResourceOptions(parent=self)).value
+            for name in (
+                "metadata-store",
+                "artifacts-admin",
+                "artifacts-platform",
+                "artifacts-trainer",
+                "tracking-admin",
+                "tracking-trainer",
+                "tracking-server",
+                "tracking-session",
+            )
+        }
+        authority = Certificate("authority", [f"{PROJECT} {pulumi.get_stack()}"], None, ResourceOptions(parent=self))
+        names = self.domain.apply(lambda domain: [domain, f"*.{domain}"])
+        certificate = Certificate("certificate", names, authority, ResourceOptions(parent=self))
+
+        program = kubectl(settings.cluster.bundle, settings.cluster.kubernetes_version)
+        if program is None:
+            pulumi.log.warn("There is no kubectl yet: what the platform is made of is not shown here.", self)
+            manifests: list[Manifest] = []
+        else:
+            manifests = render(f"clusters/{wanted.profile}", program)
+        if wanted.apply == "gitops":
+            manifests = [one for one in manifests if one["kind"] == "Namespace"]
+        self._apply([one for one in manifests if one["kind"] in FIRST])
+        if manifests:
+            self._secrets(passwords, certificate)
+        self._apply([one for one in manifests if one["kind"] not in FIRST])
+
+        self.told: dict[str, Input[Any]] = {
+            "profile": wanted.profile,
+            "domain": self.domain,
+            "address": self.address,
+            "port": PORT,
+            "authority": authority.certificate,
+        }
+        self.endpoints: dict[str, Input[str]] = {
+            "landing": Output.concat("https://", self.domain, f":{PORT}"),
+            **{name: Output.concat(f"https://{host}.", self.domain, f":{PORT}") for name, host in SERVICES.items()},
+        }
+        self.credentials: Output[dict[str, Any]] = Output.secret(
+            {
+                "tracking": {"username": "admin", "password": passwords["tracking-admin"]},
+                "artifacts": {"accessKey": "admin", "secretKey": passwords["artifacts-admin"]},
+            }
+        )
+        self.register_outputs({"platform": self.told})
+
+    def _secrets(self, passwords: Mapping[str, Output[str]], certificate: Certificate) -> None:
+        """The Secrets that the manifests name; k8s/README.md lists them."""
+        every = ["Admin", "Read", "Write", "List", "Tagging"]
+        datasets = [f"{action}:datasets" for action in every[1:]]
+        keys = {"admin": every, "platform": every, "trainer": datasets}
+        identities = Output.json_dumps(
+            {
+                "identities": [
+                    {
+                        "name": name,
+                        "credentials": [{"accessKey": name, "secretKey": passwords[f"artifacts-{name}"]}],
+                        "actions": actions,
+                    }
+                    for name, actions in keys.items()
+                ]
+            }
+        )
+        contents: dict[str, dict[str, Input[str]]] = {
+            "platform/metadata-store": {"username": "mlflow", "password": passwords["metadata-store"]},
+            "platform/artifacts": {
+                "s3.json": identities,
+                "access-key": "platform",
+                "secret-key": passwords["artifacts-platform"],
+            },
+            "platform/tracking": {"session-key": passwords["tracking-session"]},
+            "platform/tracking-users": {
+                f"{user}-password": passwords[f"tracking-{user}"] for user in ("admin", "trainer", "server")
+            },
+            "training/tracking": {"username": "trainer", "password": passwords["tracking-trainer"]},
+            "training/artifacts": {"access-key": "trainer", "secret-key": passwords["artifacts-trainer"]},
+            "serving/tracking": {"username": "server", "password": passwords["tracking-server"]},
+        }
+        for name, content in contents.items():
+            self._secret(name, content)
+        self._secret(
+            "gateway/certificate",
+            {"tls.crt": certificate.certificate, "tls.key": certificate.key},
+            type_="kubernetes.io/tls",
+        )
+
+    def _secret(self, name: str, content: Mapping[str, Input[str]], type_: str = "Opaque") -> None:
+        namespace, _, called = name.partition("/")
+        self._made[f"Secret {name}"] = kubernetes.core.v1.Secret(
+            name,
+            metadata={"name": called, "namespace": namespace},
+            string_data=content,
+            type=type_,
+            opts=ResourceOptions.merge(self._own, ResourceOptions(depends_on=self._before(namespace))),
+        )
+
+    def _before(self, namespace: str | None) -> list[pulumi.Resource]:
+        found = self._made.get(f"Namespace {namespace}")
+        return [found] if found else []
+
+    def _apply(self, manifests: list[Manifest]) -> None:
+        """Declare the objects, each after what it needs: namespace, kind, configuration, and the waves before."""
+        definitions = [made for name, made in self._made.items() if name.startswith("CustomResourceDefinition ")]
+        for manifest in sorted(manifests, key=rank):
+            kind, api = manifest["kind"], manifest["apiVersion"]
+            before = self._before(manifest["metadata"].get("namespace"))
+            if kind in WORKLOADS:
+                before += self._earlier(manifest)
+            elif api.startswith("gateway.networking.k8s.io/"):
+                before += definitions
+            self._made[f"{kind} {named(manifest)}"] = pulumi.CustomResource(
+                f"kubernetes:{api if '/' in api else f'core/{api}'}:{kind}",
+                named(manifest),
+                props=self._with_domain(_prepared(manifest)),
+                opts=ResourceOptions.merge(
+                    self._own,
+                    ResourceOptions(
+                        depends_on=before, custom_timeouts=pulumi.CustomTimeouts(create=f"{PLATFORM_SECONDS}s")
+                    ),
+                ),
+            )
+            self._ranks[f"{kind} {named(manifest)}"] = rank(manifest)
+
+    def _earlier(self, manifest: Manifest) -> list[pulumi.Resource]:
+        """What a workload waits for: all of lower rank in its namespace, and workloads of lower waves anywhere."""
+        namespace, mine = manifest["metadata"].get("namespace"), rank(manifest)
+        found = []
+        for name, made in self._made.items():
+            theirs = self._ranks.get(name, (0, 0))
+            kind, _, where = name.partition(" ")
+            own = where.startswith(f"{namespace}/") and theirs < mine
+            waits = theirs[0] < mine[0] if kind in WORKLOADS else own
+            if waits:
+                found.append(made)
+        return found
+
+    def _with_domain(self, value: Any) -> Any:
+        return replaced(value, lambda text: self.domain.apply(lambda domain: text.replace(DOMAIN, domain)))
+
+
+def replaced(value: Any, change: Callable[[str], Any]) -> Any:
+    """`value` with each text in it that has the manifests' domain changed."""
+    if isinstance(value, dict):
+        return {key: replaced(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [replaced(inner, change) for inner in value]
+    return change(value) if isinstance(value, str) and DOMAIN in value else value
+
+
+def _prepared(manifest: Manifest) -> Manifest:
+    """Services are not waited for: their pods come a moment later, and a model's perhaps days later."""
+    if manifest["kind"] != "Service":
+        return manifest
+    prepared: Manifest = json.loads(json.dumps(manifest))
+    prepared["metadata"].setdefault("annotations", {})["pulumi.com/skipAwait"] = "true"
+    return prepared

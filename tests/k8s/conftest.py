@@ -1,0 +1,40 @@
+"""The tree of manifests, rendered by the bundle's kubectl."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.manifests import Manifest, render
+from tests.providers.kubernetes.control_plane import ControlPlane, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDERS = ("clusters/ci", "clusters/lab", "clusters/production")
+RUNS = (
+    "models/digits/training/base",
+    "models/digits/training/overlays/bad",
+    "models/digits/training/overlays/torch",
+)
+
+
+@functools.cache
+def rendered(folder: str) -> list[Manifest]:
+    """The objects of a kustomization of k8s/."""
+    return render(folder, str(program("kubernetes", "kubectl")))
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+def kubectl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What kubectl says, as administrator."""
+    command = [str(program("kubernetes", "kubectl")), "--kubeconfig", str(plane.kubeconfig), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

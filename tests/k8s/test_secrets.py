@@ -1,0 +1,72 @@
+"""secrets.sh, for clusters without Pulumi: it makes every Secret that the manifests name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.manifests import TREE
+from tests.k8s.conftest import RUNS, kubectl, rendered
+from tests.providers.kubernetes.control_plane import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.providers.kubernetes.control_plane import ControlPlane
+
+pytestmark = pytest.mark.slow_cluster
+
+
+def named_secrets(value: Any) -> Iterator[tuple[str, str | None]]:
+    """Secrets, and their keys, that a part of a manifest refers to."""
+    if isinstance(value, list):
+        for one in value:
+            yield from named_secrets(one)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in {"secretKeyRef", "secretRef"}:
+                yield inner["name"], inner.get("key")
+            elif key == "secret" and isinstance(inner, dict):
+                yield from ((inner["secretName"], item["key"]) for item in inner["items"])
+            elif key == "certificateRefs":
+                yield from ((one["name"], "tls.crt") for one in inner)
+            else:
+                yield from named_secrets(inner)
+
+
+def test_every_secret_that_is_named_is_made(control_plane: ControlPlane, tmp_path: Path) -> None:
+    base = str(TREE / "infrastructure" / "base")
+    assert kubectl(control_plane, "apply", "--server-side", "--force-conflicts", "-k", base).returncode == 0
+    folder = program("kubernetes", "kubectl").parent
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "KUBECONFIG": str(control_plane.kubeconfig)}
+    done = subprocess.run(
+        [TREE / "secrets.sh", "lab.example"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()), "it leaves no file"
+    listed = json.loads(kubectl(control_plane, "get", "secrets", "-A", "-o", "json").stdout)["items"]
+    made = {f"{one['metadata']['namespace']}/{one['metadata']['name']}": one["data"] for one in listed}
+    assert not any(value in done.stdout for data in made.values() for key, value in data.items() if "password" in key)
+    seen = 0
+    for folder_ in ("clusters/lab", *RUNS):
+        for manifest in rendered(folder_):
+            for name, key in named_secrets(manifest):
+                seen += 1
+                found = made[f"{manifest['metadata']['namespace']}/{name}"]
+                assert key is None or found[key], (name, key)
+    assert seen > 10
+    json.loads(base64.b64decode(made["platform/artifacts"]["s3.json"]))
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_bytes(base64.b64decode(made["gateway/certificate"][name]))
+    authority = json.loads(
+        kubectl(control_plane, "get", "configmap", "authority", "-n", "gateway", "-o", "json").stdout
+    )
+    (tmp_path / "ca.crt").write_text(authority["data"]["ca.crt"])
+    verify = ["openssl", "verify", "-verify_hostname", "tracking.lab.example", "-CAfile", "ca.crt", "tls.crt"]
+    assert subprocess.run(verify, cwd=tmp_path, capture_output=True, check=False).returncode == 0

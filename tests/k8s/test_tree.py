@@ -1,0 +1,205 @@
+"""What every object of k8s/ must keep to, whatever profile it is in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.manifests import FIRST, IMAGES, LOCK, TREE, WORKLOADS, Manifest, images_named, named, pinned, rank
+from tests.k8s.conftest import FOLDERS, RUNS, rendered
+from tests.providers.kubernetes.control_plane import BUNDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(not BUNDLE.exists(), reason="needs the bundle's kubectl: lab bundle build")
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+GIB = 2**30
+
+
+def pods(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each workload with the spec of its pods."""
+    for manifest in rendered(folder):
+        if manifest["kind"] in {*WORKLOADS, "CronJob"}:
+            spec = manifest["spec"].get("jobTemplate", manifest)["spec"]
+            yield f"{manifest['kind']} {named(manifest)}", spec["template"]["spec"]
+
+
+def containers(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, spec in pods(folder):
+        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+            yield f"{name}, {container['name']}", container
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, *RUNS])
+def test_containers_have_no_rights_and_say_what_they_take(folder: str) -> None:
+    seen = 0
+    for name, spec in pods(folder):
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["serviceAccountName"] != "default", name
+        assert spec["priorityClassName"], name
+    for name, container in containers(folder):
+        seen += 1
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"], name
+        assert not context["allowPrivilegeEscalation"], name
+        assert context["capabilities"] == {"drop": ["ALL"]}, name
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+        assert "memory" in container["resources"]["limits"], name
+    assert seen
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_serves_says_whether_it_can(folder: str) -> None:
+    for name, spec in pods(folder):
+        if name.startswith(("Job", "CronJob", "Deployment serving/rollout")):
+            continue
+        for container in spec["containers"]:
+            assert {"readinessProbe", "livenessProbe"} <= container.keys(), name
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, *RUNS])
+def test_images_are_pinned_by_digest(folder: str) -> None:
+    pinned_already = set(re.findall(r"name: localhost/([a-z0-9-]+)", IMAGES.read_text()))
+    for name, container in containers(folder):
+        image = container["image"]
+        if image.removeprefix("localhost/").partition("@")[0] in pinned_already:
+            assert re.fullmatch(r"localhost/[a-z0-9-]+@sha256:[0-9a-f]{64}", image), name
+
+
+def test_digests_are_those_of_the_bundle() -> None:
+    assert IMAGES.read_text() == pinned(json.loads(LOCK.read_text())), "run `python -m infra.manifests`"
+
+
+def test_the_gateway_api_is_as_it_came() -> None:
+    folder = TREE / "infrastructure" / "gateway-api"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    for line in lines:
+        digest, name = line.split()
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    assert len(lines) == len(list(folder.glob("*.yaml"))) - 1
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_namespace_is_closed_and_restricted(folder: str) -> None:
+    manifests = rendered(folder)
+    namespaces = {one["metadata"]["name"]: one for one in manifests if one["kind"] == "Namespace"}
+    used = {one["metadata"]["namespace"] for one in manifests if "namespace" in one["metadata"]}
+    assert used == set(namespaces)
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    for name, namespace in namespaces.items():
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+        closing = [
+            one
+            for one in policies
+            if one["metadata"]["namespace"] == name
+            and not one["spec"]["podSelector"]
+            and set(one["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+            and "ingress" not in one["spec"]
+        ]
+        assert closing, f"{name} is open"
+        for kind in ("ResourceQuota", "LimitRange"):
+            assert any(one["kind"] == kind and one["metadata"]["namespace"] == name for one in manifests), (kind, name)
+
+
+def test_nobody_may_do_everything() -> None:
+    for manifest in rendered("clusters/lab"):
+        for rule in manifest.get("rules", ()) if manifest["kind"] in {"Role", "ClusterRole"} else ():
+            granted = [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+            assert "*" not in granted, named(manifest)
+        if manifest["kind"] == "ServiceAccount":
+            assert manifest["automountServiceAccountToken"] is False, named(manifest)
+
+
+SECRET_NAMES = re.compile(r"password|secret|token|private|credential|access.?key", re.IGNORECASE)
+SECRET_VALUES = re.compile(r"-----BEGIN|AKIA[0-9A-Z]{16}|://[^/@:\s]+:[^/@:\s]+@|eyJ[A-Za-z0-9_-]{20,}")
+
+
+def test_no_secret_is_in_the_tree() -> None:
+    """No Secret, no variable with a secret's name and a value of its own, nothing that looks like a key."""
+    for folder in (*FOLDERS, *RUNS):
+        for manifest in rendered(folder):
+            assert manifest["kind"] != "Secret", named(manifest)
+        for name, container in containers(folder):
+            for variable in container.get("env", ()):
+                if SECRET_NAMES.search(variable["name"]):
+                    value = str(variable.get("value", ""))
+                    assert not value or value.startswith("/"), (name, variable["name"])
+    for path in TREE.rglob("*"):
+        if path.is_file() and path.parent.name != "gateway-api":
+            text = path.read_text().replace("$(DATABASE_USER):$(DATABASE_PASSWORD)@", "")
+            assert not SECRET_VALUES.search(text), path
+
+
+def test_a_secret_would_be_found() -> None:
+    token = base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"0123456789"}').decode()
+    for planted in ("-----BEGIN EC PRIVATE KEY-----", "postgresql://mlflow:hunter2hunter2@store/db", token):
+        assert SECRET_VALUES.search(planted)
+
+
+def size(quantity: str) -> int:
+    return int(quantity[:-2]) * UNITS[quantity[-2:]]
+
+
+def test_the_lab_profile_asks_for_four_gib_at_most() -> None:
+    """Requests of all pods at rest, autoscaled ones at their least."""
+    manifests = rendered("clusters/lab")
+    least = {
+        one["spec"]["scaleTargetRef"]["name"]: one["spec"]["minReplicas"]
+        for one in manifests
+        if one["kind"] == "HorizontalPodAutoscaler"
+    }
+    total = 0
+    for one in manifests:
+        if one["kind"] in {"Deployment", "StatefulSet"}:
+            spec = one["spec"]["template"]["spec"]
+            asked = sum(size(c["resources"]["requests"]["memory"]) for c in spec["containers"])
+            total += asked * least.get(one["metadata"]["name"], one["spec"].get("replicas", 1))
+    assert GIB < total <= 4 * GIB
+
+
+def test_what_is_needed_comes_first() -> None:
+    """Argo CD's waves, which Pulumi's order follows too."""
+    order = {f"{one['kind']} {named(one)}": rank(one) for one in rendered("clusters/lab")}
+
+    def before(one: str, other: str) -> None:
+        assert order[one] < order[other]
+
+    before("Namespace platform", "ServiceAccount platform/tracking")
+    before("StatefulSet platform/metadata-store", "Deployment platform/tracking")
+    before("StatefulSet platform/artifacts", "Deployment platform/tracking")
+    before("Deployment platform/tracking", "Deployment serving/digits-production")
+    assert all(order[one] == (0, 0) for one in order if one.split()[0] in FIRST)
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    for path in TREE.rglob("kustomization.yaml"):
+        if "overlays" not in path.parts:
+            assert path.read_text().startswith("#"), f"{path} begins without a word about it"
+
+
+def test_every_image_is_one_that_the_bundle_can_have() -> None:
+    assert {"postgres", "seaweedfs", "mlflow", "trainer", "model-server", "gateway"} >= set(images_named())
+
+
+def test_a_manifest_without_its_digest_is_noticed() -> None:
+    lock = {"amd64": [{"kind": "image", "name": "mlflow", "digest": f"sha256:{'0' * 64}"}]}
+    assert f"name: localhost/mlflow, digest: sha256:{'0' * 64}" in pinned(lock)
+
+
+def deployments(manifests: list[Manifest]) -> dict[str, Manifest]:
+    return {one["metadata"]["name"]: one for one in manifests if one["kind"] == "Deployment"}
+
+
+def test_production_is_never_without_a_server_while_it_is_rolled() -> None:
+    for stage in ("staging", "canary", "production"):
+        spec = deployments(rendered("clusters/lab"))[f"digits-{stage}"]["spec"]
+        assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+        assert "replicas" not in spec, "the autoscaler's to say"
+        (container,) = spec["template"]["spec"]["containers"]
+        assert {"name": "MODEL_ALIAS", "value": stage} in container["env"]
