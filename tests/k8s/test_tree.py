@@ -12,12 +12,12 @@ import pytest
 
 from infra.manifests import FIRST, IMAGES, LOCK, TREE, WORKLOADS, Manifest, images_named, named, pinned, rank
 from tests.k8s.conftest import FOLDERS, RUNS, rendered
-from tests.providers.kubernetes.control_plane import BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(not BUNDLE.exists(), reason="needs the bundle's kubectl: lab bundle build")
+# kubectl renders: the bundle's.
+rendering = pytest.mark.slow_cluster
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 GIB = 2**30
 
@@ -36,6 +36,7 @@ def containers(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}, {container['name']}", container
 
 
+@rendering
 @pytest.mark.parametrize("folder", [*FOLDERS, *RUNS])
 def test_containers_have_no_rights_and_say_what_they_take(folder: str) -> None:
     seen = 0
@@ -54,6 +55,7 @@ def test_containers_have_no_rights_and_say_what_they_take(folder: str) -> None:
     assert seen
 
 
+@rendering
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_serves_says_whether_it_can(folder: str) -> None:
     for name, spec in pods(folder):
@@ -63,6 +65,7 @@ def test_what_serves_says_whether_it_can(folder: str) -> None:
             assert {"readinessProbe", "livenessProbe"} <= container.keys(), name
 
 
+@rendering
 @pytest.mark.parametrize("folder", [*FOLDERS, *RUNS])
 def test_images_are_pinned_by_digest(folder: str) -> None:
     pinned_already = set(re.findall(r"name: localhost/([a-z0-9-]+)", IMAGES.read_text()))
@@ -85,6 +88,7 @@ def test_the_gateway_api_is_as_it_came() -> None:
     assert len(lines) == len(list(folder.glob("*.yaml"))) - 1
 
 
+@rendering
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_namespace_is_closed_and_restricted(folder: str) -> None:
     manifests = rendered(folder)
@@ -107,6 +111,7 @@ def test_every_namespace_is_closed_and_restricted(folder: str) -> None:
             assert any(one["kind"] == kind and one["metadata"]["namespace"] == name for one in manifests), (kind, name)
 
 
+@rendering
 def test_nobody_may_do_everything() -> None:
     for manifest in rendered("clusters/lab"):
         for rule in manifest.get("rules", ()) if manifest["kind"] in {"Role", "ClusterRole"} else ():
@@ -120,16 +125,19 @@ SECRET_NAMES = re.compile(r"password|secret|token|private|credential|access.?key
 SECRET_VALUES = re.compile(r"-----BEGIN|AKIA[0-9A-Z]{16}|://[^/@:\s]+:[^/@:\s]+@|eyJ[A-Za-z0-9_-]{20,}")
 
 
+@rendering
 def test_no_secret_is_in_the_tree() -> None:
-    """No Secret, no variable with a secret's name and a value of its own, nothing that looks like a key."""
+    """No Secret, and no variable with a secret's name and a value of its own."""
     for folder in (*FOLDERS, *RUNS):
-        for manifest in rendered(folder):
-            assert manifest["kind"] != "Secret", named(manifest)
+        assert not [named(one) for one in rendered(folder) if one["kind"] == "Secret"]
         for name, container in containers(folder):
             for variable in container.get("env", ()):
                 if SECRET_NAMES.search(variable["name"]):
                     value = str(variable.get("value", ""))
                     assert not value or value.startswith("/"), (name, variable["name"])
+
+
+def test_nothing_in_the_tree_looks_like_a_key() -> None:
     for path in TREE.rglob("*"):
         if path.is_file() and path.parent.name != "gateway-api":
             text = path.read_text().replace("$(DATABASE_USER):$(DATABASE_PASSWORD)@", "")
@@ -146,6 +154,7 @@ def size(quantity: str) -> int:
     return int(quantity[:-2]) * UNITS[quantity[-2:]]
 
 
+@rendering
 def test_the_lab_profile_asks_for_four_gib_at_most() -> None:
     """Requests of all pods at rest, autoscaled ones at their least."""
     manifests = rendered("clusters/lab")
@@ -163,6 +172,7 @@ def test_the_lab_profile_asks_for_four_gib_at_most() -> None:
     assert GIB < total <= 4 * GIB
 
 
+@rendering
 def test_what_is_needed_comes_first() -> None:
     """Argo CD's waves, which Pulumi's order follows too."""
     order = {f"{one['kind']} {named(one)}": rank(one) for one in rendered("clusters/lab")}
@@ -196,6 +206,7 @@ def deployments(manifests: list[Manifest]) -> dict[str, Manifest]:
     return {one["metadata"]["name"]: one for one in manifests if one["kind"] == "Deployment"}
 
 
+@rendering
 def test_production_is_never_without_a_server_while_it_is_rolled() -> None:
     for stage in ("staging", "canary", "production"):
         spec = deployments(rendered("clusters/lab"))[f"digits-{stage}"]["spec"]
