@@ -165,7 +165,8 @@ class Deployment(Lab):
             "PULUMI_CONFIG_PASSPHRASE": "correct horse",
             "PULUMI_STACK": stack,
         }
-        self.change(cluster="none", nodes__groups__control__flavor="m1.small", nodes__groups__worker__flavor="m1.small")
+        bare = {f"nodes__groups__{group}__flavor": "m1.small" for group in ("control", "worker")}
+        self.change(cluster="none", platform="none", **bare)
         self.run("stack", "init", stack)
 
     def change(self, **settings: Any) -> None:
