@@ -100,11 +100,10 @@ def play(playbook: str, props: Props, *, confirmed: str | None = None, **variabl
         artifacts=kubeconfig.parent,
     )
     try:
-        result = run(job)
+        run(job)
     except PlaybookError as error:
         # The engine shows the text alone.
         raise RuntimeError(str(error)) from None
-    pulumi.log.debug(result.table())
     return {
         "kubeconfig": kubeconfig.read_text() if kubeconfig.exists() else "",
         "kubernetes_version": props["variables"][VERSION],

@@ -61,7 +61,7 @@ class Result(BaseModel):
 
 
 def run(job: Job) -> Result:
-    """Run a job; progress goes to standard error, a line a task.
+    """Run a job; progress goes to standard error: a line a task, and at the end how long each stage took.
 
     Raises:
         PlaybookError: it failed.
@@ -188,6 +188,7 @@ def main() -> None:
         seconds={stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         changed=sum((outcome.stats or {}).get("changed", {}).values()),
     )
+    sys.stderr.write(result.table() + "\n")
     print(result.model_dump_json())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +13,11 @@ import pytest
 
 from bundle.cli import DEFAULT
 from devcloud.images import CONTAINER
-from tests.ansible.harness import Host, Run, inventory, play
+from tests.ansible.harness import Host, Run, filled_in, play
 from tests.devcloud.support import Node, connect, make_key, make_network, running, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from openstack.connection import Connection
@@ -25,6 +27,22 @@ if TYPE_CHECKING:
 NAME = "ansible-test"
 BUNDLE = DEFAULT.expanduser()
 RANGES = ("10.244.0.0/16", "10.96.0.0/16")
+NODE_PORTS = (30000, 32767)
+
+# What changes by itself, and the folder in which Ansible itself works on a machine.
+VOLATILE = "|".join(("proc", "sys", "dev", "tmp", "var/tmp", "var/log", "run/(?!systemd/system)", "home/[^/]+/.ansible",
+                     "root/.ansible", "var/lib/systemd", "var/cache", "var/lib/cloud", "etc/machine-info"))  # fmt: skip
+STATE_OF_MACHINE = {
+    "processes": "ps -e -o comm= | grep -v -E '^(sshd|sftp-server|ps|sort|sudo|bash|grep|systemd|.sd-pam)' | sort -u",
+    "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v -E '/run/(user|credentials)' | sort",
+    "links": "ip -brief link | cut -d' ' -f1 | sort",
+    "routes": "ip route | sort",
+    "nftables": "nft list ruleset",
+    "sysctl": "sysctl net.ipv4.ip_forward vm.overcommit_memory kernel.panic fs.inotify.max_user_instances",
+    "cgroups": "find /sys/fs/cgroup -type d -name 'kube*' -o -type d -name 'k8s*'",
+    "units": "systemctl list-unit-files --no-legend --state=enabled | sort",
+    "files": "find / -xdev -printf '%p\\n' | sort",
+}
 
 
 class Machines:
@@ -38,7 +56,10 @@ class Machines:
         self.network = make_network(student, NAME)
         self.nodes: dict[str, Node] = {}
         group = student.network.find_security_group(NAME, ignore_missing=False).id
-        for rule in ({"remote_group_id": group}, {"protocol": "tcp", "port_range_min": 6443, "port_range_max": 6443}):
+        opened: list[dict[str, Any]] = [{"remote_group_id": group}]
+        for low, high in ((6443, 6443), NODE_PORTS):
+            opened.append({"protocol": "tcp", "port_range_min": low, "port_range_max": high})
+        for rule in opened:
             student.network.create_security_group_rule(
                 security_group_id=group, direction="ingress", ethertype="IPv4", **rule
             )
@@ -87,6 +108,28 @@ class Machines:
         """Cut its power, and switch it on again: nova's hard reboot."""
         self._connect().compute.reboot_server(self.nodes[name].server, "HARD")
 
+    def power_off(self, name: str) -> None:
+        """Stop it at once, without a chance for its services to say goodbye."""
+        self.ssh(name, "systemd-run --on-active=1 systemctl poweroff --force --force")
+        self._until(name, "SHUTOFF")
+
+    def power_on(self, name: str) -> None:
+        """Start it again; it answers SSH."""
+        self._connect().compute.start_server(self.nodes[name].server)
+        self._until(name, "ACTIVE")
+        wait(lambda: self.root(name, "true").returncode == 0, 300, f"SSH on {name}")
+
+    def _until(self, name: str, status: str) -> None:
+        self._connect().compute.wait_for_server(self.nodes[name].server, status, interval=0.5, wait=120)
+
+    def snapshot(self, name: str) -> dict[str, set[str]]:
+        """What must be as it was on a machine that is reset, or refused."""
+        state = {
+            what: set(self.ssh(name, f"{command} || true").splitlines()) for what, command in STATE_OF_MACHINE.items()
+        }
+        state["files"] = {path for path in state["files"] if not re.match(f"/(?:{VOLATILE})(/|$)", path)}
+        return state
+
     def delete(self, *names: str) -> None:
         """Delete machines, their ports and their floating IPs."""
         student = self._connect()
@@ -122,7 +165,7 @@ class Cluster:
 
     def play(self, playbook: str, **variables: Any) -> Run:
         """Run a playbook on it."""
-        hosts = inventory(
+        hosts = filled_in(
             self.control_plane, self.workers, ansible_user="cc", ansible_ssh_private_key_file=str(self.machines.key),
             cluster_bundle=str(BUNDLE), cluster_kubeconfig=str(self.kubeconfig),
             cluster_backups=str(self.folder / "backups"), cluster_kubernetes_version=self.version,
@@ -144,11 +187,36 @@ class Cluster:
         assert done.returncode == 0 or not check, done.stderr
         return done.stdout
 
+    def busybox(self) -> str:
+        """An image that every node has, and that has busybox."""
+        return self.kubectl(
+            "get", "deployment", "local-path-provisioner", "--namespace=local-path-storage",
+            "--output=jsonpath={.spec.template.spec.containers[0].image}",
+        )  # fmt: skip
+
+    def objects(self) -> dict[str, Any]:
+        """What users made, whole; and of what the cluster itself works on, the part that it does not count with."""
+        found = json.loads(
+            self.kubectl("get", "configmaps,secrets,deployments,namespaces", "--all-namespaces", "--output=json")
+        )
+        return {
+            f"{item['kind']}/{item['metadata'].get('namespace')}/{item['metadata']['name']}": (
+                item if item["metadata"].get("namespace") == "default" else (item["metadata"]["uid"], item.get("spec"))
+            )
+            for item in found["items"]
+        }
+
     def ready(self) -> set[str]:
         """Names of the nodes that are ready."""
         path = '{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'
         rows = self.kubectl("get", "nodes", f"--output=jsonpath={path}", check=False).splitlines()
         return {row.split()[0] for row in rows if row.endswith(" True")}
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Reports something measured."""
+    return lambda text: record_property("figures", text)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ANSIBLE = Path(__file__).parents[2] / "ansible"
 PROGRAMS = Path(sys.executable).parent
 TASK_TIME = re.compile(r"^(.+?) -+ ([\d.]+)s$", re.MULTILINE)
+
+SAMPLE = ANSIBLE / "inventory/sample.yml"
 
 Host = dict[str, Any]
 
@@ -42,9 +46,16 @@ class Run:
 
 
 def inventory(control_plane: dict[str, Host], workers: dict[str, Host], **variables: Any) -> dict[str, Any]:
-    """An inventory as someone would write it by hand."""
+    """An inventory with these machines and variables, and no others."""
     children = {"control_plane": {"hosts": control_plane}, "workers": {"hosts": workers}}
     return {"all": {"vars": variables, "children": children}}
+
+
+def filled_in(control_plane: dict[str, Host], workers: dict[str, Host], **variables: Any) -> dict[str, Any]:
+    """The sample inventory, as someone fills it in by hand."""
+    sample: dict[str, Any] = yaml.safe_load(SAMPLE.read_text())
+    own = inventory(control_plane, workers)["all"]["children"]
+    return {"all": {"vars": sample["all"]["vars"] | variables, "children": sample["all"]["children"] | own}}
 
 
 def play(playbook: str | Path, hosts: dict[str, Any], folder: Path, *arguments: str, **variables: Any) -> Run:

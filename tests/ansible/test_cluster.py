@@ -1,51 +1,30 @@
 """A cluster on machines of a real devcloud, from nothing to nothing: `pytest -m slow_cloud tests/ansible -s`.
 
-The tests of this file are one story, in order: make, run again, grow and shrink, back up and restore, reset.
+The tests of this file are one story, in order: make, run again, lose a worker, grow and shrink, reset, restore.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ansible.conftest import Cluster, Machines
+from tests.ansible.conftest import Cluster
 from tests.devcloud.support import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.ansible.conftest import Machines
     from tests.ansible.harness import Run
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3600)]
 
-# What changes by itself, and the folder in which Ansible itself works on a machine.
-VOLATILE = "|".join(("proc", "sys", "dev", "tmp", "var/tmp", "var/log", "run/(?!systemd/system)", "home/[^/]+/.ansible",
-                     "root/.ansible", "var/lib/systemd", "var/cache", "var/lib/cloud", "etc/machine-info"))  # fmt: skip
-STATE_OF_MACHINE = {
-    "processes": "ps -e -o comm= | grep -v -E '^(sshd|sftp-server|ps|sort|sudo|bash|grep|systemd|.sd-pam)' | sort -u",
-    "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v -E '/run/(user|credentials)' | sort",
-    "links": "ip -brief link | cut -d' ' -f1 | sort",
-    "routes": "ip route | sort",
-    "nftables": "nft list ruleset",
-    "sysctl": "sysctl net.ipv4.ip_forward vm.overcommit_memory kernel.panic fs.inotify.max_user_instances",
-    "cgroups": "find /sys/fs/cgroup -type d -name 'kube*' -o -type d -name 'k8s*'",
-    "units": "systemctl list-unit-files --no-legend --state=enabled | sort",
-    "files": "find / -xdev -printf '%p\\n' | sort",
-}
-
-
-def snapshot(machines: Machines, name: str) -> dict[str, set[str]]:
-    """What a reset must leave as it was."""
-    state = {
-        what: set(machines.ssh(name, f"{command} || true").splitlines()) for what, command in STATE_OF_MACHINE.items()
-    }
-    state["files"] = {path for path in state["files"] if not re.match(f"/(?:{VOLATILE})(/|$)", path)}
-    return state
+GRACE_SECONDS, EVICTION_SECONDS = 40, 60
+"""`cluster_node_grace_seconds` and `cluster_pod_eviction_seconds` by default."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +37,7 @@ def cluster(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Clu
 @pytest.fixture(scope="module")
 def before(cluster: Cluster) -> dict[str, dict[str, set[str]]]:
     """The machines before the first playbook."""
-    return {name: snapshot(cluster.machines, name) for name in ("c0", "w0")}
+    return {name: cluster.machines.snapshot(name) for name in ("c0", "w0")}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +45,6 @@ def made(cluster: Cluster, before: dict[str, dict[str, set[str]]]) -> Run:
     """The first run."""
     assert before
     return cluster.ok("site")
-
-
-@pytest.fixture
-def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    return lambda text: record_property("figures", text)
 
 
 def test_three_machines_become_a_cluster(cluster: Cluster, made: Run, figure: Callable[[str], None]) -> None:
@@ -108,8 +82,7 @@ metadata: {name: NAME, labels: {app: NAME}}
 spec:
   terminationGracePeriodSeconds: 0
   securityContext: {runAsUser: 65532, runAsNonRoot: true}
-  containers:
-    - {name: main, image: "localhost/local-path-provisioner:VERSION", command: [busybox, httpd, -f, -p8080, "-h/etc"]}
+  containers: [{name: main, image: IMAGE, command: [busybox, httpd, -f, -p8080, "-h/etc"]}]
 ---
 """
 POLICY = """
@@ -125,11 +98,7 @@ spec:
 
 @pytest.mark.usefixtures("made")
 def test_a_network_policy_says_who_reaches_a_pod(cluster: Cluster) -> None:
-    image = cluster.kubectl(
-        "get", "deployment", "local-path-provisioner", "--namespace=local-path-storage",
-        "--output=jsonpath={.spec.template.spec.containers[0].image}",
-    )  # fmt: skip
-    pods = PODS.replace("VERSION", image.rpartition(":")[2])
+    pods = PODS.replace("IMAGE", cluster.busybox())
     cluster.kubectl(
         "apply", "--filename=-", text="".join(pods.replace("NAME", name) for name in ("server", "friend", "other"))
     )
@@ -151,6 +120,49 @@ def test_a_network_policy_says_who_reaches_a_pod(cluster: Cluster) -> None:
     cluster.kubectl("delete", "networkpolicy/server", "pod/server", "pod/friend", "pod/other")
 
 
+WORK = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: work}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: work}}
+  template:
+    metadata: {labels: {app: work}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      topologySpreadConstraints:
+        - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway,
+           labelSelector: {matchLabels: {app: work}}}
+      containers: [{name: main, image: IMAGE, command: [busybox, sleep, infinity]}]
+"""
+
+
+def workers_of(cluster: Cluster, app: str) -> list[str]:
+    """The nodes of an app's pods that run and are not to end."""
+    pods = json.loads(cluster.kubectl("get", "pods", f"--selector=app={app}", "--output=json"))["items"]
+    return sorted(
+        pod["spec"]["nodeName"]
+        for pod in pods
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    )
+
+
+@pytest.mark.usefixtures("made")
+def test_pods_of_a_dead_worker_start_elsewhere(cluster: Cluster, figure: Callable[[str], None]) -> None:
+    cluster.kubectl("apply", "--filename=-", text=WORK.replace("IMAGE", cluster.busybox()))
+    wait(lambda: workers_of(cluster, "work") == ["w0", "w1"], 120, "a pod on each worker")
+    cluster.machines.power_off("w1")
+    began = time.monotonic()
+    allowed = GRACE_SECONDS + EVICTION_SECONDS + 30
+    wait(lambda: workers_of(cluster, "work") == ["w0", "w0"], allowed, "both pods on the other worker")
+    figure(f"a worker switched off: its pods run elsewhere after {time.monotonic() - began:.0f} s "
+           f"({GRACE_SECONDS} s until it counts as dead, {EVICTION_SECONDS} s until they are given up)")  # fmt: skip
+    cluster.machines.power_on("w1")
+    wait(lambda: cluster.ready() == {"c0", "w0", "w1"}, 300, "the worker is back")
+    cluster.kubectl("delete", "deployment/work")
+
+
 @pytest.mark.usefixtures("made")
 def test_nodes_come_and_go(cluster: Cluster, figure: Callable[[str], None]) -> None:
     cluster.workers |= cluster.machines.boot("w2", "w3")
@@ -165,35 +177,19 @@ def test_nodes_come_and_go(cluster: Cluster, figure: Callable[[str], None]) -> N
     cluster.machines.delete(*gone)
 
 
-def objects(cluster: Cluster) -> dict[str, Any]:
-    """What users made, without what the cluster itself counts."""
-    items = json.loads(
-        cluster.kubectl("get", "configmaps,secrets,deployments,namespaces", "--all-namespaces", "--output=json")
-    )
-    return {
-        f"{item['kind']}/{item['metadata'].get('namespace')}/{item['metadata']['name']}": (
-            item["metadata"]["uid"], item.get("data"), item.get("spec"),
-        )
-        for item in items["items"]
-    }  # fmt: skip
-
-
-@pytest.mark.usefixtures("made")
-def test_a_backup_brings_back_what_was_deleted(cluster: Cluster, figure: Callable[[str], None]) -> None:
+@pytest.fixture(scope="module")
+def kept(cluster: Cluster, made: Run) -> dict[str, Any]:
+    """Objects of which a backup was made."""
+    assert made
     for number in range(20):
         cluster.kubectl("create", "configmap", f"kept-{number}", f"--from-literal=number={number}")
-    then = objects(cluster)
+    found = cluster.objects()
     backup = cluster.ok("backup")
-    (file,) = (cluster.folder / "backups").iterdir()
-    assert file.stat().st_mode & 0o777 == 0o600
-    cluster.kubectl("delete", "configmaps,secrets", "--all", "--namespace=default")
-    restored = cluster.ok("restore")
-    now = objects(cluster)
-    assert {key: now.get(key) for key in then} == then
-    figure(f"{len(then)} objects: backup {backup.seconds:.0f} s, restore {restored.seconds:.0f} s")
+    assert "keep it safe" in backup.output
+    return found
 
 
-@pytest.mark.usefixtures("made")
+@pytest.mark.usefixtures("kept")
 def test_reset_leaves_the_machines_as_they_were(
     cluster: Cluster, before: dict[str, dict[str, set[str]]], figure: Callable[[str], None]
 ) -> None:
@@ -201,8 +197,17 @@ def test_reset_leaves_the_machines_as_they_were(
     run = cluster.ok("reset", cluster_reset="yes")
     figure(f"reset: {run.seconds:.0f} s")
     for name, then in before.items():
-        now = snapshot(cluster.machines, name)
+        now = cluster.machines.snapshot(name)
         assert {what: now[what] ^ then[what] for what in then if now[what] != then[what]} == {}
-    began = time.monotonic()
-    cluster.ok("site")
-    figure(f"the same machines a cluster again: {time.monotonic() - began:.0f} s")
+
+
+def test_a_backup_brings_back_what_was_wiped(
+    cluster: Cluster, kept: dict[str, Any], figure: Callable[[str], None]
+) -> None:
+    (file,) = (cluster.folder / "backups").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    restored = cluster.ok("restore")
+    figure(f"one control plane, {len(kept)} objects: made anew and restored in {restored.seconds:.0f} s")
+    now = cluster.objects()
+    assert {key: now.get(key) for key in kept} == kept
+    wait(lambda: cluster.ready() == {"c0", "w0"}, 120, "the nodes are ready")

@@ -84,7 +84,7 @@ def test_a_folder_without_a_bundle_is_refused(tmp_path: Path, closed_port: int) 
 
 SOUND = {
     "architecture": "amd64", "cgroup_v2": True, "clock_offset": 0.1, "container": "", "disk_free_mib": 9000,
-    "foreign_containerd": "", "hostname": "sound", "joined": False, "kubelet_version": "", "listeners": {},
+    "foreign": [], "hostname": "sound", "joined": False, "kubelet_version": "", "listeners": {},
     "memory_mib": 4000, "python": [3, 11], "swap": [], "systemd": True,
 }  # fmt: skip
 FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -93,7 +93,7 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
     "other-processor": ({"architecture": "arm64"}, "it is of architecture arm64", "Build the bundle"),
     "swapping": ({"swap": ["/dev/sda2"]}, "swap is on: /dev/sda2", "swapoff -a"),
     "taken": ({"listeners": {"6443": "nginx"}}, "port 6443 is taken by nginx", "Stop that program"),
-    "docker": ({"foreign_containerd": "/usr/bin/containerd"}, "another containerd is installed", "apt-get remove"),
+    "docker": ({"foreign": ["/usr/bin/containerd"]}, "another containerd or Kubernetes is installed", "kubelet"),
     "full": ({"disk_free_mib": 100}, "100 MiB are free below /var/lib", "Make room: 2500 MiB"),
     "small": ({"memory_mib": 500}, "it has 500 MiB of memory", "Choose a larger flavor: 700 MiB"),
     "late": ({"clock_offset": -3600.0}, "its clock is 3600.0 s behind", "timedatectl set-ntp true"),

@@ -33,8 +33,10 @@ def test_progress_stages_and_changes_are_told(tmp_path: Path, capfd: pytest.Capt
     tasks = "    - {name: Touch, ansible.builtin.file: {path: %s, state: touch, mode: '0600'}}\n" % (tmp_path / "made")
     result = run(job(tmp_path, tasks))
     assert (result.status, result.changed, list(result.seconds)) == ("successful", 1, ["all"])
+    told = capfd.readouterr().err
+    assert "all: Touch" in told
+    assert told.endswith(result.table() + "\n")
     assert result.table().splitlines()[-1].startswith("Total")
-    assert "all: Touch" in capfd.readouterr().err
     assert (tmp_path / "made").exists()
 
 

@@ -129,7 +129,11 @@ def main():
                 "sysctl": {
                     name: read("/proc/sys/" + name.replace(".", "/")).strip() for name in module.params["sysctl"]
                 },
-                "foreign_containerd": shutil.which("containerd", path="/usr/sbin:/usr/bin") or "",
+                "foreign": [
+                    found
+                    for name in ("containerd", "kubeadm", "kubelet")
+                    if (found := shutil.which(name, path="/usr/sbin:/usr/bin"))
+                ],
                 "swap": [line.split()[0] for line in read("/proc/swaps").splitlines()[1:]],
                 "sys_resource": bool(capabilities() >> CAP_SYS_RESOURCE & 1),
                 "systemd": os.path.isdir("/run/systemd/system"),
