@@ -107,14 +107,14 @@ def test_kubeadm_follows_the_cgroup_version(tmp_path: Path) -> None:
 
 def test_gpus_are_shared_as_the_variables_say(tmp_path: Path) -> None:
     for slices, expected in ((1, None), (4, 4)):
-        text = render(tmp_path, "device-plugin.yaml.j2", "nvidia", NODE, nvidia_time_slices=slices)
+        text = render(tmp_path, "nvidia-device-plugin.yaml.j2", "nvidia", NODE, nvidia_time_slices=slices)
         config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
         sharing = yaml.safe_load(config["data"]["config.yaml"]).get("sharing")
         assert (sharing and sharing["timeSlicing"]["resources"][0]["replicas"]) == expected
 
 
 def test_gpus_are_cut_as_the_variables_say(tmp_path: Path) -> None:
-    text = render(tmp_path, "device-plugin.yaml.j2", "nvidia", NODE, nvidia_mig_strategy="mixed")
+    text = render(tmp_path, "nvidia-device-plugin.yaml.j2", "nvidia", NODE, nvidia_mig_strategy="mixed")
     config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
     assert yaml.safe_load(config["data"]["config.yaml"])["flags"]["migStrategy"] == "mixed"
 
