@@ -82,6 +82,7 @@ def marks_of(item: pytest.Item) -> list[dict[str, str]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--conformance-table", type=Path, metavar="PATH", help="write the engine's conformance table")
+    parser.addoption("--kubernetes-conformance", type=Path, metavar="PATH", help="write what Kubernetes' own tests say")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -163,7 +163,7 @@ class Cluster:
         self.kubeconfig = folder / "kubeconfig"
         self.version = "v1.37.2"
 
-    def play(self, playbook: str, **variables: Any) -> Run:
+    def play(self, playbook: str | Path, **variables: Any) -> Run:
         """Run a playbook on it."""
         hosts = filled_in(
             self.control_plane, self.workers, ansible_user="cc", ansible_ssh_private_key_file=str(self.machines.key),
@@ -172,7 +172,7 @@ class Cluster:
         )  # fmt: skip
         return play(playbook, hosts, self.folder, **variables)
 
-    def ok(self, playbook: str, **variables: Any) -> Run:
+    def ok(self, playbook: str | Path, **variables: Any) -> Run:
         """Run a playbook that must succeed."""
         run = self.play(playbook, **variables)
         assert run.status == 0, run.output[-6000:]
