@@ -28,6 +28,10 @@ NAME = "ansible-test"
 BUNDLE = DEFAULT.expanduser()
 RANGES = ("10.244.0.0/16", "10.96.0.0/16")
 NODE_PORTS = (30000, 32767)
+ETCDCTL = (
+    "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt"
+    " --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"
+)
 
 # What changes by itself, and the folder in which Ansible itself works on a machine.
 VOLATILE = "|".join(("proc", "sys", "dev", "tmp", "var/tmp", "var/log", "run/(?!systemd/system)", "home/[^/]+/.ansible",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ansible.conftest import Cluster
+from tests.ansible.conftest import ETCDCTL, Cluster
 from tests.devcloud.support import wait
 
 if TYPE_CHECKING:
@@ -65,12 +65,7 @@ def test_a_second_run_changes_nothing(cluster: Cluster, figure: Callable[[str], 
 @pytest.mark.usefixtures("made")
 def test_secrets_are_encrypted_in_etcd(cluster: Cluster) -> None:
     cluster.kubectl("create", "secret", "generic", "told", "--from-literal=word=plaintext-word")
-    raw = cluster.machines.ssh(
-        "c0",
-        "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt"
-        " --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"
-        " get /registry/secrets/default/told | base64 -w0",
-    )
+    raw = cluster.machines.ssh("c0", f"{ETCDCTL} get /registry/secrets/default/told | base64 -w0")
     assert raw
     assert b"plaintext-word" not in base64.b64decode(raw)
 
