@@ -41,7 +41,7 @@ spec:
         - name: main
           image: IMAGE
           command: [busybox, httpd, -f, -p8080, -h/etc]
-          readinessProbe: {{httpGet: {{path: /passwd, port: 8080}}, periodSeconds: 1}}
+          readinessProbe: {{httpGet: {{path: /hosts, port: 8080}}, periodSeconds: 1}}
           # Whoever still has its address is answered until all have heard that it ends.
           lifecycle: {{preStop: {{sleep: {{seconds: 10}}}}}}
 ---
@@ -86,7 +86,7 @@ class Visitor:
             began = time.monotonic()
             connection = HTTPConnection(self.host, PORT, timeout=10)
             try:
-                connection.request("GET", "/passwd")
+                connection.request("GET", "/hosts")
                 status = connection.getresponse().status
                 if status == HTTPStatus.OK:
                     self.answered += 1
