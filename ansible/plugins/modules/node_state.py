@@ -105,7 +105,7 @@ def main():
         supports_check_mode=True,
     )
     space = os.statvfs(module.params["disk"])
-    # kubeadm's configuration is there only while kubeadm runs.
+    # kubeadm's configuration is there only while kubeadm runs, or a node is upgraded.
     unfinished = os.path.exists("/etc/kubernetes/kubeadm.yaml")
     memory = next((line for line in read("/proc/meminfo").splitlines() if line.startswith("MemTotal:")), "_ 0")
     module.exit_json(
@@ -138,6 +138,7 @@ def main():
                 "sys_resource": bool(capabilities() >> CAP_SYS_RESOURCE & 1),
                 "systemd": os.path.isdir("/run/systemd/system"),
                 "unfinished": unfinished,
+                "upgrading": os.path.exists("/etc/kubernetes/upgrade.yaml"),
             }
         }
     )
