@@ -81,8 +81,9 @@ def specs(report: Path) -> list[Spec]:
         name = " ".join([*(entry["ContainerHierarchyTexts"] or []), entry["LeafNodeText"]])
         if entry["LeafNodeType"] == "It" and "[Conformance]" in name:
             why = entry.get("Failure", {}).get("Message", "")
-            # One that a filter has left out, or that had not begun at the end, says nothing.
-            state = "not tried" if entry["State"] in {"skipped", "pending"} and not why else entry["State"]
+            # One that a filter has left out, or that had not begun or not ended at the end, says nothing.
+            untold = entry["State"] in {"skipped", "pending"} and not why
+            state = "not tried" if untold or "suite timeout" in why else entry["State"]
             found.append(Spec(name, state, why))
     return found
 
