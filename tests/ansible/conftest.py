@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from devcloud.bringup import Devcloud
 
-NAME = "ansible-test"
 BUNDLE = DEFAULT.expanduser()
 RANGES = ("10.244.0.0/16", "10.96.0.0/16")
 NODE_PORTS = (30000, 32767)
@@ -52,14 +51,15 @@ STATE_OF_MACHINE = {
 class Machines:
     """Instances in one network, as a stack of ours has them: pods' addresses allowed, all ports open between them."""
 
-    def __init__(self, cloud: Devcloud, folder: Path) -> None:
+    def __init__(self, cloud: Devcloud, name: str, folder: Path) -> None:
         self.cloud = cloud
+        self.name = name
         self.key = folder / "key"
         student = self._connect()
-        make_key(student, NAME, self.key)
-        self.network = make_network(student, NAME)
+        make_key(student, self.name, self.key)
+        self.network = make_network(student, self.name)
         self.nodes: dict[str, Node] = {}
-        group = student.network.find_security_group(NAME, ignore_missing=False).id
+        group = student.network.find_security_group(self.name, ignore_missing=False).id
         opened: list[dict[str, Any]] = [{"remote_group_id": group}]
         for low, high in ((6443, 6443), NODE_PORTS):
             opened.append({"protocol": "tcp", "port_range_min": low, "port_range_max": high})
@@ -79,16 +79,16 @@ class Machines:
     def _boot(self, name: str) -> Host:
         student = self._connect()
         pairs = [{"ip_address": pods} for pods in RANGES]
-        group = student.network.find_security_group(NAME, ignore_missing=False).id
+        group = student.network.find_security_group(self.name, ignore_missing=False).id
         port = student.network.create_port(
-            network_id=self.network, security_groups=[group], allowed_address_pairs=pairs, name=name
+            network_id=self.network, security_groups=[group], allowed_address_pairs=pairs, name=f"{self.name}-{name}"
         )
         server = student.compute.create_server(
             name=name,
             image_id=student.image.find_image(CONTAINER.name, ignore_missing=False).id,
             flavor_id=student.compute.find_flavor("m1.medium", ignore_missing=False).id,
             networks=[{"port": port.id}],
-            key_name=NAME,
+            key_name=self.name,
         )
         server = student.compute.wait_for_server(server, interval=0.5, wait=600)
         external = student.network.find_network("public", ignore_missing=False)
@@ -142,18 +142,18 @@ class Machines:
             student.network.delete_ip(student.network.find_ip(node.address, ignore_missing=False))
             student.compute.delete_server(node.server)
             student.compute.wait_for_delete(node.server, interval=0.5, wait=300)
-            student.network.delete_port(student.network.find_port(name, ignore_missing=False))
+            student.network.delete_port(student.network.find_port(f"{self.name}-{name}", ignore_missing=False))
 
     def close(self) -> None:
         """Delete everything."""
         self.delete(*list(self.nodes))
         neutron = self._connect().network
-        router = neutron.find_router(NAME, ignore_missing=False)
-        neutron.remove_interface_from_router(router, neutron.find_subnet(NAME, ignore_missing=False).id)
+        router = neutron.find_router(self.name, ignore_missing=False)
+        neutron.remove_interface_from_router(router, neutron.find_subnet(self.name, ignore_missing=False).id)
         neutron.delete_router(router)
         neutron.delete_network(self.network)
-        neutron.delete_security_group(neutron.find_security_group(NAME, ignore_missing=False))
-        self._connect().compute.delete_keypair(NAME)
+        neutron.delete_security_group(neutron.find_security_group(self.name, ignore_missing=False))
+        self._connect().compute.delete_keypair(self.name)
 
 
 class Cluster:
@@ -230,7 +230,10 @@ def cloud() -> Devcloud:
 
 
 @pytest.fixture(scope="module")
-def machines(cloud: Devcloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    made = Machines(cloud, tmp_path_factory.mktemp("machines"))
+def machines(
+    cloud: Devcloud, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machines]:
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    made = Machines(cloud, name, tmp_path_factory.mktemp("machines"))
     yield made
     made.close()
