@@ -55,9 +55,8 @@ class Builder:
         self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
         self._inventory = Inventory(architecture=manifest.architecture)
         self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
-        self._layering = threading.Lock()
         self._trees: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
-        self._layers: dict[str, tuple[layers.Tree, Path]] = {}
+        self._layers = layers.Layers(manifest, cache / "layers", self._tools)
 
     def build(self, families: list[str], *, renew: bool = False) -> Inventory:
         """Get the programs and images of `families`. `renew` makes images of Debian packages anew, and the lock.
@@ -137,7 +136,7 @@ class Builder:
             key = self._image_key(name, image)
             if not self._have([self.manifest.image_path(name, image)], key):
                 with self._stage(f"image {image} {family.version}") as (say, folder):
-                    self._register(folder, [self._image(name, image, key, folder, say)], check=not renew)
+                    self._register(folder, [self._image(name, image, key, folder, say, renew=renew)], check=not renew)
 
     def _image_key(self, name: str, image: str) -> str:
         """The key of an image of the family's programs as they are."""
@@ -180,7 +179,7 @@ class Builder:
             for program in family.all_programs
         ]  # fmt: skip
 
-    def _image(self, name: str, image: str, key: str, folder: Path, say: Say) -> Artifact:
+    def _image(self, name: str, image: str, key: str, folder: Path, say: Say, *, renew: bool) -> Artifact:
         """Make an image in `folder`."""
         family = self.manifest.families[name]
         description = family.images[image]
@@ -188,11 +187,12 @@ class Builder:
         references = [f"localhost/{image}:{tag}" for tag in tags]
         tools, wheels = images.tools_of(), {}
         if description.layer:
-            trees = self._stack(description.layer, say)
-            packages = {name: version for tree, _ in trees for name, version in tree.packages.items()}
-            wheels = {name: version for tree, _ in trees for name, version in tree.wheels.items()}
+            say("layers")
+            stack = self._layers.stack(description.layer, say, renew=renew)
+            packages = {name: version for layer in stack for name, version in layer.packages.items()}
+            wheels = {name: version for layer in stack for name, version in layer.wheels.items()}
             tools |= layers.tools_of()
-            digest = images.stack(references, description, folder / image, [layout for _, layout in trees])
+            digest = images.stack(references, description, folder / image, [layer.layout for layer in stack])
         else:
             base, packages = self._tree(description.packages, say)
             say("buildah")
@@ -205,21 +205,6 @@ class Builder:
             source="built", tools=tools, packages=packages, wheels=wheels, tags=tags, digest=digest,
             programs=[self.manifest.program_path(name, program) for program in description.programs],
         )  # fmt: skip
-
-    def _stack(self, layer: str, say: Say) -> list[tuple[layers.Tree, Path]]:
-        """A layer and all below it, each made once: its tree, and the OCI layout that has it."""
-        with self._layering:
-            below: layers.Tree | None = None
-            for name in self.manifest.stack(layer):
-                if name not in self._layers:
-                    folder = emptied(self.store.work / f"layer-{name}")
-                    tree = layers.unpack(
-                        name, below, self.manifest, root=folder / "context/root", tools=self._tools, say=say
-                    )
-                    say(f"buildah: layer {name}")
-                    self._layers[name] = tree, images.layer(folder, self._tools)
-                below = self._layers[name][0]
-            return [self._layers[name] for name in self.manifest.stack(layer)]
 
     def _tree(self, packages: tuple[str, ...], say: Say) -> tuple[Path | None, dict[str, str]]:
         """A tree of Debian packages, unpacked once for all images with the same ones, and their versions."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import re
 import shutil
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from bundle import debian
+from bundle import debian, images
 from bundle.images import overlay
-from bundle.manifest import ROOT, files_of, requirements_of
+from bundle.manifest import RECIPE, ROOT, digest, files_of, requirements_of
 from bundle.processes import answer
+from bundle.store import emptied, exclusive, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,57 +32,96 @@ NO_USE_IN_PACKAGES = ("**/tests", "**/*.a", "**/*.pyi", "**/include")
 
 
 @dataclass
-class Tree:
-    """What a layer has, and what it stands on."""
+class Layer:
+    """A layer that was made: its tree, and the OCI layout that has it as its one layer, in a folder."""
 
-    root: Path
-    base: Tree | None = None
+    folder: Path
+    base: Layer | None = None
     packages: dict[str, str] = field(default_factory=dict)
     wheels: dict[str, str] = field(default_factory=dict)
 
     @property
-    def stack(self) -> list[Tree]:
+    def root(self) -> Path:
+        """The tree."""
+        return self.folder / "context/root"
+
+    @property
+    def layout(self) -> Path:
+        """The OCI layout."""
+        return self.folder / "oci"
+
+    @property
+    def stack(self) -> list[Layer]:
         """It and all below it, the lowest first."""
         return [*(self.base.stack if self.base else []), self]
+
+
+class Layers:
+    """Makes layers, each once: they stay in a cache, as long as what they are made of stays the same."""
+
+    def __init__(self, manifest: Manifest, cache: Path, tools: Tools) -> None:
+        self._manifest, self._cache, self._tools = manifest, cache, tools
+        self._made: dict[str, Layer] = {}
+        self._lock = threading.Lock()
+
+    def stack(self, name: str, say: Callable[[str], None], *, renew: bool) -> list[Layer]:
+        """The layer `name` and all below it, the lowest first; `renew` makes those of Debian packages anew.
+
+        Raises:
+            BundleError: their packages cannot be had, or are not the pinned ones.
+        """
+        with self._lock, exclusive(self._cache):
+            below = None
+            for one in self._manifest.stack(name):
+                if one not in self._made:
+                    self._made[one] = self._find(one, below, say, renew=renew)
+                below = self._made[one]
+            assert below
+            return below.stack
+
+    def _find(self, name: str, base: Layer | None, say: Callable[[str], None], *, renew: bool) -> Layer:
+        below = base.folder.name if base else ""
+        folder = self._cache / f"{name}-{digest([RECIPE, self._manifest.layer_key(name), below])[:16]}"
+        record = folder / "layer.json"
+        if not record.exists() or (renew and self._manifest.layers[name].packages):
+            for old in self._cache.glob(f"{name}-{'[0-9a-f]' * 16}"):
+                shutil.rmtree(old)
+            made = self._make(name, Layer(folder=folder, base=base), say)
+            write_whole(record, json.dumps({"packages": made.packages, "wheels": made.wheels}))
+        return Layer(folder=folder, base=base, **json.loads(record.read_text()))
+
+    def _make(self, name: str, new: Layer, say: Callable[[str], None]) -> Layer:
+        manifest, layer = self._manifest, self._manifest.layers[name]
+        root = new.root
+        emptied(root.parent)
+        if layer.packages:
+            say(f"Debian packages: {', '.join(layer.packages)}")
+            new.packages = debian.extract(layer.packages, manifest.debian.suite, root, self._tools)
+            for below in new.stack[:-1]:
+                _subtract(below.root, root)
+        modules = root / f"usr/local/lib/python{manifest.debian.python}/dist-packages"
+        modules.mkdir(parents=True)
+        if (requirements := requirements_of(name)).exists():
+            say("Python packages")
+            _install(requirements, modules, manifest, self._tools)
+            new.wheels = dict(PINNED.findall(requirements.read_text()))
+        for folder in layer.code:
+            code = modules / folder.rpartition("/")[2]
+            code.mkdir()
+            overlay(ROOT / folder, code)
+        if (files := files_of(name)).is_dir():
+            overlay(files, root)
+        _remove(root, layer.without)
+        say("compiling Python")
+        _compile(new, manifest, self._tools)
+        say(f"buildah: layer {name}")
+        images.layer(new.folder, self._tools)
+        return new
 
 
 def tools_of() -> dict[str, str]:
     """What makes a layer: equal tools give equal bytes."""
     return {"uv": answer(find_uv_bin(), "--version").split()[1]}
-
-
-def unpack(
-    name: str, base: Tree | None, manifest: Manifest, *, root: Path, tools: Tools, say: Callable[[str], None]
-) -> Tree:
-    """Make the tree of the layer `name` in the new folder `root`.
-
-    Raises:
-        BundleError: its packages cannot be had, or are not the pinned ones.
-    """
-    layer, requirements, files = manifest.layers[name], requirements_of(name), files_of(name)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    tree = Tree(root, base)
-    if layer.packages:
-        say(f"Debian packages: {', '.join(layer.packages)}")
-        tree.packages = debian.extract(layer.packages, manifest.debian.suite, root, tools)
-        for below in tree.stack[:-1]:
-            _subtract(below.root, root)
-    modules = root / f"usr/local/lib/python{manifest.debian.python}/dist-packages"
-    modules.mkdir(parents=True)
-    if requirements.exists():
-        say("Python packages")
-        _install(requirements, modules, manifest, tools)
-        tree.wheels = dict(PINNED.findall(requirements.read_text()))
-    for folder in layer.code:
-        code = modules / folder.rpartition("/")[2]
-        code.mkdir()
-        overlay(ROOT / folder, code)
-    if files.is_dir():
-        overlay(files, root)
-    _remove(root, layer.without)
-    say("compiling Python")
-    _compile(tree, manifest, tools)
-    return tree
 
 
 def _install(requirements: Path, modules: Path, manifest: Manifest, tools: Tools) -> None:
@@ -127,29 +169,29 @@ def _subtract(below: Path, root: Path) -> None:
             path.unlink()
 
 
-def _compile(tree: Tree, manifest: Manifest, tools: Tools) -> None:
-    """Compile Python files by the tree's own Python, as nothing can write in a running image."""
+def _compile(layer: Layer, manifest: Manifest, tools: Tools) -> None:
+    """Compile Python files by their own Python, as nothing can write in a running image."""
     version = f"python{manifest.debian.python}"
-    if not (pythons := _find(tree, f"usr/bin/{version}")):
+    if not (pythons := _paths(layer, f"usr/bin/{version}")):
         return
     [python] = pythons
     folders = [
         folder
         for path in (f"usr/lib/{version}", "usr/lib/python3/dist-packages", f"usr/local/lib/{version}/dist-packages")
-        if (folder := tree.root / path).is_dir()
+        if (folder := layer.root / path).is_dir()
     ]
     # One file after the other, in the order of their names and with one seed: so are they the same each time.
     tools.run(
-        _find(tree, "lib64/ld-linux-*", "lib/ld-linux-*")[0], "--library-path",
-        ":".join(map(str, _find(tree, "lib/*-linux-gnu", "usr/lib/*-linux-gnu"))), python, "-S", "-m", "compileall",
-        "-q", "-j1", "-s", tree.root, "-p", "/", "--invalidation-mode=unchecked-hash", *folders,
+        _paths(layer, "lib64/ld-linux-*", "lib/ld-linux-*")[0], "--library-path",
+        ":".join(map(str, _paths(layer, "lib/*-linux-gnu", "usr/lib/*-linux-gnu"))), python, "-S", "-m", "compileall",
+        "-q", "-j1", "-s", layer.root, "-p", "/", "--invalidation-mode=unchecked-hash", *folders,
         environment={"PYTHONHOME": str(python.parents[1]), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
 
-def _find(tree: Tree, *patterns: str) -> list[Path]:
-    """Paths in a tree and in those below it."""
-    return [path for one in tree.stack for pattern in patterns for path in sorted(one.root.glob(pattern))]
+def _paths(layer: Layer, *patterns: str) -> list[Path]:
+    """Paths in a layer's tree and in those below it."""
+    return [path for one in layer.stack for pattern in patterns for path in sorted(one.root.glob(pattern))]
 
 
 def resolve(manifest: Manifest, tools: Tools, say: Callable[[str], None]) -> None:

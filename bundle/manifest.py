@@ -223,10 +223,11 @@ class Manifest(Model):
         }
         about = described.model_dump(mode="json", exclude={one for one in OF_LAYERS if not getattr(described, one)})
         made_of: list[object] = [about, overlay, {name: programs[name] for name in described.programs}]
-        made_of += [self._layer_key(layer) for layer in self.stack(described.layer)]
+        made_of += [self.layer_key(layer) for layer in self.stack(described.layer)]
         return digest([RECIPE, image, family.version, self.architecture, self.debian.suite, *made_of])
 
-    def _layer_key(self, name: str) -> str:
+    def layer_key(self, name: str) -> str:
+        """Changes when a layer must be made anew, but for what is below it: the digest of what it is made of."""
         layer = self.layers[name]
         folders = [files_of(name), *(ROOT / path for path in layer.code)]
         paths = [requirements_of(name), *(path for folder in folders for path in sorted(folder.rglob("*")))]
