@@ -1,7 +1,8 @@
 """Options and markers for all tests, and the conformance table.
 
 Tests marked `slow_cloud` need a real devcloud, as root, those marked `slow_cluster` a Kubernetes API server, from the
-bundle. They run only when asked for: `-m slow_cloud`, `-m slow_cluster`.
+bundle, those marked `slow_images` the platform's images. They run only when asked for: `-m slow_cloud`,
+`-m slow_cluster`, `-m slow_images`.
 
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
@@ -94,6 +95,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow_cluster: needs the bundle's Kubernetes (2 min, 1.5 GiB of memory); -m slow_cluster"
     )
+    config.addinivalue_line(
+        "markers", "slow_images: runs the platform's images (root; 10 min, 3 GiB of memory); -m slow_images"
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
@@ -102,7 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
-    for mark in ("slow_cloud", "slow_cluster"):
+    for mark in ("slow_cloud", "slow_cluster", "slow_images"):
         if mark in config.getoption("markexpr"):
             continue
         slow = [item for item in items if item.get_closest_marker(mark)]

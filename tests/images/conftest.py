@@ -1,16 +1,5 @@
-"""The platform's images, from the bundle, and a runtime to run them with."""
+"""Fixtures of the platform's images."""
 
-from __future__ import annotations
+from tests.images.platform import images, runtime, stack, store
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
-
-from bundle.cli import DEFAULT
-from bundle.store import Store
-from tests.images.containers import Runtime, program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["images", "runtime", "stack", "store"]

@@ -1,0 +1,185 @@
+"""The worked example on a real MLflow, PostgreSQL and S3, all from the images: `pytest -m slow_images tests/models`."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from base64 import b64encode
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.images.platform import Stack, answers, free_port
+
+if TYPE_CHECKING:
+    from tests.images.containers import Container
+
+pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(900)]
+REFUSED, BAD_DATA, UNAVAILABLE = 3, 65, 69
+numbers = count()
+
+
+@dataclass
+class Done:
+    """A command of the example that ended."""
+
+    status: int
+    output: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def digits(
+    stack: Stack, *arguments: str, entrypoint: list[str] | None = None, environment: dict[str, str] | None = None
+) -> Done:
+    """Run the trainer's image to its end."""
+    name = f"digits-{next(numbers)}"
+    container = stack.runtime.start(
+        stack.images["trainer"], name, list(arguments), entrypoint=entrypoint,
+        environment={
+            **stack.environment, "IMAGE_DIGEST": "sha256:feed", "CODE_VERSION": "abc123",
+            "DIGITS_RESULT": "/tmp/result.json",  # noqa: S108
+            **(environment or {}),
+        },
+    )  # fmt: skip
+    status = container.wait()
+    file = container.folder / "tmp/result.json"
+    return Done(status, container.output, json.loads(file.read_text()) if file.exists() else {})
+
+
+def ask(stack: Stack, path: str) -> Any:
+    """What MLflow's API says."""
+    tracking = stack.tracking.environment
+    login = f"{tracking['MLFLOW_TRACKING_USERNAME']}:{tracking['MLFLOW_TRACKING_PASSWORD']}"
+    request = urllib.request.Request(f"{stack.tracking.url}/api/2.0/mlflow/{path}")
+    request.add_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def version_of(stack: Stack, number: str) -> dict[str, str]:
+    """The tags of a version of the registered model."""
+    found = ask(stack, f"model-versions/get?name=digits&version={number}")["model_version"]
+    return {tag["key"]: tag["value"] for tag in found["tags"]} | {"run_id": found["run_id"]}
+
+
+def alias(stack: Stack, stage: str) -> str:
+    """The version that a stage serves."""
+    found = ask(stack, f"registered-models/alias?name=digits&alias={stage}")
+    return str(found["model_version"]["version"])
+
+
+@pytest.fixture(scope="module")
+def first(stack: Stack) -> dict[str, Any]:
+    """The result of the whole way from data to a version in staging."""
+    done = digits(stack, "run", "--promote", "staging")
+    assert done.status == 0, done.output
+    return done.result
+
+
+def test_the_model_is_good_and_its_entry_says_where_it_came_from(stack: Stack, first: dict[str, Any]) -> None:
+    tags = version_of(stack, first["version"])
+    assert float(tags["test_accuracy"]) >= 0.95
+    assert tags["data_version"] == first["data_version"]
+    assert tags["code_version"] == "abc123"
+    assert tags["image_digest"] == "sha256:feed"
+    assert tags["run_id"] == first["run"]
+    assert alias(stack, "staging") == first["version"]
+
+
+def test_the_same_data_and_seed_give_the_same_metrics(stack: Stack, first: dict[str, Any]) -> None:
+    again = digits(stack, "train", "--data-version", first["data_version"])
+    assert again.status == 0, again.output
+    judged = digits(stack, "evaluate", "--run", again.result["run"])
+    metrics = {name: value for name, value in judged.result.items() if name.startswith("test_")}
+    assert metrics
+    assert metrics == {name: value for name, value in first.items() if name.startswith("test_")}
+
+
+def test_the_bad_variant_is_refused_and_cannot_be_had_past_the_gate(stack: Stack, first: dict[str, Any]) -> None:
+    before = ask(stack, "registered-models/get?name=digits")["registered_model"]
+    refused = digits(stack, "run", "--variant", "bad", "--promote", "production")
+    assert refused.status == REFUSED
+    assert "the gate refuses" in refused.result["error"]
+    assert "Traceback" not in refused.output
+    run = refused.result["error"].split("refuses run ")[1].split(":")[0]
+    registered = digits(stack, "register", "--run", run)
+    assert registered.status == REFUSED
+    assert ask(stack, "registered-models/get?name=digits")["registered_model"] == before
+    assert first
+
+
+def test_two_workers_train_one_model_that_is_served_without_torch(stack: Stack, first: dict[str, Any]) -> None:
+    torchrun = ["/usr/bin/python3", "-m", "torch.distributed.run"]
+    port = str(free_port())
+    results = []
+    for _ in range(2):
+        done = digits(
+            stack, "--nnodes=1", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}", "-m",
+            "digits", "run", "--variant", "torch", entrypoint=torchrun,
+        )  # fmt: skip
+        assert done.status == 0, done.output
+        results.append({name: value for name, value in done.result.items() if name.startswith("test_")})
+    assert results[0] == results[1]
+    assert results[0]["test_accuracy"] >= 0.95
+    tags = version_of(stack, done.result["version"])
+    assert (tags["variant"], tags["workers"]) == ("torch", "2")
+    assert int(done.result["version"]) > int(first["version"])
+    with_server(stack, done.result["version"], agree=done.result["test_accuracy"])
+
+
+def test_what_is_served_is_what_was_registered(stack: Stack, first: dict[str, Any]) -> None:
+    with_server(stack, first["version"], agree=first["test_accuracy"])
+
+
+def with_server(stack: Stack, number: str, *, agree: float) -> None:
+    """Serve a version; asked for all of the test set, it must be as right as the gate found it, to the last image."""
+    server, url = serve(stack, {"MODEL_VERSION": number})
+    try:
+        rows, labels = held_out(stack)
+        body = {"inputs": [{"name": "pixels", "shape": [len(rows), 64], "datatype": "FP64", "data": rows}]}
+        answer = infer(url, body)
+        assert answer["model_version"] == number
+        found = {output["name"]: output["data"] for output in answer["outputs"]}
+        right = sum(one == other for one, other in zip(found["label"], labels, strict=True))
+        assert right / len(labels) == pytest.approx(agree, abs=1e-9)
+        assert len(found["probabilities"]) == 10 * len(rows)
+    finally:
+        server.stop()
+
+
+def serve(stack: Stack, environment: dict[str, str]) -> tuple[Container, str]:
+    """A model server that is ready, and its address."""
+    port = free_port()
+    container = stack.runtime.start(
+        stack.images["model-server"], f"server-{next(numbers)}",
+        environment={
+            **stack.environment, "MODEL_NAME": "digits", "PORT": str(port), "DRAIN_SECONDS": "3", **environment
+        },
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    container.until(lambda: answers(f"{url}/v2/health/ready"))
+    return container, url
+
+
+def infer(url: str, body: dict[str, Any]) -> Any:
+    """Ask by the V2 protocol."""
+    request = urllib.request.Request(f"{url}/v2/models/digits/infer", json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def held_out(stack: Stack) -> tuple[list[list[float]], list[int]]:
+    """The rows that no training saw, from the dataset as it is packaged."""
+    code = (
+        "import json; from digits import data; part = data.validated(data.packaged()).split()[1];"
+        "open('/tmp/rows.json', 'w').write(json.dumps([part.pixels.tolist(), part.labels.tolist()]))"
+    )
+    container = stack.runtime.start(
+        stack.images["trainer"], f"rows-{next(numbers)}", ["-c", code], entrypoint=["/usr/bin/python3"]
+    )
+    assert container.wait() == 0, container.output
+    rows, labels = json.loads((container.folder / "tmp/rows.json").read_text())
+    return rows, labels
