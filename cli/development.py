@@ -34,9 +34,10 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
     return (
         ("bundle", [sys.executable, "-m", "cli", "bundle", "build"]),
+        ("an API server of its programs", [*PYTEST, "-m", "slow_cluster", "tests"]),
         ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
         ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
-        ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible"]),
+        ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible", "tests/bundle"]),
         ("the cloud itself", [*PYTEST, "-m", marks, "tests/devcloud"]),
         ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
     )
