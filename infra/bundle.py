@@ -2,10 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 def kubernetes_versions(folder: str) -> set[str]:
     """Versions of Kubernetes in the bundle in `folder`; none without a bundle."""
+    return {artifact["version"] for artifact in _artifacts(folder) if artifact["name"] == "kubeadm"}
+
+
+def image_digests(folder: str) -> set[str]:
+    """Digests of the images in the bundle in `folder`; none without a bundle."""
+    return {artifact["digest"] for artifact in _artifacts(folder) if artifact["kind"] == "image"}
+
+
+def _artifacts(folder: str) -> list[dict[str, Any]]:
     inventory = Path(folder).expanduser() / "bundle.json"
-    artifacts = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
-    return {artifact["version"] for artifact in artifacts if artifact["name"] == "kubeadm"}
+    artifacts: list[dict[str, Any]] = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
+    return artifacts

@@ -88,6 +88,12 @@ def digests(lock: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
     }
 
 
+def pins() -> dict[str, str]:
+    """Digest of each image in the manifests, by name."""
+    images = yaml.safe_load(IMAGES.read_text())["images"]
+    return {image["name"].removeprefix("localhost/"): image["digest"] for image in images}
+
+
 def images_named() -> Iterator[str]:
     """Names of the images that the manifests use."""
     found = {
