@@ -35,6 +35,7 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     return (
         ("bundle", [sys.executable, "-m", "cli", "bundle", "build"]),
         ("an API server of its programs", [*PYTEST, "-m", "slow_cluster", "tests"]),
+        ("the platform's images", [*PYTEST, "-m", "slow_images", "tests"]),
         ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
         ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
         ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible", "tests/bundle"]),
