@@ -209,7 +209,9 @@ def deployments(manifests: list[Manifest]) -> dict[str, Manifest]:
 @rendering
 def test_production_is_never_without_a_server_while_it_is_rolled() -> None:
     for stage in ("staging", "canary", "production"):
-        spec = deployments(rendered("clusters/lab"))[f"digits-{stage}"]["spec"]
+        server = deployments(rendered("clusters/lab"))[f"digits-{stage}"]
+        assert server["metadata"]["labels"]["ml-cluster.dev/alias"] == stage
+        spec = server["spec"]
         assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert "replicas" not in spec, "the autoscaler's to say"
         (container,) = spec["template"]["spec"]["containers"]
