@@ -18,6 +18,8 @@ from cli import (
     doctor,
     kubeconfig,
     lease,
+    models,
+    services,
     ssh,
     stack,
     state,
@@ -158,6 +160,12 @@ app.command("extend")(lease.extend)
 app.command("cancel", hidden=True)(state.unlock)
 app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("ssh", context_settings=development.PASS_THROUGH)(ssh.ssh)
+app.command("train")(models.train)
+app.command("promote")(models.promote)
+app.command("rollback")(models.rollback)
+app.command("predict")(models.predict)
+app.command("open")(services.open_services)
+app.command("logs")(services.logs)
 app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.run_tests)

@@ -15,6 +15,7 @@ from cli.errors import ExitCode, LabError
 from cli.provision import provide_bundle
 from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
+from infra.naming import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,6 +202,10 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         provide_bundle(session, stack)
     result = _perform(session, stack, operation, run, dry_run=False)
     _check_unchanged(operation, result)
+    if kind == "update" and not operation.options.targets and not operation.json and session.project.name == PROJECT:
+        from cli.services import finish_up
+
+        finish_up(session, stack)
     if kind == "destroy" and not operation.options.targets:
         _finish_destroy(session, stack, operation)
 

@@ -65,6 +65,10 @@ def status(
         print(table(headers, [row[: len(headers)] for row in _tree(resources)], prefix="    "))
     else:
         print("    No resources currently in this stack")
+    if "platform" in outputs:
+        from cli.services import platform_status
+
+        print(platform_status(session, stack))
     print()
     print(describe_outputs(outputs))
 
