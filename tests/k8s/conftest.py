@@ -19,6 +19,7 @@ RUNS = (
     "models/digits/training/base",
     "models/digits/training/overlays/bad",
     "models/digits/training/overlays/torch",
+    "platform/backup/restore",
 )
 
 

@@ -75,7 +75,8 @@ def up(stack: Stack, plane: ControlPlane) -> tuple[Outcome, list[str]]:
                 if name not in order:
                     order.append(name)
             plane.run_pods(namespace)
-        program(plane)
+        if plane.pods("gateway"):
+            program(plane)
         return running.process.poll() is not None
 
     wait_for(done, "the end of up", 300)
@@ -85,7 +86,7 @@ def up(stack: Stack, plane: ControlPlane) -> tuple[Outcome, list[str]]:
 
 
 def program(plane: ControlPlane) -> None:
-    """What a controller of the Gateway API reports, once the Gateway is there."""
+    """What a controller of the Gateway API reports, once it runs and the Gateway is there."""
     condition: dict[str, object] = {
         "type": "Programmed",
         "status": "True",

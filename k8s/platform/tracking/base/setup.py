@@ -9,7 +9,6 @@ from pathlib import Path
 import boto3
 import sqlalchemy
 from botocore.config import Config
-from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
 BUCKETS = ("mlflow", "datasets")
 PATIENCE_SECONDS = 300
@@ -59,6 +58,9 @@ def users():
         # In an ini file, % begins a reference.
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\n", encoding="utf-8"
     )
+    # It reads its configuration as it is imported.
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
     store = SqlAlchemyStore()
     store.init_db(URI)
     for name, password in os.environ.items():

@@ -1,0 +1,161 @@
+"""Verbs of the platform against a real API server; what a kubelet and the rollout controller do, the tests do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from cli import models
+from cli.errors import LabError
+from cli.platform import VERSION, Platform, rolled_out, served_version
+from infra.manifests import TREE
+from tests.engine.harness import wait_for
+from tests.k8s.conftest import kubectl, rendered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.session import Session
+    from tests.providers.kubernetes.control_plane import ControlPlane
+
+pytestmark = pytest.mark.slow_cluster
+JOB = "models/digits/training/base"
+
+
+@pytest.fixture(scope="module")
+def platform(control_plane: ControlPlane) -> Platform:
+    """The lab profile, without pods that run."""
+    for part in (
+        "infrastructure/gateway-api",
+        "infrastructure/base",
+        "platform/training/base",
+        "platform/serving/base",
+        "models/digits",
+    ):
+        done = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", "-k", str(TREE / part))
+        assert done.returncode == 0, done.stderr
+    return Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, control_plane.kubeconfig.read_text())
+
+
+class Kubelet:
+    """Runs the pods of a namespace: each ends with what it is told to."""
+
+    def __init__(self, plane: ControlPlane, message: dict[str, Any], code: int) -> None:
+        self._plane, self._message, self._code = plane, message, code
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.arguments: list[str] = []
+
+    def __enter__(self) -> Kubelet:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.3):
+            for pod in self._plane.pods("training"):
+                if pod["status"].get("phase") == "Pending" and pod["metadata"]["labels"].get("app") == "digits":
+                    (container,) = pod["spec"]["containers"]
+                    self.arguments = container["args"]
+                    end = {"exitCode": self._code, "message": json.dumps(self._message), "reason": "Error"}
+                    state = {"name": container["name"], "ready": False, "restartCount": 0, "image": "i", "imageID": "i"}
+                    status = {
+                        "phase": "Failed" if self._code else "Succeeded",
+                        "containerStatuses": [{**state, "state": {"terminated": end}}],
+                    }
+                    self._plane.report("Pod", f"training/{pod['metadata']['name']}", status)
+
+
+def run(platform: Platform, plane: ControlPlane, message: dict[str, Any], code: int = 0) -> tuple[Any, list[str]]:
+    with Kubelet(plane, message, code) as kubelet:
+        result = models.run_job(platform, rendered(JOB), "digits-test", ["run", "--seed=7"])
+    return result, kubelet.arguments
+
+
+def test_a_run_ends_with_what_the_program_said(platform: Platform, control_plane: ControlPlane) -> None:
+    result, arguments = run(platform, control_plane, {"run": "r1", "version": "3", "test_accuracy": 0.97})
+    assert result == {"run": "r1", "version": "3", "test_accuracy": 0.97, "exit": 0}
+    assert arguments == ["run", "--seed=7"]
+
+
+def test_what_the_gate_refuses_is_told_and_not_tried_again(platform: Platform, control_plane: ControlPlane) -> None:
+    result, _ = run(platform, control_plane, {"error": "the gate refuses run r2"}, code=models.REFUSED)
+    assert result["exit"] == models.REFUSED
+    with pytest.raises(LabError, match="the gate refuses run r2"):
+        models._checked(result)
+    (last,) = sorted(
+        control_plane.cluster.items("batch/v1", "Job", "training"), key=lambda job: job["metadata"]["creationTimestamp"]
+    )[-1:]
+    assert last["status"].get("failed") == 1
+
+
+def move(plane: ControlPlane, stage: str, version: str) -> None:
+    """What the rollout controller does when an alias moves."""
+    template = {"metadata": {"annotations": {VERSION: version}}}
+    # Pods of these tests do not say since when they are ready.
+    change = {"spec": {"template": template, "replicas": 1, "minReadySeconds": 0}}
+    plane.edit("Deployment", f"serving/digits-{stage}", change, "apps/v1", manager="model-rollout")
+
+
+def test_promote_waits_until_all_pods_serve_the_version(
+    platform: Platform,
+    control_plane: ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
+    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
+    session = cast("Session", SimpleNamespace())
+    ended = threading.Event()
+
+    def cluster() -> None:
+        move(control_plane, "staging", "5")
+        while not ended.wait(0.3):
+            control_plane.run_pods("serving")
+
+    with Kubelet(control_plane, {"stage": "staging", "version": "5"}, 0) as kubelet:
+        thread = threading.Thread(target=cluster)
+        thread.start()
+        try:
+            models.promote_model(session, platform, "digits", "staging", "5")
+        finally:
+            ended.set()
+            thread.join()
+    assert kubelet.arguments == ["promote", "--to", "staging", "--version", "5"]
+    live = platform.deployments("digits")["staging"]
+    assert served_version(live) == "5"
+    assert rolled_out(live)
+    assert "staging" in platform.models()
+
+
+def test_a_canary_has_a_route_of_its_own(platform: Platform, control_plane: ControlPlane) -> None:
+    """Production's route stays as Git has it; without a share there is no canary's route."""
+    api = "gateway.networking.k8s.io/v1"
+    before = control_plane.get("HTTPRoute", "serving/digits", api) or {}
+    assert models.split(platform, "digits", 10)
+    canary = control_plane.get("HTTPRoute", "serving/digits-canary", api) or {}
+    (rule,) = canary["spec"]["rules"]
+    assert {ref["name"]: ref["weight"] for ref in rule["backendRefs"]} == {"digits-production": 90, "digits-canary": 10}
+    assert canary["spec"]["hostnames"] == before["spec"]["hostnames"]
+    assert (control_plane.get("HTTPRoute", "serving/digits", api) or {})["metadata"]["generation"] == 1
+    assert models.split(platform, "digits", 0)
+    wait_for(lambda: control_plane.get("HTTPRoute", "serving/digits-canary", api) is None, "the canary's end")
+    assert not models.split(platform, "digits", 0)
+
+
+def test_a_gateway_that_is_not_there_is_told_with_its_remedy(platform: Platform, tmp_path: Path) -> None:
+    from infra.credentials import issue  # noqa: PLC0415
+
+    authority = issue({"names": ["test"]})["certificate"]
+    away = Platform("lab", "lab.example", "127.0.0.1", 9, authority, {}, platform.kubeconfig)
+    sample = tmp_path / "sample.json"
+    sample.write_text("[[0, 1]]")
+    with pytest.raises(LabError, match=r"https://digits\.lab\.example:9 does not answer") as told:
+        models.ask_model(away, "digits", sample)
+    assert told.value.remedy
