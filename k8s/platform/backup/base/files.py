@@ -1,15 +1,16 @@
-"""Copies buckets to a folder and back: `files.py save|restore FOLDER [BUCKET...]`. What is there already is left alone."""
+"""Copies buckets to a folder and back: `files.py save|restore FOLDER [BUCKET...]`. What is there already is left."""
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 
 BUCKETS = ["mlflow", "datasets"]
 
 
-def save(s3, bucket: str, folder: Path) -> int:
+def save(s3: Any, bucket: str, folder: Path) -> int:
     """Fetch what the folder lacks; how many objects came."""
     fetched = 0
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
@@ -25,7 +26,7 @@ def save(s3, bucket: str, folder: Path) -> int:
     return fetched
 
 
-def restore(s3, bucket: str, folder: Path) -> int:
+def restore(s3: Any, bucket: str, folder: Path) -> int:
     """Send what the bucket lacks; how many objects went."""
     if bucket not in {one["Name"] for one in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=bucket)

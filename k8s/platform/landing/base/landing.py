@@ -67,7 +67,7 @@ def row(service: dict[str, str]) -> str:
 class Handler(BaseHTTPRequestHandler):
     """`/`, the same as JSON at /health.json, and /healthz for probes."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """Answer."""
         status, kind, text = 200, "text/html; charset=utf-8", ""
         match urlsplit(self.path).path:

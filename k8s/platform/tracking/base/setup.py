@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import boto3
-import sqlalchemy
-from botocore.config import Config
+import boto3  # type: ignore[import-untyped]
+import sqlalchemy  # type: ignore[import-not-found]
+from botocore.config import Config  # type: ignore[import-untyped]
 
 BUCKETS = ("mlflow", "datasets")
 PATIENCE_SECONDS = 300
@@ -17,7 +19,7 @@ URI = os.environ["MLFLOW_BACKEND_STORE_URI"]
 SUFFIX = "-password"
 
 
-def patiently(what, attempt):
+def patiently(what: str, attempt: Callable[[], Any]) -> Any:
     """What `attempt` returns, tried until the stores answer."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -30,7 +32,7 @@ def patiently(what, attempt):
             time.sleep(2)
 
 
-def buckets():
+def buckets() -> None:
     """Make the buckets that are not there."""
     s3 = boto3.client(
         "s3",
@@ -43,20 +45,21 @@ def buckets():
             s3.create_bucket(Bucket=name)
 
 
-def tables():
+def tables() -> None:
     """Bring tables that are there to this version; the server makes them where there are none."""
     engine = sqlalchemy.create_engine(URI)
     if patiently("the database", lambda: sqlalchemy.inspect(engine).has_table("alembic_version")):
         subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", URI], check=True)
 
 
-def users():
+def users() -> None:
     """Make each user, or give it the password that its Secret has now."""
     configuration = Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])
     configuration.touch(0o600)
     configuration.write_text(
         # In an ini file, % begins a reference.
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\n", encoding="utf-8"
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\n",
+        encoding="utf-8",
     )
     # It reads its configuration as it is imported.
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
