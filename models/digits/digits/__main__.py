@@ -51,7 +51,7 @@ def told(command: Callable[Parameters, dict[str, Any]]) -> Callable[Parameters, 
         except (MlflowException, BotoCoreError, ClientError) as error:
             result, code = {"error": f"the tracking server or its object store says: {error}"}, UNAVAILABLE
         text = json.dumps(result)
-        if settings.result:
+        if settings.result and result:  # workers but the first have none, and may share the file with it
             Path(settings.result).write_text(text)
         if code:
             click.echo(f"error: {result['error']}", err=True)
