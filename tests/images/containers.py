@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -154,13 +153,17 @@ class Container:
         if self.process:
             self._end(self.stop_signal)
 
+    def signal(self, name: str) -> None:
+        """Send it a signal."""
+        subprocess.run([*self._runc, "kill", self.name, name], check=False, capture_output=True)
+
     def _end(self, how: str) -> None:
         assert self.process
-        subprocess.run([*self._runc, "kill", self.name, how], check=False, capture_output=True)
+        self.signal(how)
         try:
             self.process.wait(SECONDS_TO_STOP)
         except subprocess.TimeoutExpired:
-            subprocess.run([*self._runc, "kill", self.name, "SIGKILL"], check=False, capture_output=True)
+            self.signal("SIGKILL")
             self.process.wait()
             raise AssertionError(f"{self.name} did not end {SECONDS_TO_STOP} s after {how}") from None
         finally:
@@ -205,12 +208,3 @@ def image(store: Store, name: str, root: Path) -> Image:
     """An image of a bundle, unpacked."""
     [found] = [one for one in store.inventory().artifacts if one.name == name and one.kind == "image"]
     return Image.unpack(store.root / found.path, f"localhost/{name}:{found.version}", root)
-
-
-def has_ended(process: int) -> bool:
-    """Whether a process is gone."""
-    try:
-        os.kill(process, signal.SIG_DFL)
-    except ProcessLookupError:
-        return True
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import pytest
 from tests.images.platform import Stack, answers, free_port
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.images.containers import Container
 
 pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(900)]
@@ -31,7 +34,11 @@ class Done:
 
 
 def digits(
-    stack: Stack, *arguments: str, entrypoint: list[str] | None = None, environment: dict[str, str] | None = None
+    stack: Stack,
+    *arguments: str,
+    entrypoint: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+    read_only: dict[Path, str] | None = None,
 ) -> Done:
     """Run the trainer's image to its end."""
     name = f"digits-{next(numbers)}"
@@ -42,6 +49,7 @@ def digits(
             "DIGITS_RESULT": "/tmp/result.json",  # noqa: S108
             **(environment or {}),
         },
+        read_only=read_only,
     )  # fmt: skip
     status = container.wait()
     file = container.folder / "tmp/result.json"
@@ -131,6 +139,70 @@ def test_two_workers_train_one_model_that_is_served_without_torch(stack: Stack, 
 
 def test_what_is_served_is_what_was_registered(stack: Stack, first: dict[str, Any]) -> None:
     with_server(stack, first["version"], agree=first["test_accuracy"])
+
+
+def test_a_rollback_serves_what_was_served_before_and_no_more(stack: Stack, first: dict[str, Any]) -> None:
+    second = digits(stack, "run", "--seed", "1")
+    assert second.status == 0, second.output
+    for number in (first["version"], second.result["version"]):
+        assert digits(stack, "promote", "--to", "production", "--version", number).status == 0
+        assert alias(stack, "production") == number
+    assert digits(stack, "rollback", "--to", "production").status == 0
+    assert alias(stack, "production") == first["version"]
+    refused = digits(stack, "rollback", "--to", "production")
+    assert refused.status == REFUSED
+    assert "has served nothing before" in refused.result["error"]
+    assert alias(stack, "production") == first["version"]
+
+
+def test_faulty_data_is_refused_with_all_its_faults(stack: Stack, first: dict[str, Any]) -> None:
+    lines = ["header", ",".join(["17", *["0"] * 63, "3"]), ",".join([*["0"] * 64, "11"])]
+    (stack.runtime.work / "faulty.csv").write_text("\n".join(lines) + "\n")
+    mounted = {stack.runtime.work / "faulty.csv": "/faulty.csv"}
+    refused = digits(stack, "ingest", "--file", "/faulty.csv", read_only=mounted)
+    assert refused.status == BAD_DATA
+    assert "1 rows with pixels outside 0 to 16, the first in line 2" in refused.result["error"]
+    assert "1 labels that are no digit, the first in line 3" in refused.result["error"]
+    assert "Traceback" not in refused.output
+    trained = digits(stack, "train")  # on what is current still
+    assert trained.result["data_version"] == first["data_version"]
+
+
+def test_a_wrong_password_is_said_without_a_traceback(stack: Stack) -> None:
+    refused = digits(stack, "train", environment={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    assert refused.status == UNAVAILABLE
+    assert "the dataset in s3://datasets/digits cannot be had" in refused.result["error"]
+    assert "Traceback" not in refused.output
+
+
+def test_a_server_that_is_told_to_stop_says_so_and_goes_on_answering(stack: Stack, first: dict[str, Any]) -> None:
+    server, url = serve(stack, {"MODEL_VERSION": first["version"], "DRAIN_SECONDS": "5"})
+    server.signal("SIGTERM")
+    server.until(lambda: not answers(f"{url}/v2/health/ready"))
+    body = {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP64", "data": [[0.0] * 64]}]}
+    assert infer(url, body)["model_version"] == first["version"]
+    assert server.wait(30) == 0
+
+
+def test_a_server_refuses_what_its_model_does_not_take_and_to_be_unloaded(stack: Stack, first: dict[str, Any]) -> None:
+    server, url = serve(stack, {"MODEL_VERSION": first["version"]})
+    body = {"inputs": [{"name": "pixels", "shape": [1, 3], "datatype": "FP64", "data": [[0.0] * 3]}]}
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        infer(url, body)
+    unload = urllib.request.Request(f"{url}/v2/repository/models/digits/unload", b"{}")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(unload)
+    assert answers(f"{url}/v2/models/digits/ready")
+    server.stop()
+
+
+def test_a_server_of_a_model_that_is_not_there_says_so(stack: Stack) -> None:
+    container = stack.runtime.start(
+        stack.images["model-server"], "server-of-none", environment={**stack.environment, "MODEL_NAME": "none"}
+    )
+    assert container.wait(60) == 1
+    assert "error: none@production cannot be loaded" in container.output
+    assert "Traceback" not in container.output
 
 
 def with_server(stack: Stack, number: str, *, agree: float) -> None:
