@@ -34,6 +34,7 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
     return (
         ("bundle", [sys.executable, "-m", "cli", "bundle", "build"]),
+        ("images of the platform", [*PYTEST, "-m", "slow_images", "tests/images", "tests/models"]),
         ("an API server of its programs", [*PYTEST, "-m", "slow_cluster", "tests"]),
         ("the platform's images", [*PYTEST, "-m", "slow_images", "tests"]),
         ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
