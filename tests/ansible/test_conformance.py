@@ -128,23 +128,29 @@ def failed(spec: Spec) -> bool:
     return spec.state not in {"passed", "skipped", "not tried"}
 
 
-@pytest.fixture(scope="module")
-def cluster(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    hosts = machines.boot("c0", "w0", "w1")
-    made = Cluster(machines, tmp_path_factory.mktemp("cluster"), {"c0": hosts.pop("c0")}, hosts)
-    made.ok("site")
-    bring: list[dict[str, Any]] = [
+def bring_images(cluster: Cluster) -> None:
+    """Import the tests' images on every node, as the roles import theirs."""
+    images = {"bundle": "{{ cluster_bundle }}", "images": [{"name": name} for name in IMAGES]}
+    plays: list[dict[str, Any]] = [
         {
             "hosts": "control_plane:workers",
             "gather_facts": False,
             "become": True,
             "roles": ["cluster"],
-            "tasks": [{"artifacts": {"bundle": "{{ cluster_bundle }}", "images": [{"name": name} for name in IMAGES]}}],
+            "tasks": [{"artifacts": images}],
         }
     ]
-    playbook = made.folder / "images.yml"
-    playbook.write_text(yaml.safe_dump(bring))
-    made.ok(playbook)
+    playbook = cluster.folder / "images.yml"
+    playbook.write_text(yaml.safe_dump(plays))
+    cluster.ok(playbook)
+
+
+@pytest.fixture(scope="module")
+def cluster(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    hosts = machines.boot("c0", "w0", "w1")
+    made = Cluster(machines, tmp_path_factory.mktemp("cluster"), {"c0": hosts.pop("c0")}, hosts)
+    made.ok("site")
+    bring_images(made)
     return made
 
 
