@@ -51,13 +51,13 @@ class Result(BaseModel):
     status: str
     artifacts: Path
     failures: list[str] = []
-    seconds: dict[str, float] = Field(default={}, description="Seconds by role, in the order of their first tasks.")
+    seconds: dict[str, float] = Field(default={}, description="Seconds by play and role, in the order of first tasks.")
     changed: int = Field(default=0, description="Tasks that changed a host.")
 
     def table(self) -> str:
         """The stages and how long they took."""
         rows = [*self.seconds.items(), ("Total", sum(self.seconds.values()))]
-        return "\n".join(f"{stage:<24}{seconds:>7.1f} s" for stage, seconds in rows)
+        return "\n".join(f"{stage:<45}{seconds:>7.1f} s" for stage, seconds in rows)
 
 
 def run(job: Job) -> Result:
@@ -106,8 +106,9 @@ class Watch:
         data = event.get("event_data", {})
         match event["event"]:
             case "playbook_on_task_start":
-                self._enter(data.get("role") or data.get("play") or "play")
-                self._say(f"{self._stage}: {data.get('name') or data.get('task')}")
+                where = [data[what] for what in ("play", "role") if data.get(what)]
+                self._enter(", ".join(where))
+                self._say(f"{where[-1]}: {data.get('name') or data.get('task')}")
             case "runner_on_failed" if not data.get("ignore_errors"):
                 self._fail(data, str(data.get("res", {}).get("msg", "")) or "failed")
             case "runner_on_unreachable":
