@@ -32,9 +32,10 @@ ETCDCTL = (
     " --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key"
 )
 
-# What changes by itself, and the folder in which Ansible itself works on a machine.
+# What changes by itself, Python's caches, and the folder in which Ansible itself works on a machine.
 VOLATILE = "|".join(("proc", "sys", "dev", "tmp", "var/tmp", "var/log", "run/(?!systemd/system)", "home/[^/]+/.ansible",
-                     "root/.ansible", "var/lib/systemd", "var/cache", "var/lib/cloud", "etc/machine-info"))  # fmt: skip
+                     "root/.ansible", "var/lib/systemd", "var/cache", "var/lib/cloud", "etc/machine-info",
+                     ".*/__pycache__"))  # fmt: skip
 STATE_OF_MACHINE = {
     "processes": "ps -e -o comm= | grep -v -E '^(sshd|sftp-server|ps|sort|sudo|bash|grep|systemd|.sd-pam)' | sort -u",
     "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v -E '/run/(user|credentials)' | sort",
