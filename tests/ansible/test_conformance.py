@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import time
@@ -130,9 +131,12 @@ def failed(spec: Spec) -> bool:
     return spec.state not in {"passed", "skipped", "not tried"}
 
 
-def with_certificate(archive: Path, target: Path) -> None:
-    """A copy of the bundle's agnhost that has what Kubernetes' own has: a certificate for localhost, and its key."""
+def completed(archive: Path, target: Path) -> None:
+    """A copy of the bundle's agnhost that has what Kubernetes' own has: a certificate for localhost, a shell without
+    an `nc` of its own.
+    """
     work = target.with_suffix("")
+    shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     with tarfile.open(archive) as tar:
         tar.extractall(work, filter="data")
@@ -142,6 +146,9 @@ def with_certificate(archive: Path, target: Path) -> None:
         for name in ("localhost.key", "localhost.crt"):
             (work / name).chmod(0o644)
             tar.add(work / name, name)
+        shell = tarfile.TarInfo("bin/sh")
+        shell.type, shell.linkname = tarfile.SYMTYPE, "bash"
+        tar.addfile(shell)
 
     def stored(content: bytes) -> dict[str, Any]:
         digest = sha256(content).hexdigest()
@@ -170,7 +177,7 @@ def with_certificate(archive: Path, target: Path) -> None:
 def bring_images(cluster: Cluster) -> None:
     """Import the tests' images on every node."""
     agnhost = cluster.folder / "agnhost.tar"
-    with_certificate(BUNDLE / "images" / f"agnhost_{VERSION}.tar", agnhost)
+    completed(BUNDLE / "images" / f"agnhost_{VERSION}.tar", agnhost)
     archives = [str(agnhost), str(BUNDLE / "images" / f"busybox_{VERSION}.tar")]
     plays: list[dict[str, Any]] = [
         {
