@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import ExitCode, LabError
-from cli.platform import SERVING, TRAINING, Object, Platform, reported, rolled_out, served_version, wait
 from cli.text import table
+from cli.workloads import SERVING, TRAINING, Object, Platform, reported, rolled_out, served_version, wait
 
 if TYPE_CHECKING:
     from cli.session import Session

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import LabError
-from cli.platform import CAPABILITY, MODEL, NAMESPACES, Platform, reported, served_version, wait
+from cli.workloads import CAPABILITY, MODEL, NAMESPACES, Platform, reported, served_version, wait
 
 if TYPE_CHECKING:
     from cli.session import Session

@@ -11,7 +11,7 @@ import pytest
 
 from cli import models
 from cli.errors import LabError
-from cli.platform import VERSION, Platform, rolled_out, served_version
+from cli.workloads import VERSION, Platform, rolled_out, served_version
 from infra.manifests import TREE
 from tests.engine.harness import wait_for
 from tests.k8s.conftest import kubectl, rendered
