@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Copy:
 
     def manifest(self, families: str) -> None:
         """Have other families, on the real manifest's toolchain."""
-        pins = MANIFEST.read_text().partition("families:")[0]
+        pins = re.split("^(?:layers|families):", MANIFEST.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
         (self.tree / "bundle/manifest.yaml").write_text(pins + families)
 
     def command(self, verb: str, *arguments: str | Path) -> list[str]:
