@@ -28,6 +28,17 @@ families:
     images:
       shell: {packages: [busybox-static], entrypoint: [/bin/sh], overlay: shell, tags: [latest]}
 """
+OF_LAYERS = """
+layers:
+  lower: {packages: [busybox-static]}
+  upper: {base: lower}
+families:
+  stacked:
+    version: v1.0.0
+    group: platform
+    images:
+      stacked: {layer: upper, entrypoint: [/bin/sh]}
+"""
 OFFLINE = {"GOPROXY": "off"}
 
 
@@ -110,6 +121,31 @@ def test_an_image_of_debian_packages_is_the_same_twice(copy: Copy, tmp_path: Pat
     assert (root / "var/lib/dpkg/status.d/busybox-static").exists()
     assert not any((root / path).exists() for path in ("var/cache", "var/lib/apt", "usr/share/doc"))
     assert {path.lstat().st_mtime for path in root.rglob("*")} == {0}
+
+
+def layers_of(image: Path) -> list[str]:
+    """Digests of an image's layers, the lowest first."""
+    told = subprocess.run(["skopeo", "inspect", f"oci-archive:{image}"], check=True, capture_output=True).stdout
+    layers: list[str] = json.loads(told)["Layers"]
+    return layers
+
+
+def test_a_layer_is_made_again_only_when_it_changes_and_is_the_same_everywhere(copy: Copy, tmp_path: Path) -> None:
+    elsewhere = copy_code(tmp_path / "elsewhere")
+    found = []
+    for one, cache, text in ((copy, "one", "a"), (copy, "one", "b"), (elsewhere, "other", "b")):
+        one.manifest(OF_LAYERS)
+        etc = one.tree / "images/upper/files/etc"
+        etc.mkdir(parents=True, exist_ok=True)
+        (etc / "motd").write_text(text)
+        one.build("--cache", tmp_path / cache)
+        made = [path.stat().st_mtime for path in (tmp_path / cache / "layers").glob("lower-*/layer.json")]
+        found.append((layers_of(one.bundle / "images/stacked_v1.0.0.tar"), made))
+    (first, second, third) = (layers for layers, _ in found)
+    assert (len(first), first[0], second) == (2, second[0], third)
+    assert first[1] != second[1]
+    assert found[0][1] == found[1][1]
+    assert files(copy.bundle) == files(elsewhere.bundle)
 
 
 def test_another_version_replaces_the_old_files(built: Copy) -> None:
