@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import uvicorn
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository
-from kserve.errors import InvalidInput
+from kserve.errors import InvalidInput, ModelNotFound
 from kserve.logging import configure_logging, logger
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -68,7 +69,7 @@ class RegisteredModel(Model):  # type: ignore[misc]
             for name in wanted
             if (values := outputs[name]) is not None
         ]
-        return InferResponse(request.id, self.name, tensors, model_version=self.version)
+        return InferResponse(request.id or str(uuid4()), self.name, tensors, model_version=self.version)
 
     def _ask(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
@@ -85,6 +86,18 @@ class Readiness(DataPlane):  # type: ignore[misc]
     async def ready(self) -> bool:
         """Whether gateways are to send requests."""
         return not self.draining
+
+
+class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
+    """KServe's repository, whose endpoints would let anyone unload the model."""
+
+    async def load(self, model_name: str) -> None:
+        """Refuse."""
+        raise ModelNotFound(model_name)
+
+    async def unload(self, model_name: str) -> None:
+        """Refuse."""
+        raise ModelNotFound(model_name)
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
@@ -125,20 +138,12 @@ def main() -> None:
     Gauge("model_info", "The model that is served.", ["name", "version"]).labels(name, version).set(1)
     readiness = Readiness(model_registry=models)
     rest = RESTServer(
-        APPLICATION, readiness, ModelRepositoryExtension(models), int(os.environ.get("PORT", "8080")),
+        APPLICATION, readiness, FixedRepository(models), int(os.environ.get("PORT", "8080")),
         grace_period=SECONDS_TO_FINISH,
     )  # fmt: skip
     rest.create_application()
-    _close_repository()
     logger.info("serving version %s of %s", version, name)
     Server(rest.config, readiness, float(os.environ.get("DRAIN_SECONDS", SECONDS_TO_DRAIN))).run()
-
-
-def _close_repository() -> None:
-    """Drop the endpoints by which anyone could unload the model."""
-    from kserve.model_server import app  # noqa: PLC0415 - parses the command line
-
-    app.router.routes[:] = [route for route in app.router.routes if "/repository/" not in getattr(route, "path", "")]
 
 
 if __name__ == "__main__":
