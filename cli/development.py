@@ -28,12 +28,14 @@ STATIC_CHECKS = (
 CLOUD_STATE = Path("/var/lib/ml-cluster/test")
 CLOUD_SUBNET = "172.25.1.0/24"
 DEVCLOUD = [sys.executable, "-m", "devcloud"]
+BUNDLE = [sys.executable, "-m", "cli", "bundle"]
 
 
 def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
     return (
-        ("bundle", [sys.executable, "-m", "cli", "bundle", "build"]),
+        ("bundle", [*BUNDLE, "build"]),
+        ("bundle of the release before", [*BUNDLE, "build", "--only", "kubernetes-previous"]),
         ("images of the platform", [*PYTEST, "-m", "slow_images", "tests/images", "tests/models"]),
         ("an API server of its programs", [*PYTEST, "-m", "slow_cluster", "tests"]),
         ("the platform's images", [*PYTEST, "-m", "slow_images", "tests"]),

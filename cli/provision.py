@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.errors import LabError
 from infra.bundle import image_digests, kubernetes_versions
 from infra.manifests import pins
 from infra.naming import PROJECT
@@ -23,33 +22,29 @@ def provide_bundle(session: Session, stack: str) -> None:
 
     Raises:
         BundleError: something could not be had; the same command goes on from there.
-        LabError: the manifests name other images of the platform than those that were built.
     """
     if session.project.name != PROJECT or (wanted := _section(session, stack, "cluster")) is None:
         return
     from bundle.cli import DEFAULT_CACHE, build
+    from bundle.manifest import load
     from infra.settings import Cluster
 
     cluster = Cluster.model_validate(wanted)
-    folder = Path(cluster.bundle).expanduser()
+    folder, version = Path(cluster.bundle).expanduser(), cluster.kubernetes_version
     needed = pins() if _section(session, stack, "platform") is not None else {}
-    if cluster.kubernetes_version in kubernetes_versions(cluster.bundle) and not _lacking(needed, cluster.bundle):
+    # Images that differ may be old, or made of newer packages: the build knows which, and makes anew what is old.
+    if version in kubernetes_versions(cluster.bundle) and needed.items() <= image_digests(cluster.bundle).items():
         return
     print(f"Not all of the cluster's programs and images are in {folder}; getting them, once.", file=sys.stderr)
-    build(folder, None, None, True, DEFAULT_CACHE, False)
-    if lacking := _lacking(needed, cluster.bundle):
-        raise LabError(
-            f"k8s/images/kustomization.yaml names other images than those in {folder}: {', '.join(lacking)}",
-            remedy="run `lab bundle build --update-lock`, then `.venv/bin/python -m infra.manifests`",
-        )
+    families = [
+        name
+        for name, family in load().families.items()
+        if not family.optional or ("kubeadm" in family.programs and family.version == version)
+    ]
+    build(folder, families, None, True, DEFAULT_CACHE, False)
 
 
 def _section(session: Session, stack: str, name: str) -> dict[str, Any] | None:
     """A section of the stack's settings; nothing where it is left out, or `none`."""
     value = session.config(stack).get(f"{PROJECT}:{name}")
     return json.loads(value.value) if value is not None and value.is_object else None
-
-
-def _lacking(needed: dict[str, str], bundle: str) -> list[str]:
-    held = image_digests(bundle)
-    return [name for name, digest in needed.items() if digest not in held]

@@ -10,9 +10,9 @@ def kubernetes_versions(folder: str) -> set[str]:
     return {artifact["version"] for artifact in _artifacts(folder) if artifact["name"] == "kubeadm"}
 
 
-def image_digests(folder: str) -> set[str]:
-    """Digests of the images in the bundle in `folder`; none without a bundle."""
-    return {artifact["digest"] for artifact in _artifacts(folder) if artifact["kind"] == "image"}
+def image_digests(folder: str) -> dict[str, str]:
+    """Digest of each image of the platform, and of those with one version, in the bundle in `folder`, by name."""
+    return {artifact["name"]: artifact["digest"] for artifact in _artifacts(folder) if artifact["kind"] == "image"}
 
 
 def _artifacts(folder: str) -> list[dict[str, Any]]:

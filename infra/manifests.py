@@ -29,6 +29,8 @@ REDIRECT_PORT = 30080
 FIRST = ("CustomResourceDefinition", "Namespace", "PriorityClass")
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
+PINNED = re.compile(r"localhost/([a-z0-9-]+)@(sha256:[0-9a-f]{64})")
+
 Manifest = dict[str, Any]
 
 
@@ -42,8 +44,11 @@ def kubectl(bundle: str, version: str) -> str | None:
     return str(held) if held.exists() else shutil.which("kubectl")
 
 
-def render(folder: str, program: str) -> list[Manifest]:
+def render(folder: str, program: str, held: Mapping[str, str] | None = None) -> list[Manifest]:
     """The objects of a kustomization, its path relative to k8s/.
+
+    `held`: digests by name of the images that there are. They take the place of those that the manifests name: what a
+    bundle is built of may be newer, such as a Debian package with a fault less.
 
     Raises:
         ManifestError: kustomize refused it.
@@ -52,7 +57,8 @@ def render(folder: str, program: str) -> list[Manifest]:
     done = subprocess.run([program, "kustomize", str(TREE / folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip()}")
-    return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
+    text = PINNED.sub(lambda found: f"localhost/{found[1]}@{(held or {}).get(found[1], found[2])}", done.stdout)
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def profiles() -> list[str]:

@@ -8,9 +8,10 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
+from infra.bundle import image_digests
 from infra.cluster import CONTROL_PLANE, Cluster
 from infra.credentials import Certificate, Password
-from infra.manifests import DOMAIN, FIRST, PORT, WORKLOADS, Manifest, kubectl, named, rank, render
+from infra.manifests import DOMAIN, FIRST, PORT, WORKLOADS, Manifest, kubectl, named, pins, rank, render
 from infra.naming import PROJECT
 from infra.nodes import Nodes
 from infra.settings import Settings
@@ -67,7 +68,15 @@ class Platform(pulumi.ComponentResource):
             pulumi.log.warn("There is no kubectl yet: what the platform is made of is not shown here.", self)
             manifests: list[Manifest] = []
         else:
-            manifests = render(f"clusters/{wanted.profile}", program)
+            held = image_digests(settings.cluster.bundle)
+            manifests = render(f"clusters/{wanted.profile}", program, held)
+            other = sorted(name for name, digest in pins().items() if held.get(name, digest) != digest)
+            if wanted.apply == "gitops" and other:
+                pulumi.log.warn(
+                    f"The bundle has other images than k8s/images/kustomization.yaml names: {', '.join(other)}. "
+                    "`lab bundle build --update-lock` and `.venv/bin/python -m infra.manifests` write what it has.",
+                    self,
+                )
         if wanted.apply == "gitops":
             manifests = [one for one in manifests if one["kind"] == "Namespace"]
         self._apply([one for one in manifests if one["kind"] in FIRST])

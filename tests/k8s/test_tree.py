@@ -10,8 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.manifests import FIRST, IMAGES, LOCK, TREE, WORKLOADS, Manifest, images_named, named, pinned, rank
+from infra.manifests import (
+    FIRST,
+    IMAGES,
+    LOCK,
+    TREE,
+    WORKLOADS,
+    Manifest,
+    images_named,
+    named,
+    pinned,
+    pins,
+    rank,
+    render,
+)
 from tests.k8s.conftest import FOLDERS, RUNS, rendered
+from tests.providers.kubernetes.control_plane import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,3 +230,14 @@ def test_production_is_never_without_a_server_while_it_is_rolled() -> None:
         assert "replicas" not in spec, "the autoscaler's to say"
         (container,) = spec["template"]["spec"]["containers"]
         assert {"name": "MODEL_ALIAS", "value": stage} in container["env"]
+
+
+@rendering
+def test_images_that_the_bundle_holds_take_the_place_of_those_named() -> None:
+    newer = "sha256:" + "0" * 64
+    found = render("clusters/ci", str(program("kubernetes", "kubectl")), {"mlflow": newer})
+    named_images = {image for manifest in found for image in re.findall(r"localhost/\S+@\S+?(?=')", str(manifest))}
+    assert f"localhost/mlflow@{newer}" in named_images
+    assert {f"localhost/{name}@{digest}" for name, digest in pins().items() if name not in {"mlflow", "trainer"}} == (
+        named_images - {f"localhost/mlflow@{newer}"}
+    )
