@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from devcloud.layout import PORTS
 from tests.devcloud.support import connect, running
 from tests.e2e.fault_proxy import Proxy
-from tests.e2e.harness import Cloud, Deployment
+from tests.e2e.harness import BUNDLE, Cloud, Deployment, wait
+from tests.e2e.platform_stack import FOUND, VERSION, Found, PlatformStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
     from devcloud.bringup import Devcloud
+
+PLATFORM = "e2e-platform"
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +68,34 @@ def deploy(
             deployment.run("sweep", "--yes")
 
     return making
+
+
+@pytest.fixture(scope="session")
+def platform(
+    cloud: Cloud,
+    deploy: Callable[[str], AbstractContextManager[Deployment]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[PlatformStack]:
+    """A cluster with the platform, its example trained and served: made for the tests, unless one is named that is up.
+
+    Costs about 10 minutes on idle cores, 10 GiB of memory beside the cloud's, and a bundle (`lab bundle build`).
+    """
+    folder = tmp_path_factory.mktemp("platform")
+    if found := os.environ.get(FOUND):
+        yield PlatformStack(Found(folder, cloud, found), folder)
+        return
+    with deploy(PLATFORM) as lab:
+        lab.change(
+            lease="none",
+            cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
+            platform={"profile": "lab", "example": True},
+            nodes__groups__control__flavor="m1.medium",
+            # Either carries all that can move, while the other is drained.
+            nodes__groups__worker__flavor="m1.large",
+        )
+        lab.change(nodes__groups__worker__count=2)
+        lab.run("up", "--yes", "--skip-preview")
+        yield PlatformStack(lab, folder)
+        lab.perform("destroy")
+        assert lab.run("sweep", "--json").json == []
+        wait(partial(cloud.has_no_rows, PLATFORM), "nothing is left in the databases")
