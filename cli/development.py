@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import ExitCode, LabError
-from cli.session import ROOT
+from cli.session import ROOT, Session
 from cli.text import table
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -84,7 +84,8 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="The benchmark. Default: list them.", metavar="[NAME]")] = None,
 ) -> None:
     """Run a benchmark of tests/bench, with its own arguments."""
-    benchmarks = sorted(path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py") if path.stem != "conftest")
+    found = {path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py")}
+    benchmarks = sorted(name for name in found if name != "conftest" and not name.startswith("test_"))
     if name is None:
         print("\n".join(benchmarks))
         return
@@ -94,5 +95,8 @@ def bench(
             remedy=f"choose one of: {', '.join(benchmarks)}",
             code=ExitCode.CONFIGURATION,
         )
-    command = [sys.executable, "-m", f"tests.bench.{name}", *context.args]
-    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+    session: Session = context.obj
+    chosen = {"LAB_CWD": str(session.cwd)} | ({"PULUMI_STACK": session.stack_option} if session.stack_option else {})
+    os.chdir(ROOT)
+    # In this process's place: Ctrl-C is the benchmark's own, which puts away what it has made.
+    os.execve(sys.executable, [sys.executable, "-m", f"tests.bench.{name}", *context.args], os.environ | chosen)  # noqa: S606
