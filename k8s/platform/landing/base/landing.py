@@ -1,28 +1,45 @@
 """Serves the landing page: the services of services.json, asked for their health while nobody waits."""
 
+import base64
+import hashlib
 import html
 import json
 import os
+import re
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from string import Template
+from typing import Any
 from urllib.parse import urlsplit
 
 FOLDER = Path(__file__).parent
-DOMAIN, PORT = os.environ["DOMAIN"], os.environ.get("PUBLIC_PORT", "30443")
-SERVICES = json.loads((FOLDER / "services.json").read_text(encoding="utf-8"))
-PAGE = Template((FOLDER / "page.html").read_text(encoding="utf-8"))
+DOMAIN, PUBLIC_PORT = os.environ["DOMAIN"], os.environ.get("PUBLIC_PORT", "30443")
+LISTEN_PORT = int(os.environ.get("PORT", "8080"))
+SERVICES = json.loads(Path(os.environ.get("SERVICES") or FOLDER / "services.json").read_text(encoding="utf-8"))
+PAGE = (FOLDER / "page.html").read_text(encoding="utf-8")
 ASK_SECONDS = 5
-health: dict[str, str] = {}
+READY, IDLE, DOWN, UNKNOWN = "ready", "idle", "down", "unknown"
+WORDS = {READY: "Ready", IDLE: "Idle", DOWN: "Not ready", UNKNOWN: "Not asked yet"}
+SYMBOLS = {
+    READY: "M4 10.5l4 4 8-9",
+    IDLE: "M4 10h12",
+    DOWN: "M5 5l10 10M15 5L5 15",
+    UNKNOWN: "M4 10h.1M10 10h.1M16 10h.1",
+}
+health: dict[str, tuple[str, str]] = {}
+"""State, and what there is to say of it, by the address that is asked."""
 
 
-def ask(url: str) -> str:
-    """`ready`, or what is wrong, in a few words."""
+def ask(service: dict[str, str]) -> tuple[str, str]:
+    """The state of a service, and what there is to say of it."""
+    url = service["health"]
     parts = urlsplit(url)
     try:
         if parts.scheme == "tcp":
@@ -30,38 +47,93 @@ def ask(url: str) -> str:
         else:
             urllib.request.urlopen(url, timeout=ASK_SECONDS).close()  # noqa: S310 - addresses of services.json
     except urllib.error.HTTPError as error:
-        return f"answers {error.code}"
+        return DOWN, f"answers {error.code}"
     except OSError as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__
-    return "ready"
+        reason = getattr(error, "reason", error)
+        # A Service without pods refuses: a stage that has no version has none.
+        if isinstance(reason, ConnectionRefusedError):
+            return (IDLE, service["idle"]) if "idle" in service else (DOWN, "refuses connections")
+        if isinstance(reason, TimeoutError):
+            return DOWN, f"no answer within {ASK_SECONDS} s"
+        return DOWN, str(reason) or type(reason).__name__
+    return READY, ""
 
 
-def watch() -> None:
-    """Keep `health` up to date."""
+def watch(service: dict[str, str]) -> None:
+    """Keep the health of a service up to date."""
     while True:
-        for service in SERVICES:
-            health[service["health"]] = ask(service["health"])
+        health[service["health"]] = ask(service)
         time.sleep(ASK_SECONDS)
 
 
-def told() -> list[dict[str, str]]:
-    """Each service with its address and health."""
-    return [
-        {
-            "name": service["name"],
-            "about": service["about"],
-            "url": f"https://{service['host']}.{DOMAIN}:{PORT}{service['path']}" if service["host"] else "",
-            "health": health.get(service["health"], "not asked yet"),
-        }
-        for service in SERVICES
-    ]
+def told() -> dict[str, Any]:
+    """What the page shows: each service with its address and health, and all of it in a sentence."""
+    services = []
+    for service in SERVICES:
+        state, detail = health.get(service["health"], (UNKNOWN, ""))
+        shown = {name: service[name] for name in ("name", "about", "login", "page")}
+        url = f"https://{service['host']}.{DOMAIN}:{PUBLIC_PORT}" if service["host"] else ""
+        services.append({**shown, "url": url, "state": state, "word": WORDS[state], "detail": detail})
+    counts = Counter(one["state"] for one in services)
+    if down := [one["name"] for one in services if one["state"] == DOWN]:
+        state, summary = DOWN, f"Not ready: {', '.join(down)}"
+    elif counts[UNKNOWN]:
+        state, summary = UNKNOWN, "Asking the services"
+    else:
+        state = READY
+        summary = f"{counts[READY]} ready, {counts[IDLE]} idle" if counts[IDLE] else f"All {counts[READY]} ready"
+    return {"state": state, "summary": summary, "time": f"{datetime.now(UTC):%H:%M:%S} UTC", "services": services}
 
 
-def row(service: dict[str, str]) -> str:
-    """A service as a row of the page."""
-    name, about, url, state = (html.escape(service[key]) for key in ("name", "about", "url", "health"))
-    link = f'<a href="{url}">{name}</a>' if url else name
-    return f'<li class="{"ready" if state == "ready" else "down"}"><h2>{link}</h2><p>{about}</p><b>{state}</b></li>'
+def card(service: dict[str, str]) -> str:
+    """A service on the page."""
+    name, about, login, page, url, state, word, detail = (
+        html.escape(service[key]) for key in ("name", "about", "login", "page", "url", "state", "word", "detail")
+    )
+    title = f'<a href="{url}{page}">{name}</a>' if page else name
+    return (
+        f'<li class="{state}"><div class="top"><h3>{title}</h3><span class="state">{symbol(state)}'
+        f'<span class="word">{word}</span></span></div><p>{about}</p><p class="detail">{detail}</p>'
+        + (f"<code>{url}</code>" if url else "")
+        + (f'<p class="login">Sign in: {login}</p>' if login else "")
+        + "</li>"
+    )
+
+
+def symbol(state: str) -> str:
+    """A state's sign, for those who read the word beside it anyway."""
+    return f'<svg viewBox="0 0 20 20" aria-hidden="true"><path d="{SYMBOLS[state]}"/></svg>'
+
+
+def page() -> str:
+    """The page as it is now; its script keeps it so."""
+    now = told()
+    return Template(PAGE).substitute(
+        domain=html.escape(DOMAIN),
+        port=html.escape(PUBLIC_PORT),
+        state=now["state"],
+        symbol=symbol(now["state"]),
+        summary=html.escape(now["summary"]),
+        time=now["time"],
+        services="\n".join(map(card, now["services"])),
+        symbols=json.dumps(SYMBOLS),
+    )
+
+
+def digest(element: str) -> str:
+    """What a Content-Security-Policy knows an element of the page by."""
+    found = re.search(f"<{element}>(.*?)</{element}>", page(), re.DOTALL)
+    assert found
+    return f"'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()}'"
+
+
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src {digest('style')}; script-src {digest('script')}; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -72,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         status, kind, text = 200, "text/html; charset=utf-8", ""
         match urlsplit(self.path).path:
             case "/":
-                text = PAGE.substitute(services="\n".join(map(row, told())), domain=html.escape(DOMAIN))
+                text = page()
             case "/health.json":
                 kind, text = "application/json", json.dumps(told(), indent=1)
             case "/healthz":
@@ -81,9 +153,8 @@ class Handler(BaseHTTPRequestHandler):
                 status, kind, text = 404, "text/plain", "not here\n"
         body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **HEADERS}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -92,5 +163,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    threading.Thread(target=watch, daemon=True).start()
-    ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+    for one in SERVICES:
+        threading.Thread(target=watch, args=(one,), daemon=True).start()
+    ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()

@@ -1,0 +1,137 @@
+"""The landing page, served by its own program before services that the test makes up."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.manifests import DOMAIN, TREE
+from tests.engine.harness import wait_for
+from tests.providers.kubernetes.control_plane import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROGRAM = TREE / "platform" / "landing" / "base" / "landing.py"
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers what its server's attribute `status` says."""
+
+    def do_GET(self) -> None:
+        self.send_response(getattr(self.server, "status"))  # noqa: B009 - the stubs do not know it
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Landing:
+    """A running landing page."""
+
+    def __init__(self, url: str, model: ThreadingHTTPServer) -> None:
+        self.url = url
+        self.model = model
+
+    def get(self, path: str) -> tuple[dict[str, str], str]:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:  # noqa: S310 - loopback
+            return dict(answer.headers), answer.read().decode()
+
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.get("/health.json")[1])
+        return told
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        return {one["name"]: (one["state"], one["detail"]) for one in self.told()["services"]}
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Iterator[Landing]:
+    model = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    model.status = 200  # type: ignore[attr-defined]
+    threading.Thread(target=model.serve_forever, daemon=True).start()
+    address, closed, port = f"127.0.0.1:{model.server_port}", f"127.0.0.1:{free_port()}", free_port()
+    common = {"about": "About <it>", "login": "", "page": "/"}
+    services = [
+        {**common, "name": "Model", "host": "model", "health": f"http://{address}/ready"},
+        {**common, "name": "Store", "host": "", "page": "", "health": f"tcp://{address}"},
+        {**common, "name": "Stage", "host": "stage", "health": f"http://{closed}/ready", "idle": "nothing is promoted"},
+    ]
+    (tmp_path / "services.json").write_text(json.dumps(services))
+    settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
+    process = subprocess.Popen([sys.executable, PROGRAM], env={**os.environ, **settings})
+    made = Landing(f"http://127.0.0.1:{port}", model)
+    try:
+        wait_for(lambda: answers(made), "the landing page")
+        wait_for(lambda: "unknown" not in str(made.states()), "its first answers")
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+        model.shutdown()
+        model.server_close()
+
+
+def answers(landing: Landing) -> bool:
+    try:
+        return landing.get("/healthz")[1] == "ok\n"
+    except OSError:
+        return False
+
+
+def test_states_are_told_in_words(landing: Landing) -> None:
+    assert landing.states() == {
+        "Model": ("ready", ""),
+        "Store": ("ready", ""),
+        "Stage": ("idle", "nothing is promoted"),
+    }
+    assert landing.told()["summary"] == "2 ready, 1 idle"
+    _, page = landing.get("/")
+    assert re.findall(r'<span class="word">(.*?)</span>', page) == ["2 ready, 1 idle", "Ready", "Ready", "Idle"]
+    assert f'<a href="https://model.{DOMAIN}:30443/">Model</a>' in page
+    assert "About &lt;it&gt;" in page
+
+
+def test_a_service_that_fails_is_told_and_one_that_is_back_too(landing: Landing) -> None:
+    landing.model.status = 503  # type: ignore[attr-defined]
+    wait_for(lambda: landing.states()["Model"] == ("down", "answers 503"), "the failure")
+    assert landing.told()["summary"] == "Not ready: Model"
+    assert landing.told()["state"] == "down"
+    landing.model.status = 200  # type: ignore[attr-defined]
+    wait_for(lambda: landing.told()["state"] == "ready", "the recovery")
+
+
+def test_the_page_may_run_its_own_script_alone(landing: Landing) -> None:
+    headers, page = landing.get("/")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    for element in ("style", "script"):
+        (content,) = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{element}-src 'sha256-{digest}'" in policy
+    outside = [url for url in re.findall(r'(?:src|href)="([^"]+)"', page) if DOMAIN not in url]
+    assert all(url.startswith("data:") for url in outside), outside
+
+
+def test_the_services_are_those_that_there_are() -> None:
+    """Each address that is asked is a Service of the tree, and each host name a route's."""
+    text = "".join(path.read_text() for path in TREE.rglob("*.yaml") if path.parent.name != "gateway-api")
+    listed = json.loads((PROGRAM.parent / "services.json").read_text())
+    assert len(listed) > 3
+    for service in listed:
+        if service["host"]:
+            assert f"hostnames: [{service['host']}.{DOMAIN}]" in text
+        name = re.sub(r"^\w+://([a-z-]+)\..*", r"\1", service["health"])
+        assert f"name: {name}" in text, service
