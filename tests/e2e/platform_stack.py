@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cli.workloads import Platform
+from urllib3.util import make_headers
+
+from cli.workloads import NAMESPACES, Platform
 from infra.manifests import kubectl
 from infra.settings import Cluster
 from tests.cli.harness import ROOT
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import urllib3
+
+    from cli.workloads import Object
 
 VERSION = Cluster().kubernetes_version
 FOUND = "LAB_TEST_PLATFORM"
@@ -34,6 +39,10 @@ class Found(Deployment):
         self.cloud = cloud
         self.stack = stack
         self._login = None
+
+
+class Refused(Exception):  # noqa: N818
+    """A service has answered, but not with what it was asked for."""
 
 
 class PlatformStack:
@@ -80,3 +89,87 @@ class PlatformStack:
         )  # fmt: skip
         assert told.returncode == 0 or not check, (arguments, told.stdout, told.stderr)
         return told
+
+    def tracking(self, connections: int = 1) -> Tracking:
+        """The tracking server, as the administrator."""
+        return Tracking(self, connections)
+
+    def pods(self, namespace: str) -> list[Object]:
+        """Pods that are to run for long: those of Jobs are left out."""
+        return [
+            pod
+            for pod in self.platform.cluster.items("v1", "Pod", namespace)
+            if not any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", ()))
+        ]
+
+    def unready(self) -> list[str]:
+        """What of the platform lacks pods that are ready and stay, by the pods themselves: a status comes later."""
+        found = []
+        for namespace in NAMESPACES:
+            ready = [pod["metadata"].get("labels", {}).items() for pod in self.pods(namespace) if _is_ready(pod)]
+            for kind in ("Deployment", "StatefulSet"):
+                for one in self.platform.cluster.items("apps/v1", kind, namespace):
+                    wanted = one["spec"].get("replicas", 1)
+                    selected = one["spec"]["selector"]["matchLabels"].items()
+                    there = sum(selected <= labels for labels in ready)
+                    if there < wanted:
+                        found.append(f"{namespace}/{one['metadata']['name']}: {there} of {wanted}")
+        return found
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+    )
+
+
+class Tracking:
+    """MLflow's REST API through the gateway, as the administrator. Threads may share it."""
+
+    def __init__(self, stack: PlatformStack, connections: int = 1) -> None:
+        login = stack.platform.credentials["tracking"]
+        self._pool = stack.pool("tracking", connections)
+        basic = make_headers(basic_auth=f"{login['username']}:{login['password']}")
+        self._headers = {**(self._pool.headers or {}), **basic}
+
+    def send(self, method: str, path: str, body: bytes = b"", kind: str = "application/octet-stream") -> bytes:
+        """The bytes that it answers.
+
+        Raises:
+            Refused: it answers with an error.
+            urllib3.exceptions.HTTPError: it does not answer.
+        """
+        headers = {**self._headers, "Content-Type": kind}
+        answer = self._pool.request(method, path, body=body or None, headers=headers)
+        if answer.status != 200:
+            raise Refused(f"{method} {path}: {answer.status}: {answer.data[:500].decode(errors='replace')}")
+        return answer.data
+
+    def ask(self, path: str, body: Object | None = None, method: str = "") -> Any:
+        """What its API 2.0 answers to a GET, or to a POST of a body."""
+        text = b"" if body is None else json.dumps(body).encode()
+        method = method or ("GET" if body is None else "POST")
+        return json.loads(self.send(method, f"/api/2.0/mlflow/{path}", text, "application/json"))
+
+    def run(self, run: str) -> Object:
+        """A run: its metrics, and its tags, by name."""
+        data = self.ask(f"runs/get?run_id={run}")["run"]["data"]
+        return {kind: {one["key"]: one["value"] for one in data.get(kind, ())} for kind in ("metrics", "tags")}
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Which version each stage is to serve."""
+        found = self.ask(f"registered-models/get?name={model}")["registered_model"]
+        return {one["alias"]: str(one["version"]) for one in found.get("aliases", ())}
+
+    def versions(self, model: str) -> dict[str, Object]:
+        """The entries of a model in the registry, by version; `tags` by name."""
+        found: dict[str, Object] = {}
+        page = ""
+        while True:
+            told = self.ask(f"model-versions/search?filter=name%3D%27{model}%27&max_results=200&page_token={page}")
+            for one in told.get("model_versions", ()):
+                tags = {tag["key"]: tag["value"] for tag in one.get("tags", ())}
+                found[str(one["version"])] = {**one, "tags": tags}
+            if not (page := told.get("next_page_token", "")):
+                return found
