@@ -57,8 +57,8 @@ def users() -> None:
     configuration = Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])
     configuration.touch(0o600)
     configuration.write_text(
-        # In an ini file, % begins a reference.
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\n",
+        # In an ini file, % begins a reference. Comparing a password costs tens of milliseconds: once a minute will do.
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\nauth_cache_ttl_seconds = 60\n",
         encoding="utf-8",
     )
     # It reads its configuration as it is imported.
