@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,7 +195,9 @@ def train(
     """
     session: Session = context.obj
     platform = Platform.of(session)
-    result = train_model(session, platform, model, variant, seed=seed, data_version=data_version)
+    # With --json, standard output is the result alone.
+    with redirect_stdout(sys.stderr) if json_output else nullcontext():
+        result = train_model(session, platform, model, variant, seed=seed, data_version=data_version)
     if json_output:
         print(json.dumps(result))
         _checked(result)
