@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from tests.e2e.platform_stack import PlatformStack
 
-ARTIFACT_BYTES = 200_000
+ARTIFACT_BYTES = 50_000
 METRICS = 5
 WRITERS = 4
 PAUSE_SECONDS = 0.2
-"""After a write that failed."""
+"""After writes that failed."""
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
@@ -46,7 +46,7 @@ class Ledger:
         self._tracking.ask("registered-models/create", {"name": self.name})
 
     @contextmanager
-    def written(self, writers: int = 1) -> Iterator[None]:
+    def written(self, writers: int = 1, pause_seconds: float = 1.0) -> Iterator[None]:
         """While it is entered, some writers write runs, metrics, artifacts and registry entries without end."""
         ended = threading.Event()
 
@@ -57,6 +57,7 @@ class Ledger:
                 except (Refused, HTTPError) as error:
                     self.failed.append(str(error))
                     ended.wait(PAUSE_SECONDS)
+                ended.wait(pause_seconds)
 
         threads = [threading.Thread(target=write) for _ in range(writers)]
         for thread in threads:

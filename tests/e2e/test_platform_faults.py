@@ -192,7 +192,7 @@ def test_postgresql_is_killed_during_writes(
     platform: PlatformStack, ledger: Ledger, record_property: Callable[[str, object], None]
 ) -> None:
     slowest = 0.0
-    with ledger.written(WRITERS):
+    with ledger.written(WRITERS, pause_seconds=0):
         for _ in range(2):
             ledger.goes_on(20)
             kill_program(platform, "metadata-store-0", "postgres")
@@ -208,7 +208,7 @@ def test_postgresql_is_killed_during_writes(
 def test_the_object_store_is_restarted_during_artifact_writes(
     platform: PlatformStack, ledger: Ledger, record_property: Callable[[str, object], None]
 ) -> None:
-    with ledger.written(WRITERS):
+    with ledger.written(WRITERS, pause_seconds=0):
         ledger.goes_on(20)
         platform.kubectl("delete", "pod", "artifacts-0", "--namespace=platform")
         restarted = comes_back(platform)

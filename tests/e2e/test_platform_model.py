@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.services import SAMPLE
 from infra.bundle import image_digests
 from infra.manifests import kubectl, render
 from tests.cli.harness import ROOT
@@ -134,8 +135,10 @@ def test_two_workers_train_a_model_that_staging_serves(platform: PlatformStack, 
     assert (tags["variant"], tags["workers"]) == ("torch", "2")
     assert float(tags["test_accuracy"]) >= ACCURACY
     platform.lab.run("promote", MODEL, "--to", "staging", "--version", trained["version"])
-    sample = ROOT / "k8s/models/digits/sample.json"
-    answer = platform.lab.run("predict", MODEL, str(sample), "--stage", "staging").json
+    asked = ("predict", MODEL, str(SAMPLE), "--stage", "staging")
+    # The gateway hears of the first pod of a stage a moment later than the command.
+    wait(lambda: platform.lab.run(*asked, status=None).status == 0, "staging answers")
+    answer = platform.lab.run(*asked).json
     assert answer["model_version"] == trained["version"]
     assert {output["name"]: output["data"] for output in answer["outputs"]}["label"] == [0]
 
@@ -151,11 +154,17 @@ def told_by_the_registered_model(platform: PlatformStack, version: str, data_ver
     container = job["spec"]["template"]["spec"]["containers"][0]
     container |= {"command": ["python3", "-c", TEST_SET], "args": [version, data_version]}
     made = platform.kubectl("create", "--output=name", "--filename=-", text=json.dumps(job)).stdout.strip()
-    where = ("--namespace", "training", made)
-    platform.kubectl("wait", "--for=jsonpath={.status.succeeded}=1", "--timeout=300s", *where)
-    lines = platform.kubectl("logs", *where).stdout.splitlines()
+    where = ("--namespace=training", made)
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(platform.kubectl("get", "--output=json", *where).stdout)["status"]
+        return found
+
+    wait(lambda: status().keys() & {"succeeded", "failed"}, f"{made} ends")
+    log = platform.kubectl("logs", *where).stdout
+    assert "succeeded" in status(), log
     platform.kubectl("delete", *where)
-    (line,) = [line for line in lines if line.startswith(ANSWER)]
+    (line,) = [line for line in log.splitlines() if line.startswith(ANSWER)]
     answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
     return answer
 
