@@ -26,7 +26,13 @@ PORT = 30443
 REDIRECT_PORT = 30080
 """Of each node: sends on to `PORT`."""
 # What others of the same wave stand on, before what runs.
-FIRST = ("CustomResourceDefinition", "Namespace", "PriorityClass")
+FIRST = (
+    "CustomResourceDefinition",
+    "Namespace",
+    "PriorityClass",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 PINNED = re.compile(r"localhost/([a-z0-9-]+)@(sha256:[0-9a-f]{64})")

@@ -181,13 +181,13 @@ class Platform(pulumi.ComponentResource):
             self._ranks[f"{kind} {named(manifest)}"] = rank(manifest)
 
     def _earlier(self, manifest: Manifest) -> list[pulumi.Resource]:
-        """What a workload waits for: all of lower rank in its namespace, and workloads of lower waves anywhere."""
+        """What a workload waits for: of lower rank, FIRST and its own namespace; of lower waves, all workloads."""
         namespace, mine = manifest["metadata"].get("namespace"), rank(manifest)
         found = []
         for name, made in self._made.items():
             theirs = self._ranks.get(name, (0, 0))
             kind, _, where = name.partition(" ")
-            own = where.startswith(f"{namespace}/") and theirs < mine
+            own = (kind in FIRST or where.startswith(f"{namespace}/")) and theirs < mine
             waits = theirs[0] < mine[0] if kind in WORKLOADS else own
             if waits:
                 found.append(made)

@@ -35,7 +35,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         yield plane
 
 
-def kubectl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What kubectl says, as administrator."""
+def kubectl(plane: ControlPlane, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """What kubectl says, as administrator; `text` is its standard input."""
     command = [str(program("kubernetes", "kubectl")), "--kubeconfig", str(plane.kubeconfig), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
