@@ -81,6 +81,7 @@ def test_dvc_pushes_and_pulls(platform: PlatformStack, outside: Outside, name: s
     secret = json.loads(platform.kubectl("get", "secret", "artifacts", "-n", TRAINING, "-o", "json").stdout)["data"]
     keys = {key: base64.b64decode(secret[key]).decode() for key in ("access-key", "secret-key")}
     environment = {
+        "AWS_ENDPOINT_URL": platform.platform.url("artifacts"),
         "AWS_ACCESS_KEY_ID": keys["access-key"],
         "AWS_SECRET_ACCESS_KEY": keys["secret-key"],
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -93,7 +94,6 @@ def test_dvc_pushes_and_pulls(platform: PlatformStack, outside: Outside, name: s
 
     dvc("init", "--no-scm")
     dvc("remote", "add", "--default", "store", f"s3://datasets/{name}")
-    dvc("remote", "modify", "store", "endpointurl", platform.platform.url("artifacts"))
     data = os.urandom(9 * 2**20)
     (folder / "data.bin").write_bytes(data)
     dvc("add", "data.bin")

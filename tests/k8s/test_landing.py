@@ -106,7 +106,7 @@ def test_states_are_told_in_words(landing: Landing) -> None:
 
 def test_a_service_that_fails_is_told_and_one_that_is_back_too(landing: Landing) -> None:
     landing.model.status = 503  # type: ignore[attr-defined]
-    wait_for(lambda: landing.states()["Model"] == ("down", "answers 503"), "the failure")
+    wait_for(lambda: landing.states()["Model"] == ("down", "Answers 503"), "the failure")
     assert landing.told()["summary"] == "Not ready: Model"
     assert landing.told()["state"] == "down"
     landing.model.status = 200  # type: ignore[attr-defined]

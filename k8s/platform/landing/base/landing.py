@@ -47,14 +47,14 @@ def ask(service: dict[str, str]) -> tuple[str, str]:
         else:
             urllib.request.urlopen(url, timeout=ASK_SECONDS).close()  # noqa: S310 - addresses of services.json
     except urllib.error.HTTPError as error:
-        return DOWN, f"answers {error.code}"
+        return DOWN, f"Answers {error.code}"
     except OSError as error:
         reason = getattr(error, "reason", error)
         # A Service without pods refuses: a stage that has no version has none.
         if isinstance(reason, ConnectionRefusedError):
-            return (IDLE, service["idle"]) if "idle" in service else (DOWN, "refuses connections")
+            return (IDLE, service["idle"]) if "idle" in service else (DOWN, "Refuses connections")
         if isinstance(reason, TimeoutError):
-            return DOWN, f"no answer within {ASK_SECONDS} s"
+            return DOWN, f"No answer within {ASK_SECONDS} s"
         return DOWN, str(reason) or type(reason).__name__
     return READY, ""
 
@@ -94,7 +94,7 @@ def card(service: dict[str, str]) -> str:
     return (
         f'<li class="{state}"><div class="top"><h3>{title}</h3><span class="state">{symbol(state)}'
         f'<span class="word">{word}</span></span></div><p>{about}</p><p class="detail">{detail}</p>'
-        + (f"<code>{url}</code>" if url else "")
+        + (f"<code>{url.removeprefix('https://')}</code>" if url else "")
         + (f'<p class="login">Sign in: {login}</p>' if login else "")
         + "</li>"
     )
