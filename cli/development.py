@@ -42,6 +42,7 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
         ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
         ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
         ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible", "tests/bundle"]),
+        ("the docs' commands", [*PYTEST, "-m", marks, "tests/docs"]),
         ("the cloud itself", [*PYTEST, "-m", marks, "tests/devcloud"]),
         ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
     )

@@ -1,0 +1,64 @@
+"""The how-tos of an own model, and of GitOps under another domain: their commands in a copy, and what comes of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infra.manifests import TREE, named
+from tests.cli.harness import ROOT
+from tests.docs.pages import blocks
+from tests.providers.kubernetes.control_plane import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow_cluster
+NAME = "tests/docs/test_own_model.py"
+
+
+def followed(page: str, folder: Path) -> list[dict[str, Any]]:
+    """The objects that the last command of a page's block prints, after those before it."""
+    shutil.copytree(TREE, folder / "k8s")
+    (block,) = [one for one in blocks(ROOT / "docs" / "how-to" / page) if NAME in one.marks.get("tested-by", "")]
+    script = "\n".join(line for line, _ in block.lines)
+    path = f"{program('kubernetes', 'kubectl').parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_an_own_model_stands_beside_the_example(tmp_path: Path) -> None:
+    made = {f"{one['kind']} {named(one)}": one for one in followed("own-model.md", tmp_path)}
+    for model in ("digits", "wines"):
+        for stage in ("staging", "canary", "production"):
+            server = made[f"Deployment serving/{model}-{stage}"]
+            assert server["metadata"]["labels"]["ml-cluster.dev/model"] == model
+            assert server["metadata"]["labels"]["ml-cluster.dev/alias"] == stage
+            selector = server["spec"]["selector"]["matchLabels"]
+            assert selector.items() <= server["spec"]["template"]["metadata"]["labels"].items()
+            assert made[f"Service serving/{model}-{stage}"]["spec"]["selector"] == selector
+        (host,) = made[f"HTTPRoute serving/{model}"]["spec"]["hostnames"]
+        assert host == f"{model}.lab.internal"
+    command = [str(program("kubernetes", "kubectl")), "kustomize", str(tmp_path / "k8s/models/wines/training/base")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (job,) = [one for one in yaml.safe_load_all(run) if one["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python3", "-m", "wines"]
+    assert container["image"].startswith("localhost/wines")
+    assert "digits" not in run.replace("DIGITS_RESULT", "")
+
+
+def test_another_domain_is_everywhere(tmp_path: Path) -> None:
+    made = followed("gitops.md", tmp_path)
+    hosts = {host for one in made if one["kind"] == "HTTPRoute" for host in one["spec"]["hostnames"]}
+    assert "tracking.ml.example.org" in hosts
+    assert "lab.internal" not in yaml.safe_dump_all(made)
