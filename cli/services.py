@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import LabError
-from cli.workloads import CAPABILITY, MODEL, NAMESPACES, Platform, reported, served_version, wait
+from cli.workloads import MODEL, NAMESPACES, Object, Platform, capability_of, reported, served_version, wait
 
 if TYPE_CHECKING:
     from cli.session import Session
@@ -57,17 +57,13 @@ def logs(
     session: Session = context.obj
     platform = Platform.of(session)
     pods = [pod for namespace in NAMESPACES for pod in platform.cluster.items("v1", "Pod", namespace)]
-    names = {pod["metadata"]["name"]: pod["metadata"].get("labels", {}) for pod in pods}
-    known = {value for labels in names.values() for key in ("app", MODEL) if (value := labels.get(key))}
+    workloads = list(platform.workloads())
+    names = {pod["metadata"]["name"]: _names(pod, workloads) for pod in pods}
+    known = {name for found in names.values() for name in found}
     if capability is None:
         print("\n".join(sorted(known)))
         return
-    chosen = [
-        pod
-        for pod in pods
-        if capability
-        in {pod["metadata"]["name"], *(pod["metadata"].get("labels", {}).get(k) for k in ("app", MODEL, CAPABILITY))}
-    ]
+    chosen = [pod for pod in pods if capability in {pod["metadata"]["name"], *names[pod["metadata"]["name"]]}]
     if not chosen:
         raise LabError(f"nothing of '{capability}' runs", remedy=f"choose one of: {', '.join(sorted(known))}")
     seen: dict[str, str] = {}
@@ -79,6 +75,12 @@ def logs(
         if not follow:
             return
         time.sleep(1)
+
+
+def _names(pod: Object, workloads: list[Object]) -> set[str]:
+    """What a pod may be asked for by: its capability, its model, what its Job is called."""
+    labels = pod["metadata"].get("labels", {})
+    return {name for name in (labels.get(MODEL), capability_of(pod, workloads) or labels.get("app")) if name}
 
 
 def _more(platform: Platform, namespace: str, pod: str, container: str, seen: dict[str, str], tail: int) -> None:

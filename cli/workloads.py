@@ -15,7 +15,7 @@ from cli.stack import stack_outputs
 from cli.text import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import urllib3
 
@@ -182,6 +182,17 @@ def reported(verb: Callable[Parameters, None]) -> Callable[Parameters, None]:
             raise LabError(error.args[0], remedy=error.remedy) from None
 
     return wrapped
+
+
+def capability_of(pod: Object, workloads: Iterable[Object]) -> str | None:
+    """Name of the capability whose Deployment or StatefulSet a pod is of; of a model, its own."""
+    metadata = pod["metadata"]
+    for one in workloads:
+        same = one["metadata"]["namespace"] == metadata["namespace"]
+        if same and one["spec"]["selector"]["matchLabels"].items() <= metadata.get("labels", {}).items():
+            name: str = one["metadata"].get("labels", {}).get(CAPABILITY, one["metadata"]["name"])
+            return name
+    return None
 
 
 def served_version(deployment: Object) -> str | None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.errors import LabError
-from cli.workloads import CAPABILITY, MODEL, NAMESPACES, Object, Platform
+from cli.workloads import NAMESPACES, Object, Platform, capability_of
 from providers.kubernetes.client import ClusterError
 from tests.bench._stack import MIB, parser, platform_of, reported
 
@@ -52,26 +52,13 @@ def requested(pod: Object) -> int:
     return max([together, *(asked(one) for one in spec.get("initContainers", ()))])
 
 
-def capability(pod: Object, workloads: Iterable[Object]) -> str:
-    """Name of the capability whose Deployment or StatefulSet has made a pod."""
-    metadata = pod["metadata"]
-    labels = metadata.get("labels", {}).items()
-    for one in workloads:
-        same = one["metadata"]["namespace"] == metadata["namespace"]
-        if same and one["spec"]["selector"]["matchLabels"].items() <= labels:
-            told: dict[str, str] = one["metadata"].get("labels", {})
-            name = told.get(CAPABILITY, one["metadata"]["name"])
-            return f"model {name}" if MODEL in told else name
-    return JOBS
-
-
 def rows(pods: Iterable[Object], workloads: Iterable[Object], used: Mapping[str, int]) -> dict[str, Row]:
     """What each capability takes; `used` is bytes by `<namespace>/<pod>`."""
     workloads = list(workloads)
     found: dict[str, Row] = defaultdict(Row)
     for pod in pods:
         if pod["status"].get("phase") not in ENDED:
-            row = found[capability(pod, workloads)]
+            row = found[capability_of(pod, workloads) or JOBS]
             row.pods += 1
             row.requested += requested(pod) / MIB
             row.used += used.get(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}", 0) / MIB

@@ -20,9 +20,9 @@ def pod(name: str, labels: dict[str, str], *requests: str, init: str = "0", phas
     }
 
 
-def workload(name: str, *, namespace: str = "platform", **labels: str) -> dict[str, Any]:
+def workload(name: str, *, namespace: str = "platform") -> dict[str, Any]:
     return {
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": name, **labels}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": name}},
         "spec": {"selector": {"matchLabels": {"app": name}}},
     }
 
@@ -44,12 +44,12 @@ def test_each_pod_counts_for_the_capability_that_made_it() -> None:
     workloads = [
         workload("digits", namespace="serving"),
         workload("tracking"),
-        workload("digits", **{"ml-cluster.dev/model": "digits"}),
+        workload("digits"),
     ]
     used = {"platform/tracking-1": 300 * MIB, "platform/tracking-2": 200 * MIB, "platform/digits-1": 90 * MIB}
     assert rows(pods, workloads, used) == {
+        "digits": Row(1, 256.0, 90.0),
         JOBS: Row(1, 384.0, 0.0),
-        "model digits": Row(1, 256.0, 90.0),
         "tracking": Row(2, 896.0, 500.0),
     }
 
