@@ -119,7 +119,8 @@ class Builder:
             if family.cgo and not have:
                 needed |= {"gcc", "libc6-dev", "libseccomp-dev", "pkg-config"}
             for image, description in family.images.items():
-                if not (have and self._have([self.manifest.image_path(name, image)], self._image_key(name, image))):
+                path = self.manifest.image_path(name, image)
+                if not (have and self._have([path], self._inventory.image_key(self.manifest, name, image))):
                     debian_packages = description.packages or self.manifest.stack(description.layer)
                     needed |= {"buildah", *(["mmdebstrap"] if debian_packages else [])}
         if missing := debian.missing(sorted(needed)):
@@ -133,16 +134,10 @@ class Builder:
             with self._stage(f"{name} {family.version}") as (say, folder):
                 self._register(folder, self._programs(name, key, folder, say), check=not renew)
         for image in family.images:
-            key = self._image_key(name, image)
+            key = self._inventory.image_key(self.manifest, name, image)
             if not self._have([self.manifest.image_path(name, image)], key):
                 with self._stage(f"image {image} {family.version}") as (say, folder):
                     self._register(folder, [self._image(name, image, key, folder, say, renew=renew)], check=not renew)
-
-    def _image_key(self, name: str, image: str) -> str:
-        """The key of an image of the family's programs as they are."""
-        paths = self.manifest.program_paths(name)
-        programs = {one.name: one.sha256 for one in self._inventory.artifacts if one.path in paths}
-        return self.manifest.image_key(name, image, programs)
 
     def _have(self, paths: list[str], key: str) -> bool:
         """Whether files made of what `key` stands for are there, or were taken from the existing bundle."""

@@ -20,8 +20,10 @@ from pydantic import BaseModel, Field, ValidationError
 from bundle.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from bundle.manifest import Manifest
 
 INVENTORY = "bundle.json"
 SBOM = "sbom.cdx.json"
@@ -64,6 +66,26 @@ class Inventory(BaseModel):
     def find(self, path: str) -> Artifact | None:
         """The artifact at `path`."""
         return next((artifact for artifact in self.artifacts if artifact.path == path), None)
+
+    def image_key(self, manifest: Manifest, family: str, image: str) -> str:
+        """The key of an image of the family's programs as they are here."""
+        paths = manifest.program_paths(family)
+        programs = {one.name: one.sha256 for one in self.artifacts if one.path in paths}
+        return manifest.image_key(family, image, programs)
+
+    def lacks(self, manifest: Manifest, families: Iterable[str]) -> list[str]:
+        """Paths of what is not here, or is made of other sources than `manifest` names."""
+        missing = []
+        for name in families:
+            wanted = dict.fromkeys(manifest.program_paths(name), manifest.key(name))
+            outdated = [path for path, key in wanted.items() if (has := self.find(path)) is None or has.key != key]
+            missing += outdated
+            for image in manifest.families[name].images:
+                path = manifest.image_path(name, image)
+                has = self.find(path)
+                if outdated or has is None or has.key != self.image_key(manifest, name, image):
+                    missing.append(path)
+        return missing
 
     def put(self, new: list[Artifact]) -> None:
         """Add artifacts; those with the same path give way."""

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.bundle import image_digests, kubernetes_versions
-from infra.manifests import pins
 from infra.naming import PROJECT
 
 if TYPE_CHECKING:
@@ -27,20 +25,23 @@ def provide_bundle(session: Session, stack: str) -> None:
         return
     from bundle.cli import DEFAULT_CACHE, build
     from bundle.manifest import load
+    from bundle.store import INVENTORY, Inventory, Store
     from infra.settings import Cluster
 
     cluster = Cluster.model_validate(wanted)
     folder, version = Path(cluster.bundle).expanduser(), cluster.kubernetes_version
-    needed = pins() if _section(session, stack, "platform") is not None else {}
-    # Images that differ may be old, or made of newer packages: the build knows which, and makes anew what is old.
-    if version in kubernetes_versions(cluster.bundle) and needed.items() <= image_digests(cluster.bundle).items():
-        return
-    print(f"Not all of the cluster's programs and images are in {folder}; getting them, once.", file=sys.stderr)
+    manifest, platform = load(), _section(session, stack, "platform") is not None
     families = [
         name
-        for name, family in load().families.items()
-        if not family.optional or ("kubeadm" in family.programs and family.version == version)
+        for name, family in manifest.families.items()
+        if (family.version == version if "kubeadm" in family.programs else not family.optional)
+        and (platform or family.group != "platform")
     ]
+    store = Store(folder)
+    inventory = store.inventory() if (folder / INVENTORY).exists() else Inventory(architecture=manifest.architecture)
+    if not inventory.lacks(manifest, families):
+        return
+    print(f"Not all of the cluster's programs and images are in {folder}; getting them, once.", file=sys.stderr)
     build(folder, families, None, True, DEFAULT_CACHE, False)
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundle.manifest import load
+from bundle.store import Artifact, Inventory, Store
 from cli.provision import provide_bundle
 from cli.session import Session
-from infra.manifests import pins
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.harness import Lab
 
-VERSION = "v1.37.2"
+MANIFEST = load()
+VERSION = MANIFEST.families["kubernetes"].version
+BEFORE = MANIFEST.families["kubernetes-previous"].version
+CLUSTER = [name for name, one in MANIFEST.families.items() if one.group == "cluster" and not one.optional]
+PLATFORM = [name for name, one in MANIFEST.families.items() if one.group == "platform"]
 
 
 class Stack:
@@ -24,25 +29,43 @@ class Stack:
 
     def __init__(self, lab: Lab, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lab.write_program()
-        self.bundle, self.project, self.builds = bundle, lab.project, 0
-        self.built: list[str] = []
-        self.families: list[str] = []
+        self.bundle, self.project = bundle, lab.project
+        self.builds: list[list[str]] = []
         monkeypatch.setattr("bundle.cli.build", self._build)
 
     def _build(self, folder: Path, families: list[str], *_: object) -> None:
         assert folder == self.bundle
-        self.families = families
-        self.builds += 1
-        self.hold(self.built)
+        self.builds.append(families)
+        self.hold(families)
 
-    def hold(self, digests: list[str]) -> None:
-        """Let the bundle have Kubernetes, and the platform's images, or the first of them, with these digests."""
-        images = [
-            {"name": name, "kind": "image", "digest": digest} for name, digest in zip(pins(), digests, strict=False)
-        ]
-        programs = [{"name": "kubeadm", "kind": "program", "version": VERSION}]
+    def hold(self, families: list[str], *, outdated: str | None = None) -> None:
+        """Let the bundle have these families; one image of them is of other sources than today's."""
+        inventory = Inventory(architecture=MANIFEST.architecture)
+        for name in families:
+            family = MANIFEST.families[name]
+            common: dict[str, Any] = {
+                "family": name,
+                "version": family.version,
+                "sha256": "0" * 64,
+                "size": 1,
+                "source": "built",
+            }
+            inventory.put(
+                [
+                    Artifact(name=program, kind="program", path=MANIFEST.program_path(name, program),
+                             key=MANIFEST.key(name), **common)
+                    for program in family.all_programs
+                ]
+            )  # fmt: skip
+            inventory.put(
+                [
+                    Artifact(name=image, kind="image", path=MANIFEST.image_path(name, image),
+                             key="old" if image == outdated else inventory.image_key(MANIFEST, name, image), **common)
+                    for image in family.images
+                ]
+            )  # fmt: skip
         self.bundle.mkdir(exist_ok=True)
-        (self.bundle / "bundle.json").write_text(json.dumps({"artifacts": [*programs, *images]}))
+        Store(self.bundle).write(inventory)
 
     def provide(self, platform: str, version: str = VERSION) -> None:
         """What `lab up` does, for a stack with this setting of its platform."""
@@ -62,32 +85,35 @@ def stack(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 @pytest.mark.parametrize("platform", ["{}", "none"])
 def test_a_bundle_that_has_all_stays_as_it_is(stack: Stack, platform: str) -> None:
-    stack.hold(list(pins().values()))
+    stack.hold([*CLUSTER, *PLATFORM])
     stack.provide(platform)
-    assert stack.builds == 0
+    assert stack.builds == []
 
 
 def test_a_stack_without_a_platform_takes_a_bundle_without_its_images(stack: Stack) -> None:
-    stack.hold([])
+    stack.hold(CLUSTER)
     stack.provide("none")
-    assert stack.builds == 0
+    assert stack.builds == []
 
 
-def test_images_of_the_platform_that_are_not_there_are_got(stack: Stack) -> None:
-    stack.hold([])
-    stack.built = list(pins().values())
+def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack) -> None:
+    stack.provide("none")
+    assert stack.builds == [CLUSTER]
     stack.provide("{}")
-    assert stack.builds == 1
-
-
-def test_images_made_of_newer_packages_are_taken_as_they_are(stack: Stack) -> None:
-    """The build makes anew what is old; what differs still is not for this verb to refuse."""
-    stack.built = [f"sha256:{number:064x}" for number, _ in enumerate(pins())]
+    assert sorted(stack.builds[1]) == sorted([*CLUSTER, *PLATFORM])
     stack.provide("{}")
-    assert stack.builds == 1
+    assert len(stack.builds) == 2
+
+
+def test_images_of_other_sources_than_todays_are_made_anew(stack: Stack) -> None:
+    stack.hold([*CLUSTER, *PLATFORM], outdated="mlflow")
+    stack.provide("{}")
+    assert len(stack.builds) == 1
 
 
 def test_a_minor_release_that_is_only_had_by_name_is_asked_for(stack: Stack) -> None:
-    stack.provide("none", version="v1.36.3")
-    assert {"kubernetes", "kubernetes-previous", "mlflow"} <= set(stack.families)
-    assert "conformance" not in stack.families
+    stack.hold(CLUSTER)
+    stack.provide("none", version=BEFORE)
+    (families,) = stack.builds
+    assert "kubernetes-previous" in families
+    assert not {"kubernetes", "conformance"} & set(families)
