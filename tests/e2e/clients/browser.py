@@ -68,7 +68,7 @@ def landing(browser: Browser, asked: dict[str, Any], screenshot: Path | None) ->
 
 
 def tracking(browser: Browser, asked: dict[str, Any], screenshot: Path | None) -> dict[str, Any]:
-    """MLflow's pages: refused without a password; with it, the runs of an experiment and a registered model."""
+    """MLflow's pages: refused without a password; with it, a registered model and the runs of an experiment."""
     seen: dict[str, Any] = {}
     context = browser.new_context(viewport=DESKTOP)
     answer = context.new_page().goto(asked["tracking"])
@@ -77,17 +77,22 @@ def tracking(browser: Browser, asked: dict[str, Any], screenshot: Path | None) -
     credentials = {"username": asked["username"], "password": asked["password"]}
     context = browser.new_context(viewport=DESKTOP, http_credentials=credentials, device_scale_factor=1.5)
     page = watched(context.new_page(), seen)
+    # What its newer pages can do, it tells everyone once.
+    for said in ("Try it now", "Got it"):
+        page.add_locator_handler(page.get_by_role("button", name=said), lambda button: button.click())
     page.goto(f"{asked['tracking']}/#/models")
+    page.get_by_text("Model training", exact=True).click()
     page.get_by_role("link", name=asked["model"], exact=True).first.click()
     page.get_by_text("production", exact=False).first.wait_for()
     seen["model"] = page.url
+    if screenshot:
+        for close in page.get_by_role("button", name="Close", exact=True).all():
+            close.click()
+        page.screenshot(path=screenshot, animations="disabled")
     page.goto(f"{asked['tracking']}/#/experiments")
     page.get_by_role("link", name=asked["model"], exact=True).first.click()
     page.get_by_text("sklearn", exact=False).first.wait_for()
     seen["experiment"] = page.url
-    if screenshot:
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=screenshot)
     context.close()
     return seen
 

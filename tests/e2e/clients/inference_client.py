@@ -31,7 +31,7 @@ print(
             "model": client.is_model_ready(model),
             "name": client.get_model_metadata(model)["name"],
             "version": answer.get_response()["model_version"],
-            "right": sum(one == other for one, other in zip(answers["json"], labels, strict=False)),
+            "right": sum(one == int(other) for one, other in zip(answers["json"], labels, strict=False)),
             **answers,
         }
     )
