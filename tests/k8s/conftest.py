@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.manifests import Manifest, render
+from infra.manifests import TREE, Manifest, pins, render
 from tests.providers.kubernetes.control_plane import ControlPlane, program
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ RUNS = (
     "models/digits/training/overlays/torch",
     "platform/backup/restore",
 )
+IMAGE = re.compile(r"image: localhost/([a-z0-9-]+)$", re.MULTILINE)
 
 
 @functools.cache
@@ -33,6 +35,15 @@ def rendered(folder: str) -> list[Manifest]:
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane
+
+
+def apply(plane: ControlPlane, *folders: str) -> None:
+    """Apply parts of k8s/, with their images by digest as a profile has them."""
+    for folder in folders:
+        text = kubectl(plane, "kustomize", str(TREE / folder)).stdout
+        text = IMAGE.sub(lambda found: f"{found[0]}@{pins()[found[1]]}", text)
+        done = kubectl(plane, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
+        assert done.returncode == 0, done.stderr
 
 
 def kubectl(plane: ControlPlane, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""A real API server, whose pods the tests run in a kubelet's place."""
+"""A real API server for each module, whose pods the tests run in a kubelet's place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane

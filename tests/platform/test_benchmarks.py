@@ -8,10 +8,9 @@ import pytest
 
 from cli.errors import LabError
 from cli.workloads import VERSION, Platform
-from infra.manifests import TREE
 from tests.bench.serving import NAME, ROLE, Bench
 from tests.engine.harness import wait_for
-from tests.k8s.conftest import kubectl
+from tests.k8s.conftest import apply
 from tests.providers.kubernetes.control_plane import program
 
 if TYPE_CHECKING:
@@ -32,9 +31,7 @@ KINDS = (
 
 @pytest.fixture
 def bench(control_plane: ControlPlane, tmp_path: Path) -> Bench:
-    for part in ("infrastructure/gateway-api", "infrastructure/base", "platform/serving/base", "models/digits"):
-        done = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", "-k", str(TREE / part))
-        assert done.returncode == 0, done.stderr
+    apply(control_plane, "infrastructure/gateway-api", "infrastructure/base", "platform/serving/base", "models/digits")
     kubeconfig = control_plane.kubeconfig.read_text()
     platform = Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, kubeconfig)
     return Bench(platform, "digits", b'{"inputs": []}', str(program("kubernetes", "kubectl")), tmp_path)

@@ -12,9 +12,8 @@ import pytest
 from cli import models
 from cli.errors import LabError
 from cli.workloads import VERSION, Platform, rolled_out, served_version
-from infra.manifests import TREE
 from tests.engine.harness import wait_for
-from tests.k8s.conftest import kubectl, rendered
+from tests.k8s.conftest import apply, rendered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,15 +28,8 @@ JOB = "models/digits/training/base"
 @pytest.fixture(scope="module")
 def platform(control_plane: ControlPlane) -> Platform:
     """The lab profile, without pods that run."""
-    for part in (
-        "infrastructure/gateway-api",
-        "infrastructure/base",
-        "platform/training/base",
-        "platform/serving/base",
-        "models/digits",
-    ):
-        done = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", "-k", str(TREE / part))
-        assert done.returncode == 0, done.stderr
+    apply(control_plane, "infrastructure/gateway-api", "infrastructure/base")
+    apply(control_plane, "platform/training/base", "platform/serving/base", "models/digits")
     return Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, control_plane.kubeconfig.read_text())
 
 
