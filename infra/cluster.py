@@ -179,6 +179,7 @@ class Cluster(pulumi.ComponentResource):
                     "cluster_name": stack,
                     "cluster_bundle": wanted.bundle,
                     VERSION: wanted.kubernetes_version,
+                    "cluster_platform": settings.platform is not None,
                     "cluster_pod_subnet": str(settings.network.pod_cidr),
                     "cluster_service_subnet": str(settings.network.service_cidr),
                     **wanted.variables,
