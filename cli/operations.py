@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -15,7 +16,9 @@ from cli.errors import ExitCode, LabError
 from cli.provision import provide_bundle
 from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
+from cli.text import table
 from infra.naming import PROJECT
+from terminal.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +34,24 @@ PLUGIN_DIRS = (ROOT / "providers" / "bin",)
 UNCHANGED = {"same", "read", "read-discard", "read-replacement"}
 LISTS = {"targets", "replace", "target_replace", "config"}
 NOUNS: dict[Kind, str] = {"preview": "update", "update": "update", "refresh": "refresh", "destroy": "destroy"}
+
+
+class Took:
+    """How long each stage of a command took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of what is done meanwhile; not that of questions to the user."""
+        began = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - began
+
+    def __str__(self) -> str:
+        rows = [*self._seconds.items(), ("total", sum(self._seconds.values()))]
+        return table(("STAGE", "TIME"), [(name, duration(seconds)) for name, seconds in rows])
 
 
 class UpdateFailedError(SystemExit):
@@ -178,7 +199,9 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             "--yes or --skip-preview or --preview-only must be passed in to proceed in non-interactive mode",
             code=ExitCode.CONFIGURATION,
         )
-    prepare(session, kind, yes=assume_yes)
+    took = Took()
+    with took.stage("cloud"):
+        prepare(session, kind, yes=assume_yes)
     stack = session.stack(offer_new=kind != "destroy")
     if operation.config:
         from cli.configuration import save_arguments
@@ -192,20 +215,26 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         run = embedded_runner(session, stack, operation)
     if dry_only or not operation.skip_preview:
         events: list[Event] = []
-        result = _perform(session, stack, operation, run, dry_run=True, events=events)
+        with took.stage("preview"):
+            result = _perform(session, stack, operation, run, dry_run=True, events=events)
         if dry_only:
             _check_unchanged(operation, result)
             return
         if not assume_yes:
             _confirm(session, stack, operation, events)
     if kind == "update":
-        provide_bundle(session, stack)
-    result = _perform(session, stack, operation, run, dry_run=False)
+        with took.stage("programs and images"):
+            provide_bundle(session, stack)
+    with took.stage("deployment"):
+        result = _perform(session, stack, operation, run, dry_run=False)
     _check_unchanged(operation, result)
     if kind == "update" and not operation.options.targets and not operation.json and session.project.name == PROJECT:
         from cli.services import finish_up
 
-        finish_up(session, stack)
+        with took.stage("model"):
+            has_platform = finish_up(session, stack)
+        if has_platform:
+            print(took)
     if kind == "destroy" and not operation.options.targets:
         _finish_destroy(session, stack, operation)
 

@@ -102,20 +102,24 @@ def _more(platform: Platform, namespace: str, pod: str, container: str, seen: di
             seen[key] = stamp
 
 
-def finish_up(session: Session, stack: str) -> None:
-    """What `lab up` ends with: an answer of the example, trained first where it never was, and the addresses."""
+def finish_up(session: Session, stack: str) -> bool:
+    """What `lab up` ends with: an answer of the example, trained first where it never was, and the addresses.
+
+    Whether there is a platform that it could tell of.
+    """
     from infra.settings import Platform as Settings
 
     given = session.config(stack).get("ml-cluster:platform")
     if given is None or not given.is_object:
-        return
+        return False
     wanted = Settings.model_validate(json.loads(given.value))
     if wanted.apply == "gitops":
-        return
+        return False
     platform = Platform.of(session, stack)
     if wanted.example:
         serve_example(session, platform)
-    print("\n" + platform.table())
+    print("\n" + platform.table() + "\n")
+    return True
 
 
 def serve_example(session: Session, platform: Platform) -> None:

@@ -1,8 +1,12 @@
-"""The first minutes of a newcomer: a fresh clone, an empty home, no cloud, `./lab up --yes`."""
+"""The first minutes of a newcomer: a fresh clone, an empty home, no cloud, `./lab up --yes`, a model that answers.
+
+Costs some 12 minutes of two cores and 8 GiB of memory, beside a devcloud and a bundle that are there.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +19,8 @@ from tests.cli.harness import ROOT
 from tests.e2e.harness import BUNDLE, on_subnet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openstack.connection import Connection
 
     from devcloud.bringup import Devcloud
@@ -22,7 +28,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(2400)]
 
 
-def test_plain_up_in_a_fresh_clone(devcloud: Devcloud, student: Connection, tmp_path: Path) -> None:
+STAGE = re.compile(r"^(cloud|preview|programs and images|deployment|model|total) +(\S+)$", re.MULTILINE)
+
+
+def test_plain_up_in_a_fresh_clone(
+    devcloud: Devcloud, student: Connection, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """devcloud is up already, or comes up for this: that takes its own time, which tests/devcloud measures."""
     clone, home = tmp_path / "clone", tmp_path / "home"
     home.mkdir()
@@ -48,12 +59,22 @@ def test_plain_up_in_a_fresh_clone(devcloud: Devcloud, student: Connection, tmp_
     try:
         up = lab("up", "--yes", DEVCLOUD_STATE=str(devcloud.layout.state))
         assert up.returncode == 0, up.stdout + up.stderr
+        took = dict(STAGE.findall(up.stdout))
+        record_property("figures", f"./lab up in a fresh clone, to a served prediction: {took}")
+        assert took.keys() >= {"cloud", "deployment", "model", "total"}
+        assert re.search(r"^digits, version 1, asked for sample\.json: \[\d", up.stdout, re.MULTILINE), up.stdout
+        for service in ("tracking", "artifacts", "digits"):
+            assert f"https://{service}." in up.stdout
         passphrase = home / ".config" / "ml-cluster" / "passphrase"
         assert str(passphrase) in up.stderr
         assert passphrase.stat().st_mode & 0o777 == 0o600
         nodes = [server for server in student.compute.servers() if stack_of(server.metadata) == "dev"]
         assert len(nodes) == 3
         assert {server.status for server in nodes} == {"ACTIVE"}
+        asked = lab("predict", "digits", str(clone / "k8s/models/digits/sample.json"))
+        assert '"model_version": "1"' in asked.stdout, asked.stderr
+        status = lab("status").stdout
+        assert re.search(r"digits +production +1 +\d of \d ready", status), status
         again = lab("up", "--yes", "--expect-no-changes", DEVCLOUD_STATE=str(devcloud.layout.state))
         assert again.returncode == 0, again.stdout + again.stderr
     finally:
