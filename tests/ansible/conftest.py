@@ -209,6 +209,8 @@ class Cluster:
                 item if item["metadata"].get("namespace") == "default" else (item["metadata"]["uid"], item.get("spec"))
             )
             for item in found["items"]
+            # A token that machines join with ends by itself.
+            if not item["metadata"]["name"].startswith("bootstrap-token-")
         }
 
     def ready(self) -> set[str]:
