@@ -22,6 +22,7 @@ MANAGER = "model-rollout"
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
 PARKED = "ml-cluster.dev/parked-replicas"
 NO_SUCH = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
+DENIED = "PERMISSION_DENIED"
 log = logging.getLogger(MANAGER)
 rollouts = Counter("model_rollouts_total", "Changes of a Deployment's model.", ["deployment"])
 seen = Gauge("model_rollout_last_pass_timestamp_seconds", "When all Deployments were last looked at.")
@@ -69,12 +70,24 @@ def reconcile(deployments: Any, namespace: str, resolve: Callable[[str, str], st
     """
     for deployment in deployments.list_namespaced_deployment(namespace, label_selector=f"{MODEL},{ALIAS}").items:
         labels = deployment.metadata.labels
-        version = resolve(labels[MODEL], labels[ALIAS])
+        try:
+            version = resolve(labels[MODEL], labels[ALIAS])
+        except MlflowException as error:
+            # A model that is not there yet is nobody's to read. Whatever serves already is left as it is.
+            if error.error_code != DENIED or served(deployment) is not None:
+                raise
+            version = None
         if change := change_of(deployment, version):
             name = deployment.metadata.name
             deployments.patch_namespaced_deployment(name, namespace, change, field_manager=MANAGER)
             rollouts.labels(name).inc()
             log.info("%s: %s@%s is %s", name, labels[MODEL], labels[ALIAS], version or "nothing: no replicas")
+
+
+def served(deployment: Any) -> str | None:
+    """The version that a Deployment was last told to serve."""
+    annotations: dict[str, str] = deployment.spec.template.metadata.annotations or {}
+    return annotations.get(VERSION)
 
 
 def change_of(deployment: Any, version: str | None) -> dict[str, Any] | None:
@@ -85,8 +98,7 @@ def change_of(deployment: Any, version: str | None) -> dict[str, Any] | None:
             return None
         annotations = {PARKED: str(deployment.spec.replicas)}
         return {"metadata": {"annotations": annotations}, "spec": {"replicas": 0}}
-    served = (deployment.spec.template.metadata.annotations or {}).get(VERSION)
-    if served == version and parked is None:
+    if served(deployment) == version and parked is None:
         return None
     change: dict[str, Any] = {"spec": {"template": {"metadata": {"annotations": {VERSION: version}}}}}
     if parked is not None:
