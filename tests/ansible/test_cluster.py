@@ -70,6 +70,23 @@ def test_secrets_are_encrypted_in_etcd(cluster: Cluster) -> None:
     assert b"plaintext-word" not in base64.b64decode(raw)
 
 
+@pytest.mark.usefixtures("made")
+def test_services_stay_when_kube_proxy_starts_anew(cluster: Cluster) -> None:
+    """It compares its rules with those that it finds, as once an hour: it must know its own again."""
+
+    def rules() -> int:
+        return int(cluster.machines.ssh("w0", "nft list map ip kube-proxy service-ips | grep -c goto || true"))
+
+    before = rules()
+    assert before
+    for _ in range(2):
+        cluster.kubectl("rollout", "restart", "--namespace=kube-system", "daemonset/kube-proxy")
+        cluster.kubectl("rollout", "status", "--namespace=kube-system", "daemonset/kube-proxy", "--timeout=180s")
+    synced = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
+    wait(lambda: synced in cluster.machines.ssh("w0", "curl -s localhost:10249/metrics"), 60, "its rules are written")
+    assert rules() == before
+
+
 PODS = """
 apiVersion: v1
 kind: Pod
