@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+MISSING = ("404", "NoSuchKey")
 
 
 class ThroughServer(ArtifactRepository):  # type: ignore[misc]
@@ -36,4 +41,10 @@ class ThroughServer(ArtifactRepository):  # type: ignore[misc]
         self._bucket.delete_artifacts(artifact_path)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
-        self._bucket._download_file(remote_file_path, local_path)
+        try:
+            self._bucket._download_file(remote_file_path, local_path)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in MISSING:
+                raise
+            # Clients look for a model in more than one place, and ask again for minutes where the server failed.
+            raise MlflowException(f"there is no artifact {remote_file_path}", RESOURCE_DOES_NOT_EXIST) from error
