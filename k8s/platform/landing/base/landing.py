@@ -50,9 +50,13 @@ def ask(service: dict[str, str]) -> tuple[str, str]:
         return DOWN, f"Answers {error.code}"
     except OSError as error:
         reason = getattr(error, "reason", error)
-        # A Service without pods refuses: a stage that has no version has none.
-        if isinstance(reason, ConnectionRefusedError):
-            return (IDLE, service["idle"]) if "idle" in service else (DOWN, "Refuses connections")
+        # A stage that has no version has no pods. Its Service refuses, or where a NetworkPolicy is judged first, is silent;
+        # a pod that hangs takes the connection, of which a plain TimeoutError tells.
+        refused = isinstance(reason, ConnectionRefusedError)
+        if "idle" in service and (refused or (reason is not error and isinstance(reason, TimeoutError))):
+            return IDLE, service["idle"]
+        if refused:
+            return DOWN, "Refuses connections"
         if isinstance(reason, TimeoutError):
             return DOWN, f"No answer within {ASK_SECONDS} s"
         return DOWN, str(reason) or type(reason).__name__
