@@ -50,7 +50,7 @@ def ask(service: dict[str, str]) -> tuple[str, str]:
         return DOWN, f"Answers {error.code}"
     except OSError as error:
         reason = getattr(error, "reason", error)
-        # A stage without a version has no pods. Its Service refuses or, where a NetworkPolicy is judged first, is silent;
+        # A stage without a version has no pods. Its Service refuses, or is silent where a policy is judged first;
         # a pod that hangs takes the connection, of which a plain TimeoutError tells.
         refused = isinstance(reason, ConnectionRefusedError)
         if "idle" in service and (refused or (reason is not error and isinstance(reason, TimeoutError))):
