@@ -2,7 +2,7 @@
 
 The lock file pins uv too: its wheel is fetched, checked against the locked SHA-256 and kept in the user's cache, so
 neither pip nor venv has to be installed. A copy of uv.lock in .venv, written last, says that the environment is
-complete; one without it is taken for half-made and is installed again. Concurrent starts wait for the first.
+complete; one without it is taken for half-made and is made anew. Concurrent starts wait for the first.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ def sync() -> None:
     """
     start = time.monotonic()
     python = VENV / "bin" / "python"
-    arguments: list[str | Path] = ["sync", "--frozen", "--quiet", "--project", ROOT]
     if not VENV.exists():
         say("first start: making .venv from uv.lock (once, under a minute)")
     elif not os.access(VENV, os.W_OK):
@@ -101,14 +100,16 @@ def sync() -> None:
         say("uv.lock has changed: updating .venv")
         STAMP.unlink()
     else:
-        say(".venv is unfinished: installing its packages again")
-        arguments.append("--reinstall")
+        say(".venv is unfinished: making it anew")
+        shutil.rmtree(VENV)  # a repair would read files that the killed start may have left half-written
     base = python if VENV.exists() else Path(getattr(sys, "_base_executable", sys.executable))
     uv = find_uv()
     say("installing the locked packages")
     environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
     environment |= {"UV_PROJECT_ENVIRONMENT": str(VENV), "UV_PYTHON_DOWNLOADS": "never"}
-    process = subprocess.Popen([uv, *arguments, "--python", base], env=environment)
+    process = subprocess.Popen(
+        [uv, "sync", "--frozen", "--quiet", "--project", ROOT, "--python", base], env=environment
+    )
     try:
         while True:
             try:
