@@ -107,11 +107,12 @@ def prepare(session: Session, kind: Kind, *, yes: bool) -> None:
 def _bring_up(session: Session, *, yes: bool, explain: bool) -> None:
     from devcloud.bringup import Devcloud
     from devcloud.errors import DevcloudError
+    from devcloud.layout import chosen
     from devcloud.machine import NEEDED_DISK_GIB, NEEDED_MEMORY_GIB
 
-    cloud = Devcloud(state_folder())
-    first = not cloud.layout.clouds_yaml.exists()
     try:
+        cloud = Devcloud(state_folder(), chosen(subnet=os.environ.get("DEVCLOUD_SUBNET")))
+        first = not cloud.layout.clouds_yaml.exists()
         cloud.check_machine()
         if explain and first:
             print(

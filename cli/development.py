@@ -31,6 +31,12 @@ DEVCLOUD = [sys.executable, "-m", "devcloud"]
 BUNDLE = [sys.executable, "-m", "cli", "bundle"]
 
 
+MAIN_PATH: tuple[tuple[str, list[str]], ...] = (
+    ("from nothing to a served model", [*PYTEST, "-s", "-m", "slow_cloud", "tests/e2e/test_first_up.py"]),
+    ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
+)
+
+
 def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
     return (
@@ -50,6 +56,14 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
 
 def run_tests(
     context: typer.Context,
+    up: Annotated[
+        bool,
+        typer.Option(
+            "--up",
+            help="Then `lab up` in a fresh clone, on a devcloud made for it, and `lab destroy`: Linux, root, 12 GiB of "
+            "memory.",
+        ),
+    ] = False,
     cloud: Annotated[
         bool,
         typer.Option("--cloud", help="Then those on a real devcloud, made for it: Linux, root, 12 GiB of memory."),
@@ -68,7 +82,9 @@ def run_tests(
     environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": CLOUD_SUBNET}
     environment |= {"LAB_TEST_CLOUD": "devcloud", "OS_CLIENT_CONFIG_FILE": f"{state}/clouds.yaml"}
     results = []
-    cloud_stages = on_a_cloud("slow_cloud" if thorough else "slow_cloud and not thorough") if cloud else ()
+    cloud_stages = MAIN_PATH if up else ()
+    if cloud:
+        cloud_stages = on_a_cloud("slow_cloud" if thorough else "slow_cloud and not thorough")
     for name, command in [*stages, *cloud_stages]:
         print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
         start = time.monotonic()

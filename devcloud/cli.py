@@ -82,22 +82,14 @@ def up(
     ] = None,
 ) -> None:
     """Bring the cloud up, or what is missing of it. The first time takes minutes and downloads Debian packages."""
-    from pydantic import ValidationError
+    from devcloud.layout import chosen
 
-    from devcloud.layout import Settings
-
-    options = {
-        "subnet": subnet,
-        "fake_host": fake_host or None,
-        "virtual_machines": virtual_machines,
-        "more_images": image or None,
-    }
-    chosen = {name: value for name, value in options.items() if value is not None}
-    try:
-        settings = Settings.model_validate(chosen) if chosen else None
-    except ValidationError as error:
-        faults = (f"{fault['input']}: {fault['msg']}" for fault in error.errors())
-        raise DevcloudError(f"these settings cannot be used: {'; '.join(faults)}") from None
+    settings = chosen(
+        subnet=subnet,
+        fake_host=fake_host or None,
+        virtual_machines=virtual_machines,
+        more_images=image or None,
+    )
     cloud = _devcloud(state, settings)
     cloud.up()
     typer.echo(f"  export OS_CLIENT_CONFIG_FILE={cloud.layout.clouds_yaml} OS_CLOUD=devcloud")

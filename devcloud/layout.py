@@ -6,7 +6,7 @@ import secrets
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from devcloud.errors import DevcloudError
 
@@ -77,6 +77,20 @@ class Settings(BaseModel):
         if self.fake_host:
             self.virtual_machines = False
         return self
+
+
+def chosen(**options: object) -> Settings | None:
+    """The settings of those options that are given; None where none is.
+
+    Raises:
+        DevcloudError: a value cannot be used.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings.model_validate(given) if given else None
+    except ValidationError as error:
+        faults = (f"{fault['input']}: {fault['msg']}" for fault in error.errors())
+        raise DevcloudError(f"these settings cannot be used: {'; '.join(faults)}") from None
 
 
 class Layout:
