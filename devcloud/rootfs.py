@@ -156,8 +156,7 @@ def install_python(folder: Path, log: Path) -> None:
     (environment / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n")
     site = environment / "lib/python3.11/site-packages"
     pip_install(site, log, "--require-hashes", "--requirement", str(BLAZAR_LOCK))
-    for program in ("blazar-manager", "blazar-db-manage"):
-        shutil.copy(site / "bin" / program, environment / "bin")
+    shutil.copy(site / "bin/blazar-db-manage", environment / "bin")
     pip_install(folder / "blazar-nova", log, "--no-deps", BLAZAR_NOVA)
 
 

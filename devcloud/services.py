@@ -245,7 +245,7 @@ def table(layout: Layout) -> list[Service]:
             (
                 "sh", "-c",
                 f"""mariadb --socket={layout.run}/mysql.sock -uroot blazar <{OPT}/lease-recovery.sql &&
-                exec /opt/blazar/bin/python /opt/blazar/bin/blazar-manager --config-file {etc}/blazar/blazar.conf""",
+                exec /opt/blazar/bin/python {OPT}/blazar_manager.py --config-file {etc}/blazar/blazar.conf""",
             ),
             needs=("keystone", bus),
         ),
