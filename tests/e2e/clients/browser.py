@@ -68,11 +68,12 @@ def landing(browser: Browser, asked: dict[str, Any], screenshot: Path | None) ->
 
 
 def tracking(browser: Browser, asked: dict[str, Any], screenshot: Path | None) -> dict[str, Any]:
-    """MLflow's pages: refused without a password; with it, a registered model and the runs of an experiment."""
+    """MLflow's pages: refused with a wrong password; with the right one, a model and an experiment's runs."""
     seen: dict[str, Any] = {}
-    context = browser.new_context(viewport=DESKTOP)
+    guess = {"username": asked["username"], "password": "guess"}
+    context = browser.new_context(viewport=DESKTOP, http_credentials=guess)
     answer = context.new_page().goto(asked["tracking"])
-    seen["without_password"] = answer and answer.status
+    seen["wrong_password"] = answer and answer.status
     context.close()
     credentials = {"username": asked["username"], "password": asked["password"]}
     context = browser.new_context(viewport=DESKTOP, http_credentials=credentials, device_scale_factor=1.5)

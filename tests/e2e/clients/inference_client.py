@@ -21,7 +21,9 @@ for binary in (False, True):
     tensor = http.InferInput("pixels", [rows, pixels.shape[1]], "FP64")
     tensor.set_data_from_numpy(pixels[:rows], binary_data=binary)
     wanted = [http.InferRequestedOutput("label", binary_data=binary)]
-    answer = client.infer(model, [tensor], outputs=wanted, request_id="test")
+    # The client calls all that it sends a stream of octets, also what is JSON.
+    headers = None if binary else {"Content-Type": "application/json"}
+    answer = client.infer(model, [tensor], outputs=wanted, request_id="test", headers=headers)
     answers["binary" if binary else "json"] = [int(label) for label in answer.as_numpy("label")]
 print(
     json.dumps(
