@@ -11,8 +11,10 @@ import contextlib
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
+import libvirt
 from lxml import etree
 from nova import exception
 from nova.compute import power_state
@@ -22,6 +24,8 @@ from nova.virt.libvirt import utils as libvirt_utils
 
 INIT = "/usr/sbin/init.devcloud"
 DEVICES = ("/dev/kmsg", "/dev/fuse", "/dev/net/tun")
+REFUSED = "Some processes refused to die"
+PATIENCE_SECONDS = 60
 LIVE = (power_state.RUNNING, power_state.PAUSED)
 
 
@@ -52,6 +56,21 @@ class ContainerDriver(driver.LibvirtDriver):
         except OSError as error:
             disk.teardown_container(container_dir=str(root))
             raise exception.InvalidDiskInfo(reason=f"the image has no usable root file system: {error}") from error
+
+    def _destroy(self, instance):
+        """libvirt gives up on a container that takes seconds to die, and then never hears of its end: ask again."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < give_up:
+            try:
+                self._host.get_guest(instance).poweroff()
+                break
+            except exception.InstanceNotFound:
+                break
+            except libvirt.libvirtError as error:
+                if REFUSED not in error.get_error_message():
+                    break
+            time.sleep(1)
+        super()._destroy(instance)
 
     def destroy(self, context, instance, *args, **kwargs):
         super().destroy(context, instance, *args, **kwargs)
