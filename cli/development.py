@@ -29,11 +29,10 @@ CLOUD_STATE = Path("/var/lib/ml-cluster/test")
 CLOUD_SUBNET = "172.25.1.0/24"
 DEVCLOUD = [sys.executable, "-m", "devcloud"]
 BUNDLE = [sys.executable, "-m", "cli", "bundle"]
-
-
+CLOUDS_END = ("cloud's end", [*DEVCLOUD, "reset", "--yes"])
 MAIN_PATH: tuple[tuple[str, list[str]], ...] = (
     ("from nothing to a served model", [*PYTEST, "-s", "-m", "slow_cloud", "tests/e2e/test_first_up.py"]),
-    ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
+    CLOUDS_END,
 )
 
 
@@ -50,7 +49,7 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
         ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible", "tests/bundle"]),
         ("the docs' commands", [*PYTEST, "-m", marks, "tests/docs"]),
         ("the cloud itself", [*PYTEST, "-m", marks, "tests/devcloud"]),
-        ("cloud's end", [*DEVCLOUD, "reset", "--yes"]),
+        CLOUDS_END,
     )
 
 

@@ -25,6 +25,8 @@ from tests.e2e.harness import on_subnet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from openstack.compute.v2.server import Server
+
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(5000)]
 
 STAGE = re.compile(r"^(cloud|preview|programs and images|deployment|model|total) +(\S.*)$", re.MULTILINE)
@@ -63,6 +65,12 @@ class Newcomer:
         return said
 
 
+def nodes() -> list[Server]:
+    """The instances of stack dev."""
+    student = connect(Devcloud(STATE), "devcloud")
+    return [server for server in student.compute.servers() if stack_of(server.metadata) == "dev"]
+
+
 def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     devcloud = Devcloud(STATE, SETTINGS)
     was_up = devcloud.is_running
@@ -87,17 +95,14 @@ def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[st
         passphrase = newcomer.home / ".config" / "ml-cluster" / "passphrase"
         assert str(passphrase) in up
         assert passphrase.stat().st_mode & 0o777 == 0o600
-        student = connect(Devcloud(STATE), "devcloud")
-        nodes = [server for server in student.compute.servers() if stack_of(server.metadata) == "dev"]
-        assert [server.status for server in nodes] == ["ACTIVE"] * 3
+        assert [server.status for server in nodes()] == ["ACTIVE"] * 3
         sample = newcomer.clone / "k8s/models/digits/sample.json"
         assert '"model_version": "1"' in newcomer.lab("predict", "digits", str(sample))
         assert re.search(r"digits +production +1 +\d of \d ready", newcomer.lab("status"))
         newcomer.lab("up", "--yes", "--expect-no-changes")
     finally:
         newcomer.lab("destroy", "--yes")
-    student = connect(Devcloud(STATE), "devcloud")
-    assert [server for server in student.compute.servers() if stack_of(server.metadata) == "dev"] == []
+    assert nodes() == []
     assert "Nothing is left of stack 'dev'" in newcomer.lab("sweep")
     if not was_up:
         newcomer.lab("devcloud", "down")

@@ -119,14 +119,13 @@ def push(module, artifact, staged):
     place = f"http://{registry}/v2/{name}"
     try:
         with tarfile.open(staged) as tar:
-            described = json.load(tar.extractfile("index.json"))["manifests"][0]
-            text = tar.extractfile(blob_path(described["digest"])).read()
+            text = tar.extractfile(blob_path(artifact["digest"])).read()
             if f"sha256:{hashlib.sha256(text).hexdigest()}" != artifact["digest"]:
                 module.fail_json(msg=f"{artifact['path']} {DIFFERS}")
             manifest = json.loads(text)
             for blob in [manifest["config"], *manifest["layers"]]:
                 upload(place, blob["digest"], tar.extractfile(blob_path(blob["digest"])), blob["size"])
-        ask("PUT", f"{place}/manifests/{tag}", text, Content_Type=described["mediaType"]).close()
+        ask("PUT", f"{place}/manifests/{tag}", text, Content_Type=MANIFEST).close()
     except (tarfile.TarError, KeyError, ValueError):
         module.fail_json(msg=f"{artifact['path']} {DIFFERS}")
     except urllib.error.HTTPError as error:
