@@ -29,6 +29,7 @@ from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of, split_
 from .values import (
     UNKNOWN,
     Properties,
+    convert_properties,
     from_wire,
     hash_assets,
     lower_outputs,
@@ -36,7 +37,6 @@ from .values import (
     reveal_properties,
     secret,
     to_wire,
-    transform_properties,
     value_from_wire,
     without_references,
 )
@@ -353,7 +353,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
                 type=request.type,
                 name=request.name,
                 custom=True,
-                properties=transform_properties(from_wire(request.properties), lower_outputs),
+                properties=convert_properties(from_wire(request.properties), lower_outputs),
                 parent=request.parent,
                 dependencies=list(request.dependencies),
                 provider=provider,
@@ -419,7 +419,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             return resource_pb2.ResourceInvokeResponse(unknown=True)
         result, failures = await provider.invoke(request.tok, args, preview=self._deployment.dry_run)
         if not request.acceptResources:
-            result = transform_properties(result, without_references)
+            result = convert_properties(result, without_references)
         response = resource_pb2.ResourceInvokeResponse(
             failures=[provider_pb2.CheckFailure(property=name, reason=reason) for name, reason in failures]
         )
@@ -526,7 +526,7 @@ def _outputs_for(
 ) -> struct_pb2.Struct:
     """A resource's outputs in the form that the program's SDK takes."""
     outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
-    return to_wire(outputs if request.acceptResources else transform_properties(outputs, without_references))
+    return to_wire(outputs if request.acceptResources else convert_properties(outputs, without_references))
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:

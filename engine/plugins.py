@@ -25,11 +25,11 @@ from .processes import spawn, stop
 from .urn import name_of, type_of
 from .values import (
     Properties,
+    convert_properties,
     from_wire,
     propagate_secrets,
     reveal_properties,
     to_wire,
-    transform_properties,
     without_references,
 )
 
@@ -359,7 +359,7 @@ class Provider:
         if not self._accepts_secrets:
             plain = reveal_properties(plain)
         if not self._accepts_references:
-            plain = transform_properties(plain, without_references)
+            plain = convert_properties(plain, without_references)
         return to_wire(plain)
 
     def _decode(self, struct: struct_pb2.Struct, inputs: Properties) -> Properties:

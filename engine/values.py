@@ -134,9 +134,9 @@ def transform(value: Value, change: Callable[[Value], Value]) -> Value:
     return change(value)
 
 
-def transform_properties(properties: Mapping[str, Value], change: Callable[[Value], Value]) -> Properties:
-    """Apply :func:`transform` to each property."""
-    return {key: transform(value, change) for key, value in properties.items()}
+def convert_properties(properties: Mapping[str, Value], convert: Callable[[Value], Value]) -> Properties:
+    """Apply ``convert``, which goes through all parts of a value itself, to each property."""
+    return {key: convert(value) for key, value in properties.items()}
 
 
 def contains(value: Value, test: Callable[[Value], bool]) -> bool:
@@ -167,7 +167,7 @@ def reveal(value: Value) -> Value:
 
 def reveal_properties(properties: Mapping[str, Value]) -> Properties:
     """Apply :func:`reveal` to each property."""
-    return {key: reveal(value) for key, value in properties.items()}
+    return convert_properties(properties, reveal)
 
 
 def redact(value: Value) -> Value:

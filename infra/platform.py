@@ -145,11 +145,17 @@ class Platform(pulumi.ComponentResource):
 
     def _secret(self, name: str, content: Mapping[str, Input[str]], type_: str = "Opaque") -> None:
         namespace, _, called = name.partition("/")
-        self._made[f"Secret {name}"] = kubernetes.core.v1.Secret(
+        # Its class in pulumi_kubernetes would take half a second to import, with all others of core/v1.
+        self._made[f"Secret {name}"] = pulumi.CustomResource(
+            "kubernetes:core/v1:Secret",
             name,
-            metadata={"name": called, "namespace": namespace},
-            string_data=content,
-            type=type_,
+            props={
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": called, "namespace": namespace},
+                "stringData": content,
+                "type": type_,
+            },
             opts=ResourceOptions.merge(self._own, ResourceOptions(depends_on=self._before(namespace))),
         )
 
