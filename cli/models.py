@@ -187,6 +187,7 @@ def train(
     data_version: Annotated[
         str | None, typer.Option("--data-version", help="Version of the dataset. Default: the current.")
     ] = None,
+    to: Annotated[Stage | None, typer.Option("--promote", help="Then let this stage serve it.")] = None,
     json_output: Annotated[bool, typer.Option("--json", "-j", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model on the cluster, test it, and register it if it passes its gate.
@@ -197,7 +198,9 @@ def train(
     platform = Platform.of(session)
     # With --json, standard output is the result alone.
     with redirect_stdout(sys.stderr) if json_output else nullcontext():
-        result = train_model(session, platform, model, variant, seed=seed, data_version=data_version)
+        result = train_model(session, platform, model, variant, seed=seed, data_version=data_version, promote=to)
+        if to is not None and not result["exit"]:
+            finish_promotion(platform, model, to, str(result["version"]))
     if json_output:
         print(json.dumps(result))
         _checked(result)
@@ -216,13 +219,15 @@ def train_model(
     *,
     seed: int | None = None,
     data_version: str | None = None,
+    promote: Stage | None = None,
 ) -> Object:
-    """Train; what came of it."""
+    """Train, and promote what the gate has passed; what came of it. The stage may not serve it yet."""
     objects = manifests(session, model, variant)
     (job,) = [one for one in objects if one["kind"] == "Job"]
     given = job["spec"]["template"]["spec"]["containers"][0].get("args", [])
     options = [f"--seed={seed}"] if seed is not None else []
     options += [f"--data-version={data_version}"] if data_version else []
+    options += [f"--promote={promote.value}"] if promote else []
     return run_job(platform, objects, f"{model}-{variant or 'train'}", [*given, *options])
 
 
@@ -245,19 +250,25 @@ def promote(
         raise LabError("--share is for --to canary alone", code=ExitCode.CONFIGURATION)
     session: Session = context.obj
     platform = Platform.of(session)
-    promote_model(session, platform, model, to.value, version, share)
+    promote_model(session, platform, model, to, version, share)
 
 
 def promote_model(
-    session: Session, platform: Platform, model: str, stage: str, version: str | None = None, share: int | None = None
+    session: Session, platform: Platform, model: str, stage: Stage, version: str | None = None, share: int | None = None
 ) -> None:
-    """Promote, wait for the rollout, and set the canary's share."""
+    """Promote a version, by default the newest, and wait until the stage serves it."""
     chosen = ["--version", version] if version else []
-    _move(session, platform, model, stage, ["promote", "--to", stage, *chosen])
-    if stage == Stage.canary:
+    promoted = _move(session, platform, model, ["promote", "--to", stage.value, *chosen])
+    finish_promotion(platform, model, stage, promoted, share)
+
+
+def finish_promotion(platform: Platform, model: str, stage: Stage, version: str, share: int | None = None) -> None:
+    """Wait until a stage serves what was promoted to it, and set the canary's share."""
+    _await_rollout(platform, model, stage, version)
+    if stage is Stage.canary:
         split(platform, model, share or 0)
         print(f"The canary of {model} gets {share or 0} % of production's requests.")
-    elif stage == Stage.production and split(platform, model, 0):
+    elif stage is Stage.production and split(platform, model, 0):
         print(f"The canary of {model} gets no requests any more.")
 
 
@@ -272,13 +283,16 @@ def rollback(
     platform = Platform.of(session)
     if stage is Stage.canary:
         split(platform, model, 0)
-    _move(session, platform, model, stage.value, ["rollback", "--to", stage.value])
+    _await_rollout(platform, model, stage, _move(session, platform, model, ["rollback", "--to", stage.value]))
 
 
-def _move(session: Session, platform: Platform, model: str, stage: str, arguments: list[str]) -> None:
+def _move(session: Session, platform: Platform, model: str, arguments: list[str]) -> str:
+    """Have a Job change what a stage is to serve; the version."""
     result = _checked(run_job(platform, manifests(session, model), f"{model}-{arguments[0]}", arguments))
-    version = str(result["version"])
+    return str(result["version"])
 
+
+def _await_rollout(platform: Platform, model: str, stage: Stage, version: str) -> None:
     def state() -> Object:
         found = platform.deployments(model).get(stage)
         if found is None:

@@ -124,19 +124,20 @@ def finish_up(session: Session, stack: str) -> bool:
 
 def serve_example(session: Session, platform: Platform) -> None:
     """Train and promote the example, unless it serves; then ask it."""
-    from cli.models import ask_model, promote_model, train_model
+    from cli.models import Stage, ask_model, finish_promotion, train_model
 
     began = time.monotonic()
     live = platform.deployments(EXAMPLE).get("production")
     if live is None or served_version(live) is None:
         print(f"Training {EXAMPLE}, the worked example, on the cluster.")
-        result = train_model(session, platform, EXAMPLE)
+        # In one Job: another would have its image pulled by another node.
+        result = train_model(session, platform, EXAMPLE, promote=Stage.production)
         if result["exit"]:
             raise LabError(result.get("error", f"{EXAMPLE} could not be trained"))
         print(
             f"  test accuracy {result['test_accuracy']:.4f}: the gate has passed it ({time.monotonic() - began:.0f} s)"
         )
-        promote_model(session, platform, EXAMPLE, "production")
+        finish_promotion(platform, EXAMPLE, Stage.production, str(result["version"]))
     last = ""
 
     def answers() -> bool:

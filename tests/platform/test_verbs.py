@@ -115,7 +115,7 @@ def test_promote_waits_until_all_pods_serve_the_version(
         thread = threading.Thread(target=cluster)
         thread.start()
         try:
-            models.promote_model(session, platform, "digits", "staging", "5")
+            models.promote_model(session, platform, "digits", models.Stage.staging, "5")
         finally:
             ended.set()
             thread.join()
