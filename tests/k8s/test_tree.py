@@ -192,9 +192,13 @@ def test_what_is_needed_comes_first() -> None:
         assert order[one] < order[other]
 
     before("Namespace platform", "ServiceAccount platform/tracking")
-    for store in ("Deployment platform/tracking", "StatefulSet platform/metadata-store", "StatefulSet platform/artifacts"):
-        before("NetworkPolicy platform/closed", store)
-        before(store, "Deployment serving/digits-production")
+    for name in (
+        "StatefulSet platform/metadata-store",
+        "StatefulSet platform/artifacts",
+        "Deployment platform/tracking",
+    ):
+        before("NetworkPolicy platform/closed", name)
+        before(name, "Deployment serving/digits-production")
     assert all(order[one] == (0, 0) for one in order if one.split()[0] in FIRST)
 
 

@@ -1,4 +1,4 @@
-"""Folders and files of a node, in one call: `template` and `file` take three a file, a quarter second of a core each."""
+"""Folders and files of a node in one call: `template` takes three for each file, a quarter second of a core each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ options:
     default: []
   files:
     description:
-      - Files, each with its C(dest), C(content) and C(mode); a file that is there stays as it is where C(force) is false.
+      - Files, each with its C(dest), C(content) and C(mode). With C(force=false), a file that is there stays as it is.
     type: list
     elements: dict
     default: []
@@ -66,10 +66,9 @@ def write(module, one):
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(dest), delete=False) as file:
             file.write(one["content"])
         module.atomic_move(file.name, dest)
-    exists = os.path.exists(dest)
-    return (
-        module.set_fs_attributes_if_different(attributes(module, dest, one["mode"]), differs) if exists else differs
-    ), before
+    if os.path.exists(dest):
+        differs = module.set_fs_attributes_if_different(attributes(module, dest, one["mode"]), differs)
+    return differs, before
 
 
 def main():
@@ -81,10 +80,8 @@ def main():
         },
         supports_check_mode=True,
     )
-    changed, diffs = [], []
-    for one in module.params["folders"]:
-        if folder(module, one["path"], one["mode"]):
-            changed.append(one["path"])
+    changed = [one["path"] for one in module.params["folders"] if folder(module, one["path"], one["mode"])]
+    diffs = []
     for one in module.params["files"]:
         differs, before = write(module, one)
         if differs:
