@@ -123,3 +123,37 @@ def test_containerd_runs_nvidias_runtime(tmp_path: Path) -> None:
     settings = tomllib.loads(render(tmp_path, "nvidia.toml.j2", "nvidia", NODE))
     runtime = settings["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]
     assert runtime["default_runtime_name"] in runtime["runtimes"]
+
+
+def test_files_are_written_once_and_only_where_they_differ(tmp_path: Path) -> None:
+    """The module `files`: a second run changes nothing, a check writes nothing, and force=false keeps what is there."""
+    folder, kept = tmp_path / "made", tmp_path / "made/kept"
+    task = {
+        "folders": [{"path": str(folder), "mode": "0700"}],
+        "files": [
+            {"dest": str(folder / "one"), "content": "{{ text }}\n", "mode": "0640"},
+            {"dest": str(kept), "content": "{{ text }}\n", "mode": "0600", "force": False},
+        ],
+    }
+    playbook = tmp_path / "files.yml"
+    playbook.write_text(
+        json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Write", "files": task}]}])
+    )
+
+    def run(*arguments: str, text: str) -> list[str]:
+        done = play(playbook, {"all": {}}, tmp_path, *arguments, text=text)
+        assert done.status == 0, done.output
+        return done.changes
+
+    assert run("--check", text="a")
+    assert not folder.exists()
+    assert run(text="a")
+    assert run(text="a") == []
+    assert run("--check", text="b")
+    assert (folder / "one").read_text() == "a\n"
+    assert run(text="b")
+    assert ((folder / "one").read_text(), kept.read_text()) == ("b\n", "a\n")
+    (folder / "one").chmod(0o666)
+    assert run(text="b")
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "one", kept)]
+    assert modes == [0o700, 0o640, 0o600]

@@ -35,8 +35,8 @@ FILE = {
 
 
 def attributes(module, path, mode):
-    """Owner and mode of a path, as Ansible's helpers take them."""
-    return module.load_file_common_arguments({"path": path, "owner": "root", "group": "root", "mode": mode})
+    """Mode of a path, as Ansible's helpers take it."""
+    return module.load_file_common_arguments({"path": path, "mode": mode})
 
 
 def folder(module, path, mode):
