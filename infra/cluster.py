@@ -118,10 +118,8 @@ def inventory(props: Props, **variables: Any) -> dict[str, Any]:
         reached = {"ansible_host": node.get("floating_ip") or node["address"], "node_address": node["address"]}
         options = host_options(node["server"])
         if entry and not node.get("floating_ip"):
-            # A connection to a node that is gone ends by itself, a minute later.
-            alive = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
             to = f"{props['user']}@{entry['floating_ip']}"
-            jump = ["ssh", *host_options(entry["server"]), *alive, "-W", "%h:%p", to]
+            jump = ["ssh", *host_options(entry["server"]), "-W", "%h:%p", to]
             options += ["-o", f"ProxyCommand={shlex.join(jump)}"]
         reached["ansible_ssh_common_args"] = shlex.join(options)
         group = groups["control_plane" if node["role"] == CONTROL_PLANE else "workers"]
