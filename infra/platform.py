@@ -145,18 +145,23 @@ class Platform(pulumi.ComponentResource):
 
     def _secret(self, name: str, content: Mapping[str, Input[str]], type_: str = "Opaque") -> None:
         namespace, _, called = name.partition("/")
-        # Its class in pulumi_kubernetes would take half a second to import, with all others of core/v1.
-        self._made[f"Secret {name}"] = pulumi.CustomResource(
-            "kubernetes:core/v1:Secret",
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": called, "namespace": namespace},
+            "stringData": content,
+            "type": type_,
+        }
+        self._declare(manifest, ResourceOptions(depends_on=self._before(namespace)))
+
+    def _declare(self, manifest: Manifest, opts: ResourceOptions) -> None:
+        """Declare one object. A class of pulumi_kubernetes takes half a second to import, with all of its group."""
+        kind, api, name = manifest["kind"], manifest["apiVersion"], named(manifest)
+        self._made[f"{kind} {name}"] = pulumi.CustomResource(
+            f"kubernetes:{api if '/' in api else f'core/{api}'}:{kind}",
             name,
-            props={
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": called, "namespace": namespace},
-                "stringData": content,
-                "type": type_,
-            },
-            opts=ResourceOptions.merge(self._own, ResourceOptions(depends_on=self._before(namespace))),
+            props=manifest,
+            opts=ResourceOptions.merge(self._own, opts),
         )
 
     def _before(self, namespace: str | None) -> list[pulumi.Resource]:
@@ -173,16 +178,9 @@ class Platform(pulumi.ComponentResource):
                 before += self._earlier(manifest)
             elif api.startswith("gateway.networking.k8s.io/"):
                 before += definitions
-            self._made[f"{kind} {named(manifest)}"] = pulumi.CustomResource(
-                f"kubernetes:{api if '/' in api else f'core/{api}'}:{kind}",
-                named(manifest),
-                props=self._with_domain(_prepared(manifest)),
-                opts=ResourceOptions.merge(
-                    self._own,
-                    ResourceOptions(
-                        depends_on=before, custom_timeouts=pulumi.CustomTimeouts(create=f"{PLATFORM_SECONDS}s")
-                    ),
-                ),
+            timeouts = pulumi.CustomTimeouts(create=f"{PLATFORM_SECONDS}s")
+            self._declare(
+                self._with_domain(_prepared(manifest)), ResourceOptions(depends_on=before, custom_timeouts=timeouts)
             )
             self._ranks[f"{kind} {named(manifest)}"] = rank(manifest)
 

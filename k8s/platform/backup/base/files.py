@@ -24,7 +24,7 @@ def sizes(s3: Any, bucket: str) -> dict[str, int]:
     return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
 
 
-def lacking(s3: Any, bucket: str, folder: Path) -> Iterator[tuple[str, partial[None]]]:
+def to_fetch(s3: Any, bucket: str, folder: Path) -> Iterator[tuple[str, partial[None]]]:
     """Keys that the folder lacks, each with what fetches it."""
     for key, size in sizes(s3, bucket).items():
         path = folder / bucket / key
@@ -40,7 +40,7 @@ def fetch(s3: Any, bucket: str, key: str, path: Path) -> None:
     new.replace(path)
 
 
-def lost(s3: Any, bucket: str, folder: Path) -> Iterator[tuple[str, partial[None]]]:
+def to_send(s3: Any, bucket: str, folder: Path) -> Iterator[tuple[str, partial[None]]]:
     """Keys that the bucket lacks, each with what sends it; the bucket is made where there is none."""
     if bucket not in {one["Name"] for one in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=bucket)
@@ -57,7 +57,7 @@ if __name__ == "__main__":
     faults = 0
     for name in buckets or BUCKETS:
         copied = 0
-        for key, copy in {"save": lacking, "restore": lost}[action](client, name, Path(target)):
+        for key, copy in {"save": to_fetch, "restore": to_send}[action](client, name, Path(target)):
             try:
                 copy()
                 copied += 1
