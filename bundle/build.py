@@ -70,15 +70,21 @@ class Builder:
                 self._take_stock(families if renew else [])
             emptied(self.store.work)
             self._provide_tools(families)
-            errors = self._run([partial(self._family, name, renew=renew) for name in families])
+            errors = self._run([partial(self._family, name, renew=renew) for name in self._in_order(families)])
             self._write_sbom()
             shutil.rmtree(self.store.work)
         if errors:
             remedies = [*(error.remedy for error in errors if error.remedy), f"{REMEDY} goes on with what is missing"]
             raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
-            self.lock.record([one for one in self._inventory.artifacts if one.source == "built"])
+            built = [one for one in self._inventory.artifacts if one.source == "built"]
+            self.lock.record(built, self.manifest.paths(self.manifest.families))
         return self._inventory
+
+    def _in_order(self, families: list[str]) -> list[str]:
+        """What needs no compiler comes second, so that it is made while the first family compiles."""
+        compiled = [name for name in families if self.manifest.families[name].all_programs]
+        return [*compiled[:1], *(name for name in families if name not in compiled), *compiled[1:]]
 
     def _run(self, tasks: list[Callable[[], None]]) -> list[BundleError]:
         """Run tasks on threads, all to their end; the errors that users can act on."""

@@ -49,9 +49,11 @@ class Lock:
             remedy="build again; if it stays so, its sources or its compiler are not what they claim to be",
         )
 
-    def record(self, artifacts: list[Artifact]) -> None:
-        """Make these the locked ones; for their architecture, what they lack is forgotten."""
-        self._all[self._architecture] = artifacts
+    def record(self, artifacts: list[Artifact], wanted: set[str]) -> None:
+        """Make these the locked ones; of the others of their architecture, those at `wanted` paths stay."""
+        kept = {path: artifact for path, artifact in self._known.items() if path in wanted}
+        known = kept | {artifact.path: artifact for artifact in artifacts}
+        self._all[self._architecture] = [known[path] for path in sorted(known)]
         write_whole(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 

@@ -81,9 +81,10 @@ def _kustomized(folder: str, program: str) -> str:
         raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip()}")
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache, delete=False) as file:
-            file.write(head + done.stdout)
-        Path(file.name).replace(kept)
+        with tempfile.TemporaryDirectory(dir=cache) as folder_of_new:
+            new = Path(folder_of_new, kept.name)
+            new.write_text(head + done.stdout)
+            new.replace(kept)
     return done.stdout
 
 

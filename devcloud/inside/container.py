@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import stat
-import time
 from pathlib import Path
 
 import libvirt
@@ -21,6 +20,7 @@ from nova.compute import power_state
 from nova.virt.disk import api as disk
 from nova.virt.libvirt import driver
 from nova.virt.libvirt import utils as libvirt_utils
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 INIT = "/usr/sbin/init.devcloud"
 DEVICES = ("/dev/kmsg", "/dev/fuse", "/dev/net/tun")
@@ -58,19 +58,17 @@ class ContainerDriver(driver.LibvirtDriver):
             raise exception.InvalidDiskInfo(reason=f"the image has no usable root file system: {error}") from error
 
     def _destroy(self, instance):
-        """libvirt gives up on a container that takes seconds to die, and then never hears of its end: ask again."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < give_up:
-            try:
-                self._host.get_guest(instance).poweroff()
-                break
-            except exception.InstanceNotFound:
-                break
-            except libvirt.libvirtError as error:
-                if REFUSED not in error.get_error_message():
-                    break
-            time.sleep(1)
+        with contextlib.suppress(exception.InstanceNotFound, libvirt.libvirtError):
+            self._power_off(instance)
         super()._destroy(instance)
+
+    @retry(
+        retry=retry_if_exception(lambda error: REFUSED in str(error)), wait=wait_fixed(1),
+        stop=stop_after_delay(PATIENCE_SECONDS), reraise=True,
+    )  # fmt: skip
+    def _power_off(self, instance):
+        """libvirt gives up on a container that takes seconds to die, and then never hears of its end: ask again."""
+        self._host.get_guest(instance).poweroff()
 
     def destroy(self, context, instance, *args, **kwargs):
         super().destroy(context, instance, *args, **kwargs)

@@ -372,6 +372,19 @@ def test_what_is_optional_is_built_when_asked_for_and_kept(copy: Copy) -> None:
     assert [artifact.path for artifact in copy.inventory.artifacts] == [PROGRAM, IMAGE]
 
 
+def test_the_lock_keeps_what_this_bundle_is_without(copy: Copy) -> None:
+    copy.manifest(HELLO.replace("module: hello", "module: hello\n    optional: true"))
+    copy.build("--only", "hello", "--update-lock")
+    lock = copy.tree / "bundle/manifest.lock"
+    before = lock.read_text()
+    shutil.rmtree(copy.bundle)
+    copy.build("--update-lock")
+    assert lock.read_text() == before
+    copy.manifest("families: {}\n")
+    copy.build("--update-lock")
+    assert PROGRAM not in lock.read_text()
+
+
 def test_ls_lists_every_artifact(built: Copy) -> None:
     lines = built.run("ls").stdout.splitlines()
     for artifact, line in zip(Store(built.bundle).inventory().artifacts, lines[1:], strict=True):
@@ -383,3 +396,25 @@ def test_there_is_no_bundle_yet(copy: Copy) -> None:
     refused = copy.run("ls")
     assert refused.returncode == 1
     assert "remedy: lab bundle build" in refused.stderr
+
+
+SHARING = ("local-path", "metrics-server", "network-policy")
+"""Families made for the most part of Kubernetes' libraries."""
+
+
+@pytest.mark.usefixtures("built")
+def test_families_that_share_packages_with_kubernetes_share_what_was_compiled() -> None:
+    """Go compiles a package again for other tags, or another version of anything below it: ten minutes in all."""
+    manifest = load()
+    go = CACHE / f"go/go{manifest.go.version}/bin/go"
+
+    def versions(family: str) -> dict[str, str]:
+        folder = manifest.families[family].folder
+        told = subprocess.run([go, "mod", "edit", "-json"], cwd=folder, check=True, capture_output=True)
+        return {one["Path"]: one["Version"] for one in json.loads(told.stdout)["Require"]}
+
+    theirs = versions("kubernetes")
+    for family in SHARING:
+        own = versions(family)
+        assert {path: own[path] for path in own.keys() & theirs} == {path: theirs[path] for path in own.keys() & theirs}
+        assert manifest.families[family].tags == manifest.families["kubernetes"].tags

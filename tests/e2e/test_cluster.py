@@ -116,10 +116,10 @@ def test_an_inventory_written_by_hand_gives_the_same_cluster(cluster: Cluster, t
 
 
 def test_more_and_fewer_workers(cluster: Cluster) -> None:
-    cluster.lab.change(nodes__groups__worker__count=3)
+    cluster.lab.change(nodes__groups__worker__count=4)
     steps = cluster.lab.up_as_previewed().steps
     assert steps[Step("update", "kubernetes")] == 1
-    assert f"{STACK}-worker-2" in cluster.ready()
+    assert set(cluster.ready()) == {f"{STACK}-{node}" for node in ("control-0", *(f"worker-{n}" for n in range(4)))}
     cluster.lab.change(nodes__groups__worker__count=1)
     cluster.lab.up_as_previewed()
     assert set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}
