@@ -36,7 +36,7 @@ FAMILIES = {
         "neutron.cmd.eventlet.agents.l3", "neutron.cmd.eventlet.agents.metadata",
         "neutron.cmd.eventlet.plugins.linuxbridge_neutron_agent", "neutron.agent.dhcp.agent",
         "neutron.agent.l3.agent", "neutron.agent.linux.interface", "neutron.agent.linux.iptables_firewall",
-        "neutron.agent.metadata.agent", "neutron.plugins.ml2.plugin",
+        "neutron.agent.metadata.agent", "neutron.plugins.ml2.plugin", "spoofing",
         "neutron.plugins.ml2.drivers.linuxbridge.mech_driver.mech_linuxbridge",
         "neutron.services.l3_router.l3_router_plugin", "oslo_messaging._drivers.impl_rabbit",
         "sqlalchemy.dialects.mysql.pymysql",

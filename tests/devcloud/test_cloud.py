@@ -107,6 +107,18 @@ def test_an_instance_is_a_machine_of_its_own(node: Node, key: Path) -> None:
     assert all(line.endswith((":/", "/init.scope", "libvirt-lxc")) for line in cgroups)
 
 
+def test_networking_goes_on_after_a_hard_reboot(student: Connection, node: Node, network: str, key: Path) -> None:
+    node.ssh(key, "sudo touch /run/before")
+    student.compute.reboot_server(node.server, "HARD")
+    wait(lambda: node.ssh(key, "test ! -e /run/before").returncode == 0, 120, "SSH after the reboot")
+    [port] = student.network.ports(device_id=node.server.id)
+    student.network.update_port(port, allowed_address_pairs=[{"ip_address": "10.78.0.0/24"}])
+    other = boot_node(student, NAME, network, key)
+    assert other.address != node.address
+    student.compute.delete_server(other.server)
+    student.compute.wait_for_delete(other.server, interval=0.5, wait=120)
+
+
 def test_a_port_without_a_rule_is_closed(node: Node, key: Path) -> None:
     node.ssh(key, "sudo systemd-run --unit web python3 -m http.server 8080")
     wait(lambda: "8080" in node.ssh(key, "ss -ltn").stdout, 20)
