@@ -95,7 +95,10 @@ class Machines:
         external = student.network.find_network("public", ignore_missing=False)
         address = student.network.create_ip(floating_network_id=external.id, port_id=port.id).floating_ip_address
         node = Node(server, str(address), 0, 0)
-        wait(lambda: node.ssh(self.key, "true").returncode == 0, 600, f"SSH on {name}")
+        # Its ways to say that all is started: with or without a unit that failed.
+        booted = ("running", "degraded")
+        state = "systemctl is-system-running --wait"
+        wait(lambda: node.ssh(self.key, state).stdout.strip() in booted, 600, f"SSH on {name}, and its boot's end")
         self.nodes[name] = node
         return {"ansible_host": node.address, "node_address": port.fixed_ips[0]["ip_address"]}
 

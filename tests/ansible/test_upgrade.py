@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ansible.conftest import Cluster
+from tests.devcloud.support import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,20 +82,25 @@ class Visitor:
             self._ending.set()
             thread.join()
 
+    def ask(self) -> str:
+        """What is wrong with the answer; nothing where it is one."""
+        connection = HTTPConnection(self.host, PORT, timeout=10)
+        try:
+            connection.request("GET", "/hosts")
+            status = connection.getresponse().status
+        except (OSError, HTTPException) as error:
+            return repr(error)
+        finally:
+            connection.close()
+        return "" if status == HTTPStatus.OK else str(status)
+
     def _visit(self) -> None:
         while not self._ending.wait(0.05):
             began = time.monotonic()
-            connection = HTTPConnection(self.host, PORT, timeout=10)
-            try:
-                connection.request("GET", "/hosts")
-                status = connection.getresponse().status
-                if status == HTTPStatus.OK:
-                    self.answered += 1
-                else:
-                    self.failures.append(f"{time.strftime('%H:%M:%S')} {status}")
-            except (OSError, HTTPException) as error:
-                self.failures.append(f"{time.strftime('%H:%M:%S')} {error!r}")
-            connection.close()
+            if fault := self.ask():
+                self.failures.append(f"{time.strftime('%H:%M:%S')} {fault}")
+            else:
+                self.answered += 1
             self.longest = max(self.longest, time.monotonic() - began)
 
 
@@ -120,6 +126,7 @@ def test_an_upgrade_fails_no_request(cluster: Cluster, figure: Callable[[str], N
     cluster.kubectl("apply", "--filename=-", text=SERVICE.replace("IMAGE", cluster.busybox()))
     cluster.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     visitor = Visitor(cluster.control_plane["c0"]["ansible_host"])
+    wait(lambda: not visitor.ask(), 30, "the node's proxy knows the service")
     with visitor.visiting():
         run = cluster.ok("upgrade")
     figure(f"{OLD} to {NEW}, three nodes: {run.seconds:.0f} s; {visitor.answered} requests answered, "

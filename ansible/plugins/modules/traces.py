@@ -21,6 +21,11 @@ options:
     type: list
     elements: path
     required: true
+  emptied:
+    description: Folders that are removed where nothing is in them, in this order.
+    type: list
+    elements: path
+    default: []
 """
 FOLDERS = ("/var/lib/kubelet/", "/run/containerd/", "/run/netns/cni-")
 TABLES = {"kube-proxy", "network-policy", "pod-network", "cni_hostport", "cni_plugins_masquerade"}
@@ -108,17 +113,29 @@ class Remover:
             else:
                 path.unlink()
 
+    def folders(self):
+        for path in map(Path, self.module.params["emptied"]):
+            if path.is_dir() and not any(path.iterdir()):
+                self.removed.append(str(path))
+                if not self.module.check_mode:
+                    path.rmdir()
+
 
 def main():
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={"paths": {"type": "list", "elements": "path", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "required": True},
+            "emptied": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
     )
     remover = Remover(module)
     remover.mounts()
     remover.filters()
     remover.cgroups()
     remover.files()
+    remover.folders()
     module.exit_json(changed=bool(remover.removed), removed=remover.removed)
 
 
