@@ -404,7 +404,7 @@ SHARING = ("local-path", "metrics-server", "network-policy")
 
 @pytest.mark.usefixtures("built")
 def test_families_that_share_packages_with_kubernetes_share_what_was_compiled() -> None:
-    """Go compiles a package again for other tags, or another version of anything below it: ten minutes in all."""
+    """Go compiles a package again for other tags, or another version of anything below it: eight minutes in all."""
     manifest = load()
     go = CACHE / f"go/go{manifest.go.version}/bin/go"
 
