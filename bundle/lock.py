@@ -8,7 +8,7 @@ from pydantic import RootModel
 
 from bundle.errors import BundleError
 from bundle.manifest import HERE
-from bundle.store import Artifact, write_whole
+from bundle.store import Artifact, Inventory, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +51,10 @@ class Lock:
 
     def record(self, artifacts: list[Artifact], wanted: set[str]) -> None:
         """Make these the locked ones; of the others of their architecture, those at `wanted` paths stay."""
-        kept = {path: artifact for path, artifact in self._known.items() if path in wanted}
-        known = kept | {artifact.path: artifact for artifact in artifacts}
-        self._all[self._architecture] = [known[path] for path in sorted(known)]
+        kept = [artifact for path, artifact in self._known.items() if path in wanted]
+        locked = Inventory(architecture=self._architecture, artifacts=kept)
+        locked.put(artifacts)
+        self._all[self._architecture] = locked.artifacts
         write_whole(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 

@@ -40,6 +40,8 @@ families:
       stacked: {layer: upper, entrypoint: [/bin/sh]}
 """
 OFFLINE = {"GOPROXY": "off"}
+SHARING = ("local-path", "metrics-server", "network-policy")
+"""Families made for the most part of Kubernetes' libraries."""
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -398,10 +400,6 @@ def test_there_is_no_bundle_yet(copy: Copy) -> None:
     assert "remedy: lab bundle build" in refused.stderr
 
 
-SHARING = ("local-path", "metrics-server", "network-policy")
-"""Families made for the most part of Kubernetes' libraries."""
-
-
 @pytest.mark.usefixtures("built")
 def test_families_that_share_packages_with_kubernetes_share_what_was_compiled() -> None:
     """Go compiles a package again for other tags, or another version of anything below it: eight minutes in all."""
@@ -416,5 +414,6 @@ def test_families_that_share_packages_with_kubernetes_share_what_was_compiled() 
     theirs = versions("kubernetes")
     for family in SHARING:
         own = versions(family)
-        assert {path: own[path] for path in own.keys() & theirs} == {path: theirs[path] for path in own.keys() & theirs}
+        shared = own.keys() & theirs
+        assert {path: own[path] for path in shared} == {path: theirs[path] for path in shared}
         assert manifest.families[family].tags == manifest.families["kubernetes"].tags

@@ -119,7 +119,7 @@ def test_more_and_fewer_workers(cluster: Cluster) -> None:
     cluster.lab.change(nodes__groups__worker__count=4)
     steps = cluster.lab.up_as_previewed().steps
     assert steps[Step("update", "kubernetes")] == 1
-    assert set(cluster.ready()) == {f"{STACK}-{node}" for node in ("control-0", *(f"worker-{n}" for n in range(4)))}
+    assert set(cluster.ready()) == {f"{STACK}-control-0", *(f"{STACK}-worker-{number}" for number in range(4))}
     cluster.lab.change(nodes__groups__worker__count=1)
     cluster.lab.up_as_previewed()
     assert set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}

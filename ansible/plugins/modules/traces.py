@@ -116,9 +116,7 @@ class Remover:
     def folders(self):
         for path in map(Path, self.module.params["emptied"]):
             if path.is_dir() and not any(path.iterdir()):
-                self.removed.append(str(path))
-                if not self.module.check_mode:
-                    path.rmdir()
+                self.remove(str(path), "rmdir", str(path))
 
 
 def main():
