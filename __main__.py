@@ -7,8 +7,8 @@ import pulumi_openstack as openstack
 from pulumi import ResourceOptions
 
 from infra.access import Access
-from infra.cluster import Cluster
 from infra.configuration import read_settings
+from infra.kubernetes.cluster import Cluster
 from infra.lease import Lease
 from infra.network import Network
 from infra.nodes import Nodes
@@ -27,6 +27,7 @@ here = ResourceOptions(providers={"openstack": cloud})
 lease = Lease(settings, here)
 network = Network(settings, here)
 access = Access(settings, here)
+storage = Storage(settings, here)
 
 pulumi.export("leaseEnd", lease.end_date)
 pulumi.export("privateKey", access.private_key)
@@ -34,18 +35,20 @@ pulumi.export("privateKey", access.private_key)
 if settings.starts_later(now):
     pulumi.log.warn("The lease starts later: this run reserves; run it again after the start to make the nodes.")
 else:
-    nodes = Nodes(settings, lease, network, access, here)
-    storage = Storage(settings, nodes.nodes, here)
+    nodes = Nodes(settings, lease, network, access, storage=storage, opts=here)
 
-    told = {n.name: {"role": n.role, "address": n.address, "floatingIp": n.floating_ip} for n in nodes.nodes.values()}
-    pulumi.export("nodes", told)
+    described = {
+        node.name: {"role": node.role, "address": node.address, "floatingIp": node.floating_ip}
+        for node in nodes.nodes.values()
+    }
+    pulumi.export("nodes", described)
     endpoints: dict[str, pulumi.Input[str]] = {
         "ssh": pulumi.Output.concat("ssh ", settings.access.user, "@", nodes.entry())
     }
     pulumi.export("volumes", storage.devices)
     if settings.cluster is not None:
         cluster = Cluster(settings, nodes, access.private_key, here)
-        pulumi.export("kubernetes", cluster.told)
+        pulumi.export("kubernetes", cluster.outputs)
         pulumi.export("kubeconfig", cluster.kubeconfig)
         if settings.platform is not None:
             platform = Platform(settings, nodes, cluster)

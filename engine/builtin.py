@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 from .diff import Diff
 from .errors import EngineError
 from .plugins import ReadResult
+from .urn import ROOT_STACK_TYPE
 from .values import Properties, contains_secret, is_secret, reveal, secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .state import State
+
 PACKAGE = "pulumi"
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
 READ_OUTPUTS = "pulumi:pulumi:readStackOutputs"
+READ_RESOURCES = "pulumi:pulumi:readStackResourceOutputs"
 
 
 class BuiltinProvider:
@@ -23,8 +27,8 @@ class BuiltinProvider:
     recovers = False
     configured = True
 
-    def __init__(self, outputs_of: Callable[[str], Properties]) -> None:
-        self._outputs_of = outputs_of
+    def __init__(self, resources_of: Callable[[str], Sequence[State]]) -> None:
+        self._resources_of = resources_of
 
     async def check(
         self, urn: str, olds: Properties | None, news: Properties, seed: bytes
@@ -84,14 +88,19 @@ class BuiltinProvider:
         return ReadResult(name, {"name": name}, self._read(name))
 
     async def invoke(self, token: str, args: Properties, *, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
-        """``readStackOutputs``, as an invoke."""
+        """``readStackOutputs``, and ``readStackResourceOutputs``: type and outputs of each resource, by URN."""
         del preview
+        if token == READ_RESOURCES:
+            name = str(reveal(args["stackName"]))
+            found = {state.urn: {"type": state.type, "outputs": state.outputs} for state in self._resources_of(name)}
+            return {"name": name, "outputs": found}, []
         if token != READ_OUTPUTS:
             raise EngineError(f"this engine has no function {token}", remedy="use the Pulumi CLI")
         return self._read(str(reveal(args["name"]))), []
 
     def _read(self, name: str) -> Properties:
-        outputs = self._outputs_of(name)
+        stack = (state.outputs for state in self._resources_of(name) if state.type == ROOT_STACK_TYPE)
+        outputs: Properties = next(stack, {})
         return {
             "name": name,
             "outputs": {

@@ -26,9 +26,9 @@ from .plugins import CHANNEL_OPTIONS, PluginHost
 from .registry import ProviderRegistry
 from .secrets import find_passphrase, open_secrets_manager
 from .snapshot import Snapshot
-from .state import Codec
+from .state import Codec, State
 from .urn import ROOT_STACK_TYPE, make_urn
-from .values import Properties, Secret, contains_secret, is_secret, reveal, transform
+from .values import Secret, contains_secret, is_secret, reveal, transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ class _Run:
             environment=environment,
             log=self._log_plugin,
         )
-        registry = ProviderRegistry(host, BuiltinProvider(self._outputs_of), dry_run=request.dry_run)
+        registry = ProviderRegistry(host, BuiltinProvider(self._resources_of), dry_run=request.dry_run)
         deployment = Deployment(
             project=request.project.name,
             stack=request.stack,
@@ -306,8 +306,8 @@ class _Run:
     def _log_plugin(self, package: str, line: str) -> None:
         self._emitter.diagnostic("info#err", f"{package}: {mask(line, self._secret_texts)}")
 
-    def _outputs_of(self, name: str) -> Properties:
-        """The outputs of another stack, named as a reference names it: ``stack`` or ``organization/project/stack``."""
+    def _resources_of(self, name: str) -> list[State]:
+        """The resources of a stack, named as a reference names it: ``stack`` or ``organization/project/stack``."""
         parts = name.split("/")
         stack = parts[-1]
         project = parts[-2] if len(parts) > 1 else self._request.project.name
@@ -315,7 +315,7 @@ class _Run:
             project = self._request.project.name
         checkpoint = self._request.backend.load(project, stack)
         resources, _ = snapshots.load(checkpoint, Codec(self._secrets_of(checkpoint)))
-        return next((state.outputs for state in resources if state.type == ROOT_STACK_TYPE), {})
+        return [state for state in resources if not state.delete]
 
     def _secrets_of(self, checkpoint: dict[str, Any]) -> SecretsManager:
         recorded = checkpoint["deployment"].get("secrets_providers") or {}

@@ -3,7 +3,7 @@
 import secrets
 import string
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pulumi import Input, Output, ResourceOptions, dynamic
@@ -50,14 +50,21 @@ class CertificateProvider(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Say in the inputs that a certificate is due, so that a preview shows it."""
-        end = olds.get("expires")
-        due = end and datetime.fromisoformat(end) < datetime.now(UTC) + timedelta(days=RENEW_DAYS)
-        return CheckResult({**news, "renewed_after": end if due else olds.get("renewed_after", "")}, [])
+        """Say in the inputs from which day a certificate is, so that a preview shows when it is due.
+
+        Pulumi gives `check` the inputs of before, not the outputs.
+        """
+        today = datetime.now(UTC).date()
+        issued = date.fromisoformat(olds["issued"]) if "issued" in olds else today
+        lasts = CERTIFICATE_DAYS if news.get("authority_certificate") else AUTHORITY_DAYS
+        due = issued + timedelta(days=lasts - RENEW_DAYS) <= today
+        return CheckResult({**news, "issued": (today if due else issued).isoformat()}, [])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Other names, another authority, or an end that is near."""
-        keys = ("names", "authority_certificate", "renewed_after")
+        keys = ["names", "authority_certificate"]
+        if "issued" in olds:
+            keys.append("issued")
         return DiffResult(changes=any(olds.get(key) != news.get(key) for key in keys))
 
     def create(self, props: dict[str, Any]) -> CreateResult:

@@ -9,8 +9,8 @@ import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
 from infra.bundle import image_digests
-from infra.cluster import CONTROL_PLANE, Cluster
 from infra.credentials import Certificate, Password
+from infra.kubernetes.cluster import Cluster
 from infra.manifests import DOMAIN, FIRST, PORT, WORKLOADS, Manifest, kubectl, named, pins, rank, render
 from infra.naming import PROJECT
 from infra.nodes import Nodes
@@ -30,14 +30,15 @@ class Platform(pulumi.ComponentResource):
         assert settings.platform is not None
         assert settings.cluster is not None
         wanted = settings.platform
-        first = next(node for node in nodes.nodes.values() if node.role == CONTROL_PLANE)
         provider = kubernetes.Provider(
             "kubernetes",
             kubeconfig=cluster.kubeconfig,
-            opts=ResourceOptions(parent=self, deleted_with=first.server),
+            # Which cluster it is, whatever its address: nothing is made again because the kubeconfig is.
+            cluster_identifier=f"{PROJECT}/{pulumi.get_stack()}",
+            opts=ResourceOptions(parent=self, deleted_with=cluster.resource),
         )
-        # Servers that go take their cluster's objects with them.
-        self._own = ResourceOptions(parent=self, provider=provider, deleted_with=first.server)
+        # A cluster that goes takes its objects with it.
+        self._own = ResourceOptions(parent=self, provider=provider, deleted_with=cluster.resource)
         self._made: dict[str, pulumi.Resource] = {}
         self._ranks: dict[str, tuple[int, int]] = {}
         self.address = nodes.entry()

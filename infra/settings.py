@@ -335,6 +335,11 @@ class Volume(Section):
     size_gb: int = Field(ge=1, le=16384, description="Size in GB. It can grow, not shrink.", examples=[10])
     type: Name | None = Field(default=None, description="Volume type (e.g. ceph-ssd); the cloud's default if unset.")
     attach_to: Name | None = Field(default=None, description="Node that it is attached to, as <group>-<index>.")
+    holds: Literal["etcd", "stores"] | None = Field(
+        default=None,
+        description="What of the cluster is kept on it, and so outlives the node's server: `etcd`, the cluster's "
+        "objects and keys, on a control plane; `stores`, the local volumes of databases and object stores.",
+    )
     protect: bool = Field(default=False, description="Refuse to delete it, by `destroy` too, until this is taken away.")
     retain: bool = Field(default=False, description="Leave it in the cloud when it leaves the stack.")
 
@@ -882,6 +887,28 @@ def volumes_attach_to_nodes(context: Context) -> Iterator[Breach]:
                 "is bare metal, which no volume can be attached to",
                 "Attach it to a virtual machine, or take attachTo away.",
             )
+
+
+@rule
+def volumes_hold_what_their_node_has(context: Context) -> Iterator[Breach]:
+    """A volume that `holds` something is attached to a node that has it; a node has one for each."""
+    settings = context.settings
+    roles = {
+        node_part(name, i): group.role for name, group in settings.nodes.groups.items() for i in range(group.count)
+    }
+    taken: dict[tuple[str, str], str] = {}
+    for name, volume in settings.storage.volumes.items():
+        at: Location = ("storage", "volumes", name, "holds")
+        if volume.holds is None:
+            continue
+        if volume.attach_to is None:
+            yield Breach(at, "is on no node", "Say which node it is for: attachTo.", (at[:-1],))
+            continue
+        if volume.holds == "etcd" and roles.get(volume.attach_to, "control-plane") != "control-plane":
+            yield Breach(at, f"is for etcd, and {volume.attach_to} is not a control plane", "Attach it to one.")
+        if other := taken.get((volume.attach_to, volume.holds)):
+            yield Breach(at, f"is on {volume.attach_to} already, by {other}", "Keep one of the two.")
+        taken.setdefault((volume.attach_to, volume.holds), name)
 
 
 @functools.cache

@@ -1,27 +1,24 @@
 """Volumes that outlive nodes."""
 
-from collections.abc import Mapping
-
 import pulumi
 import pulumi_openstack as openstack
-from pulumi import Output, ResourceOptions
+from pulumi import Input, Output, ResourceOptions
 
 from infra.naming import PROJECT, resource_name, stack_metadata
-from infra.nodes import Node
 from infra.settings import Settings
 
 
 class Storage(pulumi.ComponentResource):
-    """The stack's volumes, attached to the nodes that are there."""
+    """The stack's volumes. `attach` brings those of a node to its server, whichever server that is now."""
 
-    def __init__(self, settings: Settings, nodes: Mapping[str, Node], opts: ResourceOptions | None = None) -> None:
+    def __init__(self, settings: Settings, opts: ResourceOptions | None = None) -> None:
         super().__init__(f"{PROJECT}:infra:Storage", "storage", None, opts)
         stack = pulumi.get_stack()
+        self._settings = settings.storage.volumes
         self.devices: dict[str, Output[str]] = {}
         """Device of each attached volume on its node, e.g. /dev/vdb."""
-        volumes = {}
-        for name, volume in settings.storage.volumes.items():
-            volumes[name] = openstack.blockstorage.Volume(
+        self._volumes = {
+            name: openstack.blockstorage.Volume(
                 name,
                 name=resource_name(stack, name),
                 size=volume.size_gb,
@@ -30,13 +27,24 @@ class Storage(pulumi.ComponentResource):
                 metadata=stack_metadata(stack),
                 opts=ResourceOptions(parent=self, protect=volume.protect, retain_on_delete=volume.retain),
             )
-            if volume.attach_to is not None and volume.attach_to in nodes:
-                attached = openstack.compute.VolumeAttach(
-                    f"{name}-on-{volume.attach_to}",
-                    instance_id=nodes[volume.attach_to].server.id,
-                    volume_id=volumes[name].id,
-                    # A volume can be in one place at a time.
-                    opts=ResourceOptions(parent=self, delete_before_replace=True),
-                )
-                self.devices[name] = attached.device
-        self.register_outputs({"volumes": {name: volume.id for name, volume in volumes.items()}})
+            for name, volume in self._settings.items()
+        }
+        self.register_outputs({"volumes": {name: volume.id for name, volume in self._volumes.items()}})
+
+    def attach(self, node: str, server: openstack.compute.Instance) -> list[dict[str, Input[str]]]:
+        """Attach the volumes of a node, e.g. control-0; those that hold something: what, id and device of each."""
+        holding: list[dict[str, Input[str]]] = []
+        for name, volume in self._settings.items():
+            if volume.attach_to != node:
+                continue
+            attached = openstack.compute.VolumeAttach(
+                f"{name}-on-{node}",
+                instance_id=server.id,
+                volume_id=self._volumes[name].id,
+                # A volume can be in one place at a time.
+                opts=ResourceOptions(parent=self, delete_before_replace=True),
+            )
+            self.devices[name] = attached.device
+            if volume.holds is not None:
+                holding.append({"holds": volume.holds, "id": self._volumes[name].id, "device": attached.device})
+        return holding

@@ -84,7 +84,7 @@ def test_a_folder_without_a_bundle_is_refused(tmp_path: Path, closed_port: int) 
 
 SOUND = {
     "architecture": "amd64", "cgroup_v2": True, "clock_offset": 0.1, "container": "", "disk_free_mib": 9000,
-    "foreign": [], "hostname": "sound", "joined": False, "kubelet_version": "", "listeners": {},
+    "foreign": [], "hostname": "sound", "joined": False, "unfinished": False, "kubelet_version": "", "listeners": {},
     "memory_mib": 4000, "python": [3, 11], "swap": [], "systemd": True,
 }  # fmt: skip
 FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -11,7 +11,8 @@ from pulumi.runtime import mocks
 
 from infra.access import Access
 from infra.cloud_init import user_data
-from infra.cluster import Cluster, inventory
+from infra.kubernetes.cluster import Cluster
+from infra.kubernetes.inventory import inventory
 from infra.lease import Lease
 from infra.naming import stack_metadata, stack_of, stack_tag
 from infra.network import Network
@@ -29,6 +30,8 @@ TAG = stack_tag(STACK)
 class Recorder(mocks.Mocks):
     """Takes what is declared, and answers as an empty cloud would."""
 
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the stack has, by URN."""
     declared: dict[str, mocks.MockResourceArgs] = field(default_factory=dict)
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
@@ -44,6 +47,8 @@ class Recorder(mocks.Mocks):
         return f"id-{args.name}", {**args.inputs, **answers.get(kind, {})}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith(":readStackResourceOutputs"):
+            return {"outputs": dict(self.state)}, []
         return {"id": f"id-{args.args['name']}", "name": args.args["name"]}, []
 
 
@@ -63,17 +68,22 @@ class Declared:
         return ((key, dict(args.inputs)) for key, args in self._resources.items())
 
 
-def declare(change: str = "{}") -> Declared:
-    """Run the components of the program for the good configuration, changed."""
-    recorder = Recorder()
+@pytest.fixture(autouse=True)
+def _in_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the components remember is kept below the project's folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def declare(change: str = "{}", state: Mapping[str, Any] | None = None) -> Declared:
+    """Run the components of the program for the good configuration, changed, on a stack that has `state`."""
+    recorder = Recorder(state or {})
     mocks.set_mocks(recorder, project="ml-cluster", stack=STACK)
     chosen = load_settings(configuration(change), stack=STACK, now=NOW)
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:
         lease, network, access = Lease(chosen), Network(chosen), Access(chosen)
-        nodes = Nodes(chosen, lease, network, access)
-        Storage(chosen, nodes.nodes)
+        nodes = Nodes(chosen, lease, network, access, storage=Storage(chosen))
         if chosen.cluster is not None:
             Cluster(chosen, nodes, access.private_key)
 
@@ -244,7 +254,7 @@ def test_user_data_is_the_same_each_time() -> None:
 def test_the_cluster_is_of_all_nodes_and_its_inventory_is_one_to_write_by_hand() -> None:
     cluster = declare("cluster: {kubernetesVersion: v1.36.3, variables: {cluster_metrics: false}}")
     props = cluster["KubernetesCluster kubernetes"]
-    found = inventory(props)["all"]
+    found = inventory(props, [{**one, **props["servers"][one["host"]]} for one in props["machines"]])["all"]
     assert found["vars"]["cluster_kubernetes_version"] == "v1.36.3"
     assert found["vars"]["cluster_metrics"] is False
     assert found["vars"]["cluster_api_names"] == ["172.24.4.100"]

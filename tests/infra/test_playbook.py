@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from infra.playbook import ANSIBLE, Job, PlaybookError, run
+from infra.kubernetes.playbook import ANSIBLE, Job, PlaybookError, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,8 @@ def test_a_playbook_ends_with_whoever_started_it(tmp_path: Path) -> None:
         tmp_path, f"    - {{name: Wait, ansible.builtin.wait_for: {{path: {tmp_path}/never, timeout: 600}}}}\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-m", "infra.playbook"], cwd=ANSIBLE.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "infra.kubernetes.playbook"], cwd=ANSIBLE.parent,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""Runs a playbook of `ansible/` with ansible-runner, in a process of its own: ``python -m infra.playbook``.
+"""Runs a playbook of `ansible/` with ansible-runner, in a process of its own: ``python -m infra.kubernetes.playbook``.
 
 A process of its own, because ansible-runner writes the environment that it runs in into its artifacts, and that of a
 Pulumi provider holds secrets; and because a provider that is killed takes its playbook with it: the job comes through
@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, Field
 
-ANSIBLE = Path(__file__).resolve().parents[1] / "ansible"
+ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 RUNS_KEPT = 10
 # What a playbook needs of the environment; the rest may hold secrets.
 ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
@@ -68,7 +68,7 @@ def run(job: Job) -> Result:
     """
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     with subprocess.Popen(
-        [sys.executable, "-m", "infra.playbook"],
+        [sys.executable, "-m", "infra.kubernetes.playbook"],
         cwd=ANSIBLE.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdin is not None
@@ -163,7 +163,9 @@ def main() -> None:
     watch = Watch()
     ident = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{Path(job.playbook).stem}"
     job.artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (inventory := job.artifacts / "inventory.json").write_text(json.dumps(job.inventory, indent=1))
+    inventory = job.artifacts / "inventory.json"
+    inventory.touch(0o600)
+    inventory.write_text(json.dumps(job.inventory, indent=1))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     outcome = ansible_runner.run(
         private_data_dir=str(job.artifacts),
