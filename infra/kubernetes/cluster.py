@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -10,7 +11,7 @@ from pulumi import Input, Output, ResourceOptions, dynamic
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
 from infra.bundle import kubernetes_versions
-from infra.kubernetes.inventory import VERSION, Props, play
+from infra.kubernetes.inventory import VERSION, Props, folder, play
 from infra.kubernetes.playbook import ANSIBLE
 from infra.kubernetes.variables import playbook_variables
 from infra.naming import PROJECT
@@ -18,7 +19,6 @@ from infra.nodes import Nodes
 from infra.settings import Settings
 
 ROOT = ANSIBLE.parent
-OUTPUTS = ("kubeconfig", "kubernetes_version")
 # Of a node: what its cluster is told. Which server it is concerns the node alone.
 ABOUT_A_NODE = ("host", "role", "address", "floating_ip")
 # Inputs that change what is on the nodes; the key only opens them.
@@ -41,7 +41,7 @@ class ClusterProvider(dynamic.ResourceProvider):
         # A preview needs no bundle: it may run anywhere.
         if held and version not in held:
             told = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(held))}"
-            failures.append(CheckFailure("variables", told))
+            failures.append(CheckFailure("", told))
         for variable, setting in RANGES.items() if olds else ():
             before, after = olds["variables"][variable], news["variables"][variable]
             if before != after:
@@ -49,7 +49,7 @@ class ClusterProvider(dynamic.ResourceProvider):
                     f"{setting} is {before} on the running cluster and cannot become {after}: its pods would lose "
                     f"each other. Set it back to {before}; or begin again with `lab destroy` and `lab up`."
                 )
-                failures.append(CheckFailure("variables", told))
+                failures.append(CheckFailure("", told))
         return CheckResult(news, failures)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -59,7 +59,8 @@ class ClusterProvider(dynamic.ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Make the cluster. Nodes that an interrupted run has finished are left as they are."""
-        return CreateResult(props["name"], {**props, **site(props)})
+        play("site", props, nodes_of(props))
+        return CreateResult(props["name"], props)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """The cluster as it is: without the nodes that are gone or not Ready, so that the next `up` brings them back.
@@ -68,7 +69,7 @@ class ClusterProvider(dynamic.ResourceProvider):
         """
         if not id_:
             return ReadResult(id_, {})
-        ready = ready_nodes(props.get("kubeconfig") or "")
+        ready = ready_nodes(folder(props["name"]) / "kubeconfig")
         if ready is None:
             return ReadResult(id_, props)
         return ReadResult(id_, {**props, "machines": [one for one in props["machines"] if one["host"] in ready]})
@@ -77,21 +78,13 @@ class ClusterProvider(dynamic.ResourceProvider):
         """Upgrade the nodes that are there, then bring all to what `site` makes of them."""
         if olds["variables"][VERSION] != news["variables"][VERSION]:
             hosts = {node["host"] for node in olds.get("machines", ())}
-            play("upgrade", news, [node for node in _nodes(news, olds) if node["host"] in hosts])
-        return UpdateResult({**news, **site(news, olds)})
+            play("upgrade", news, [node for node in nodes_of(news, olds) if node["host"] in hosts])
+        play("site", news, nodes_of(news, olds))
+        return UpdateResult(news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Put the machines back to what they were. Not called when they go too."""
-        play("reset", props, _nodes(props), confirmed="cluster_reset=yes")
-
-
-def site(props: Props, olds: Props | None = None) -> dict[str, str]:
-    """Run `site` on all nodes; what it tells of the cluster."""
-    kubeconfig = play("site", props, _nodes(props, olds))
-    return {
-        "kubeconfig": kubeconfig.read_text() if kubeconfig.exists() else "",
-        "kubernetes_version": props["variables"][VERSION],
-    }
+        play("reset", props, nodes_of(props), confirmed="cluster_reset=yes")
 
 
 def _places(props: Props) -> list[tuple[Any, ...]] | None:
@@ -107,21 +100,20 @@ def _places(props: Props) -> list[tuple[Any, ...]] | None:
     )
 
 
-def _nodes(props: Props, olds: Props | None = None) -> list[Any]:
+def nodes_of(props: Props, olds: Props | None = None) -> list[Any]:
     """Every node, with its server. Those of `olds` first: the first control plane is the one that others join."""
     hosts = {node["host"] for node in (olds or {}).get("machines", ())}
     nodes = [{**node, **props["servers"][node["host"]]} for node in props["machines"]]
     return sorted(nodes, key=lambda node: node["host"] not in hosts)
 
 
-def ready_nodes(kubeconfig: str) -> set[str] | None:
-    """Names of the nodes that are Ready; None where the API does not answer: then nothing is known."""
+def ready_nodes(kubeconfig: Path) -> set[str] | None:
+    """Names of the nodes that are Ready; None where the API cannot be asked: then nothing is known."""
     # The program and most previews need none of this.
-    import yaml  # noqa: PLC0415
     from kubernetes import client, config  # noqa: PLC0415
 
     with suppress(Exception):
-        api = client.CoreV1Api(config.new_client_from_config_dict(yaml.safe_load(kubeconfig)))
+        api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
         found: list[dict[str, Any]] = client.ApiClient().sanitize_for_serialization(
             api.list_node(_request_timeout=READ_SECONDS).items
         )
@@ -145,11 +137,47 @@ def digest() -> str:
 class KubernetesCluster(dynamic.Resource, module="ansible", name="KubernetesCluster"):
     """A Kubernetes cluster on machines that are there."""
 
+    def __init__(self, name: str, props: Mapping[str, Input[Any]], opts: ResourceOptions | None = None) -> None:
+        super().__init__(ClusterProvider(), name, dict(props), opts)
+
+
+class KubeconfigProvider(dynamic.ResourceProvider):
+    """Fetches the administrator's kubeconfig.
+
+    A resource of its own: it is known in a preview in which the cluster changes, so that nothing on the cluster seems
+    to change with it.
+    """
+
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Another address needs another kubeconfig."""
+        return DiffResult(changes=olds.get("address") != news.get("address"), replaces=[])
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Fetch it."""
+        return CreateResult(props["name"], {**props, "kubeconfig": _fetched(props)})
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Fetch it again."""
+        return UpdateResult({**news, "kubeconfig": _fetched(news)})
+
+
+def _fetched(props: Props) -> str:
+    """The kubeconfig; from the run of `site` before, where that was for the same address."""
+    path = folder(props["name"]) / "kubeconfig"
+    if not path.exists() or f"https://{props['address']}:" not in path.read_text():
+        play("kubeconfig", props, nodes_of(props))
+    return path.read_text()
+
+
+class Kubeconfig(dynamic.Resource, module="ansible", name="Kubeconfig"):
+    """How an administrator reaches the cluster, a secret."""
+
     kubeconfig: Output[str]
-    kubernetes_version: Output[str]
 
     def __init__(self, name: str, props: Mapping[str, Input[Any]], opts: ResourceOptions | None = None) -> None:
-        super().__init__(ClusterProvider(), name, {**props, **dict.fromkeys(OUTPUTS)}, opts)
+        super().__init__(KubeconfigProvider(), name, {**props, "kubeconfig": None}, opts)
 
 
 class Cluster(pulumi.ComponentResource):
@@ -160,32 +188,31 @@ class Cluster(pulumi.ComponentResource):
     ) -> None:
         super().__init__(f"{PROJECT}:infra:Cluster", "cluster", None, opts)
         assert settings.cluster is not None
-        cluster = KubernetesCluster(
+        reached: dict[str, Input[Any]] = {
+            "name": pulumi.get_stack(),
+            "machines": [node.place() for node in nodes.nodes.values()],
+            # Apart from the above: they are unknown while a server is replaced, and decide nothing.
+            "servers": {node.host: node.machine() for node in nodes.nodes.values()},
+            "user": settings.access.user,
+            "private_key": private_key,
+            "variables": playbook_variables(settings),
+        }
+        # Servers that all go take their cluster with them.
+        own = ResourceOptions(parent=self, deleted_with=nodes, additional_secret_outputs=["private_key", "kubeconfig"])
+        self.resource = KubernetesCluster(
             "kubernetes",
-            {
-                "name": pulumi.get_stack(),
-                # The engine may ask `read` for what an interrupted create has made.
-                "__recovers": True,
-                "machines": [node.place() for node in nodes.nodes.values()],
-                # Apart from the above: they are unknown while a server is replaced, and decide nothing.
-                "servers": {node.host: node.machine() for node in nodes.nodes.values()},
-                "user": settings.access.user,
-                "private_key": private_key,
-                "variables": playbook_variables(settings),
-                "content": digest(),
-            },
-            ResourceOptions(
-                parent=self,
-                depends_on=nodes.members,
-                # Servers that all go take their cluster with them.
-                deleted_with=nodes,
-                additional_secret_outputs=["kubeconfig", "private_key"],
-            ),
+            # The engine may ask `read` for what an interrupted create has made.
+            {**reached, "__recovers": True, "content": digest()},
+            ResourceOptions.merge(own, ResourceOptions(depends_on=nodes.members)),
         )
-        self.resource = cluster
-        self.kubeconfig: Output[str] = Output.secret(cluster.kubeconfig)
+        kubeconfig = Kubeconfig(
+            "kubeconfig",
+            {**reached, "address": nodes.entry()},
+            ResourceOptions.merge(own, ResourceOptions(depends_on=[self.resource])),
+        )
+        self.kubeconfig: Output[str] = Output.secret(kubeconfig.kubeconfig)
         self.outputs: dict[str, Input[str]] = {
-            "version": cluster.kubernetes_version,
+            "version": settings.cluster.kubernetes_version,
             "api": Output.concat("https://", nodes.entry(), ":6443"),
         }
         if settings.cluster.variables.get("cluster_network_policy") is False:

@@ -36,7 +36,7 @@ class ClusterNodeProvider(dynamic.ResourceProvider):
                 f"{news['node']}, holds: etcd}}, then `lab up`), or take back what replaces the server, or begin again "
                 "with `lab destroy`."
             )
-            return CheckResult(news, [CheckFailure("server", told)])
+            return CheckResult(news, [CheckFailure("", told)])
         return CheckResult(news, [])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
