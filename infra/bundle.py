@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 
+class InventoryError(Exception):
+    """The inventory of a bundle cannot be read; the text says why, and what to do."""
+
+
 def kubernetes_versions(folder: str) -> set[str]:
     """Versions of Kubernetes in the bundle in `folder`; none without a bundle."""
     return {artifact["version"] for artifact in _artifacts(folder) if artifact["name"] == "kubeadm"}
@@ -16,6 +20,16 @@ def image_digests(folder: str) -> dict[str, str]:
 
 
 def _artifacts(folder: str) -> list[dict[str, Any]]:
+    """What the inventory lists; nothing without one.
+
+    Raises:
+        InventoryError: it is there, and cannot be read.
+    """
     inventory = Path(folder).expanduser() / "bundle.json"
-    artifacts: list[dict[str, Any]] = json.loads(inventory.read_text())["artifacts"] if inventory.exists() else []
+    try:
+        artifacts: list[dict[str, Any]] = json.loads(inventory.read_text())["artifacts"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InventoryError(f"{inventory} cannot be read ({error}): remove it, and `lab bundle build`") from None
     return artifacts

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,16 @@ def render(folder: str, program: str, held: Mapping[str, str] | None = None) -> 
     bundle is built of may be newer, such as a Debian package with a fault less.
 
     Raises:
-        ManifestError: kustomize refused it.
+        ManifestError: kustomize refused it, or does not run.
     """
     text = _kustomized(folder, program)
     text = PINNED.sub(lambda found: f"localhost/{found[1]}@{(held or {}).get(found[1], found[2])}", text)
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+
+
+def images(manifests: Iterable[Manifest]) -> set[str]:
+    """Names of the images that rendered manifests run."""
+    return {name for name, _digest in PINNED.findall(json.dumps(list(manifests)))}
 
 
 def _kustomized(folder: str, program: str) -> str:
@@ -76,7 +81,10 @@ def _kustomized(folder: str, program: str) -> str:
         if (text := kept.read_text()).startswith(head):
             return text
     # A build that prunes by its own environment would not be the same everywhere.
-    done = subprocess.run([program, "kustomize", str(TREE / folder)], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([program, "kustomize", str(TREE / folder)], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ManifestError(f"k8s/{folder} cannot be rendered: {program} does not run: {error.strerror}") from None
     if done.returncode:
         raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip()}")
     with suppress(OSError):
