@@ -8,13 +8,15 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
-from infra.bundle import InventoryError, image_digests
+from infra import bundle
+from infra.bundle import InventoryError
 from infra.cluster import CONTROL_PLANE, Cluster
 from infra.credentials import Certificate, Password
 from infra.manifests import (
     DOMAIN,
     FIRST,
     PORT,
+    THIRD_PARTY,
     WORKLOADS,
     Manifest,
     ManifestError,
@@ -113,8 +115,8 @@ class Platform(pulumi.ComponentResource):
         """
         program = kubectl(cluster.bundle, cluster.kubernetes_version)
         try:
-            held = image_digests(cluster.bundle)
-            manifests = render(f"clusters/{wanted.profile}", program, held) if program else []
+            held, given = bundle.image_digests(cluster.bundle), bundle.manifests(cluster.bundle)
+            manifests = render(f"clusters/{wanted.profile}", program, held, given) if program else []
         except (InventoryError, ManifestError) as error:
             raise pulumi.RunError(str(error)) from None
         if wanted.apply == "gitops":
@@ -122,14 +124,16 @@ class Platform(pulumi.ComponentResource):
             if other:
                 pulumi.log.warn(
                     f"The bundle has other images than k8s/images/kustomization.yaml names: {', '.join(other)}. "
-                    "`lab bundle build --update-lock` and `.venv/bin/python -m infra.manifests` write what it has.",
+                    "`lab bundle manifests DIR` writes for Git what it has.",
                     self,
                 )
             manifests = [one for one in manifests if one["kind"] == "Namespace"]
         if program is None:
             self._incomplete(f"there is no kubectl, neither in the bundle {cluster.bundle} nor on PATH", passwords)
-        elif missing := sorted(images(manifests) - held.keys()):
-            self._incomplete(f"the bundle {cluster.bundle} lacks images: {', '.join(missing)}", passwords)
+        elif wanted.apply == "pulumi" and (
+            missing := sorted([*(images(manifests) - held.keys()), *(THIRD_PARTY.keys() - given.keys())])
+        ):
+            self._incomplete(f"the bundle {cluster.bundle} lacks {', '.join(missing)}", passwords)
         return manifests
 
     def _incomplete(self, fault: str, passwords: Mapping[str, Output[str]]) -> None:

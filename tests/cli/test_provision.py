@@ -69,6 +69,13 @@ class Stack:
                     for image in family.images
                 ]
             )  # fmt: skip
+            inventory.put(
+                [
+                    Artifact(name=one, kind="manifest", path=MANIFEST.manifests_path(name, one),
+                             key="old" if one == outdated else MANIFEST.manifests_key(name, one), **common)
+                    for one in family.manifests
+                ]
+            )  # fmt: skip
         self.bundle.mkdir(exist_ok=True)
         Store(self.bundle).write(inventory)
 
@@ -112,8 +119,9 @@ def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack)
     assert len(stack.builds) == 2
 
 
-def test_images_of_other_sources_than_todays_are_made_anew(stack: Stack) -> None:
-    stack.hold([*CLUSTER, *PLATFORM], outdated="mlflow")
+@pytest.mark.parametrize("outdated", ["mlflow", "gateway-api"])
+def test_images_and_manifests_of_other_sources_than_todays_are_had_anew(stack: Stack, outdated: str) -> None:
+    stack.hold([*CLUSTER, *PLATFORM], outdated=outdated)
     stack.provide("{}")
     assert len(stack.builds) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import textwrap
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.manifests import pins
+from infra.manifests import THIRD_PARTY, pins
 from infra.settings import Cluster
 from tests.engine.harness import REPOSITORY, Stack
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 VERSION = Cluster().kubernetes_version
 # Objects are made here by a resource that takes no cluster.
 PROGRAM = """
+    import shutil
     from types import SimpleNamespace
 
     import pulumi
@@ -33,7 +35,7 @@ PROGRAM = """
 
     Platform._declare = declare
     on_path = pulumi.Config().get("kubectl")
-    manifests.shutil = SimpleNamespace(which=lambda program: on_path)
+    shutil.which = lambda program: on_path
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi")
     settings = SimpleNamespace(platform=wanted, cluster=Cluster(bundle=pulumi.Config().require("bundle")))
     server = Password("server")
@@ -83,6 +85,10 @@ class Machine:
         program.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.elsewhere, program)
         artifacts = [{"name": name, "kind": "image", "digest": digest} for name, digest in images.items()]
+        for name in THIRD_PARTY:
+            (self.bundle / name).write_text("")
+            empty = hashlib.sha256().hexdigest()
+            artifacts.append({"name": name, "kind": "manifest", "path": name, "sha256": empty})
         (self.bundle / "bundle.json").write_text(json.dumps({"artifacts": artifacts}))
 
     def names(self) -> set[str]:
@@ -125,9 +131,9 @@ def test_a_kubectl_from_elsewhere_does_not_plan_other_images_than_the_bundle(mac
     shutil.rmtree(machine.bundle)
     looked = machine.stack.preview(ok=False)
     assert REFUSED in looked.messages
-    assert "lacks images: mlflow" in looked.messages
+    assert "lacks gateway-api, mlflow" in looked.messages
     machine.get_bundle()
-    assert "lacks images: mlflow" in machine.stack.up(ok=False).messages
+    assert "lacks mlflow" in machine.stack.up(ok=False).messages
 
 
 def test_a_gitops_stack_is_planned_by_any_kubectl(machine: Machine) -> None:
@@ -145,9 +151,18 @@ def test_the_first_preview_takes_no_bundle_but_what_makes_the_platform_does(mach
     assert ("create", "tracking-admin") in looked.planned
     machine.stack.config("kubectl", str(machine.elsewhere))
     looked = machine.stack.preview()
-    assert "lacks images: mlflow" in looked.messages
+    assert "lacks gateway-api, mlflow" in looked.messages
     assert ("create", "Deployment platform/tracking") in looked.planned
     assert REFUSED in machine.stack.up(ok=False).messages
+
+
+def test_a_bundle_of_before_does_not_plan_the_end_of_the_kinds_that_it_lacks(machine: Machine) -> None:
+    machine.get_bundle(mlflow="sha256:" + "1" * 64)
+    machine.stack.up()
+    (machine.bundle / "gateway-api").unlink()
+    looked = machine.stack.preview(ok=False)
+    assert REFUSED in looked.messages
+    assert "lacks gateway-api" in looked.messages
 
 
 @pytest.mark.parametrize("broken", ["bundle.json", "kubectl"])
