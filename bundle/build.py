@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from bundle import debian, go, images, layers, sbom
+from bundle import debian, go, images, layers, modules, sbom
 from bundle.errors import BundleError
 from bundle.go import Toolchain
 from bundle.lock import Lock
@@ -53,6 +53,7 @@ class Builder:
         self._releases = Releases() if releases else None
         self._tools = Tools(store.work)
         self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
+        self._modules = cache / "go" / "mod"
         self._inventory = Inventory(architecture=manifest.architecture)
         self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
         self._trees: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
@@ -77,8 +78,8 @@ class Builder:
             remedies = [*(error.remedy for error in errors if error.remedy), f"{REMEDY} goes on with what is missing"]
             raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
-            built = [one for one in self._inventory.artifacts if one.source == "built"]
-            self.lock.record(built, self.manifest.paths(self.manifest.families))
+            locked = [one for one in self._inventory.artifacts if one.source == "built" or one.kind == "manifest"]
+            self.lock.record(locked, self.manifest.paths(self.manifest.families))
         return self._inventory
 
     def _in_order(self, families: list[str]) -> list[str]:
@@ -112,7 +113,7 @@ class Builder:
                     self._inventory.put([artifact])
             if self._inventory.artifacts == found.artifacts:
                 self._inventory.sbom_sha256 = found.sbom_sha256
-        for path in [*self.store.root.glob("bin/*/*/*"), *self.store.root.glob("images/*")]:
+        for path in (path for part in ("bin/*/*/*", "images/*", "manifests/*") for path in self.store.root.glob(part)):
             if not self._inventory.find(str(path.relative_to(self.store.root))):
                 path.unlink()
 
@@ -144,6 +145,15 @@ class Builder:
             if not self._have([self.manifest.image_path(name, image)], key):
                 with self._stage(f"image {image} {family.version}") as (say, folder):
                     self._register(folder, [self._image(name, image, key, folder, say, renew=renew)], check=not renew)
+
+        for called, wanted in family.manifests.items():
+            key, path = self.manifest.manifests_key(name, called), self.manifest.manifests_path(name, called)
+            if not self._have([path], key):
+                with self._stage(f"manifests {called} {family.version}") as (say, folder):
+                    modules.extract(wanted, family.version, folder / called, self._modules, say)
+                    source = f"{wanted.module}@{family.version}"
+                    made = self._artifact(folder / called, "manifest", name, key, path, source=source)
+                    self._register(folder, [made], check=not renew)
 
     def _have(self, paths: list[str], key: str) -> bool:
         """Whether files made of what `key` stands for are there, or were taken from the existing bundle."""
@@ -219,7 +229,13 @@ class Builder:
             return self._trees[packages]
 
     def _artifact(
-        self, file: Path, kind: Literal["program", "image"], family: str, key: str, path: str, **details: object
+        self,
+        file: Path,
+        kind: Literal["program", "image", "manifest"],
+        family: str,
+        key: str,
+        path: str,
+        **details: object,
     ) -> Artifact:
         return Artifact.model_validate(
             {

@@ -101,6 +101,34 @@ def resolve() -> None:
         layers.resolve(load(), Tools(), stage.wait_for)
 
 
+@app.command("manifests")
+def write_manifests(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one that this wrote.")],
+    bundle: Folder = DEFAULT,
+) -> None:
+    """Write k8s/ to DIR, with manifests and images' digests of the bundle: for kubectl, or for a controller's Git."""
+    from bundle.store import REMEDY, Store
+    from infra.manifests import IMAGES, THIRD_PARTY, TREE, images_named, pinned, write_tree
+
+    store = Store(bundle)
+    artifacts = store.inventory().artifacts
+    given = {one.name: one for one in artifacts if one.kind == "manifest" and store.holds(one)}
+    images = {one.name: one for one in artifacts if one.kind == "image"}
+    if missing := sorted([*(set(images_named()) - images.keys()), *(THIRD_PARTY.keys() - given.keys())]):
+        raise BundleError(f"the bundle in {store.root} lacks {', '.join(missing)}", remedy=REMEDY)
+    of_tree = IMAGES.relative_to(TREE)
+    if target.exists() and any(target.iterdir()) and not Path(target, of_tree).exists():
+        raise BundleError(f"{target} is not empty", remedy="name a folder that is not there yet")
+    if target.resolve().is_relative_to(TREE):
+        raise BundleError(f"{target} is a part of {TREE}", remedy="name a folder outside it")
+    write_tree(target, {name: store.root / one.path for name, one in given.items()})
+    Path(target, of_tree).write_text(pinned({"": [one.model_dump() for one in images.values()]}))
+    profiles = ", ".join(sorted(path.name for path in Path(target, "clusters").iterdir()))
+    print(
+        f"kubectl apply --server-side -k {target}/clusters/PROFILE, one of {profiles}; {target}/README.md has the rest"
+    )
+
+
 @app.command("ls")
 def list_artifacts(bundle: Folder = DEFAULT) -> None:
     """List what the bundle holds."""

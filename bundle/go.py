@@ -9,11 +9,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
-
 from bundle.errors import BundleError
+from bundle.modules import REACH, address, download
 from bundle.processes import answer
-from bundle.releases import transfer
 from bundle.store import emptied, exclusive
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from bundle.manifest import Family, Go
     from bundle.processes import Tools
 
-PROXY = "https://proxy.golang.org"
 # Linking the Kubernetes API server takes 2.7 GB (measured): so many compile or link steps at most run at once.
 GIB_PER_JOB = 3
 SECONDS_BETWEEN_REPORTS = 10
@@ -55,16 +52,15 @@ class Toolchain:
         if (expected := self._go.sha256.get(self._platform)) is None:
             raise BundleError(f"manifest.yaml pins no Go toolchain for {self._platform}")
         name = f"v0.0.1-go{self._go.version}.{self._platform}"
-        proxy = re.split(r"[,|]", os.environ.get("GOPROXY") or PROXY)[0]
-        url = f"{proxy.rstrip('/')}/golang.org/toolchain/@v/{name}.zip"
+        url = address("golang.org/toolchain", name)
         new = emptied(self._cache / "toolchain.new")
         archive = new / "archive.zip"
         try:
-            found = _transfer(url, archive)
+            found = download(url, archive)
         except (OSError, ValueError) as error:
             raise BundleError(
                 f"the Go toolchain could not be fetched from {url}: {error}",
-                remedy="set GOPROXY to a module proxy that this machine reaches, or use --from with a bundle",
+                remedy=REACH,
             ) from error
         if found != expected:
             raise BundleError(f"the Go toolchain from {url} has SHA-256 {found}; manifest.yaml pins {expected}")
@@ -115,11 +111,6 @@ class Toolchain:
             "CGO_ENABLED": "1" if family.cgo else "0",
         }
         self._tools.run(self._root / "bin/go", *words, cwd=family.folder, environment=environment, heard=heard)
-
-
-_transfer = retry(
-    retry=retry_if_exception_type(OSError), stop=stop_after_attempt(3), wait=wait_exponential(max=5), reraise=True
-)(transfer)
 
 
 def tools_of(family: Family, go: Go) -> dict[str, str]:

@@ -110,8 +110,16 @@ class Image(Model):
         return self
 
 
+class Manifests(Model):
+    """Manifests of Kubernetes objects as their publisher has them: files of a Go module of the family's version."""
+
+    module: str = Field(description="Path of the module.")
+    sum: Annotated[str, Field(pattern=r"^h1:[A-Za-z0-9+/]{43}=$", description="Of its zip, as in a go.sum.")]
+    files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths in the module, in the order they are in.")]
+
+
 class Family(Model):
-    """Programs of one version, built from one Go module, and the images made of them."""
+    """What has one version: programs built from one Go module, the images made of them, and manifests."""
 
     version: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+$")]
     group: Literal["cluster", "platform"] = Field(default="cluster", description="What it is part of.")
@@ -123,6 +131,7 @@ class Family(Model):
     programs: dict[Name, str] = Field(default_factory=dict, description="Package of each program.")
     tests: dict[Name, str] = Field(default_factory=dict, description="Package of each test program.")
     images: dict[Name, Image] = Field(default_factory=dict)
+    manifests: dict[Name, Manifests] = Field(default_factory=dict)
     release: Release | None = None
 
     @property
@@ -200,17 +209,30 @@ class Manifest(Model):
         """Where an image is in a bundle."""
         return f"images/{image}_{self.families[family].version}.tar"
 
+    def manifests_path(self, family: str, name: str) -> str:
+        """Where manifests are in a bundle."""
+        return f"manifests/{name}_{self.families[family].version}.yaml"
+
     def paths(self, families: Iterable[str]) -> set[str]:
         """Where all artifacts of `families` are in a bundle."""
-        programs = {path for name in families for path in self.program_paths(name)}
-        return programs | {self.image_path(name, image) for name in families for image in self.families[name].images}
+        found = set()
+        for name in families:
+            family = self.families[name]
+            found |= {*self.program_paths(name), *(self.image_path(name, image) for image in family.images)}
+            found |= {self.manifests_path(name, one) for one in family.manifests}
+        return found
 
     def key(self, name: str) -> str:
         """Changes when a family's programs must be had anew: the digest of what they are made of."""
         family = self.families[name]
         sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
-        made_of = family.model_dump(mode="json", exclude={"group", "images", "optional", "release"})
+        made_of = family.model_dump(mode="json", exclude={"group", "images", "manifests", "optional", "release"})
         return digest([RECIPE, self.go.version, self.architecture, made_of, sources])
+
+    def manifests_key(self, family: str, name: str) -> str:
+        """Changes when manifests must be had anew: the digest of where they are from."""
+        described = self.families[family]
+        return digest([RECIPE, name, described.version, described.manifests[name].model_dump(mode="json")])
 
     def image_key(self, name: str, image: str, programs: dict[str, str]) -> str:
         """Changes when an image must be made anew: the digest of its description and its programs' digests."""

@@ -91,8 +91,9 @@ def transfer(url: str, target: Path) -> str:
         while chunk := answer.read(CHUNK):
             hashed.update(chunk)
             file.write(chunk)
-        if answer.length:
-            raise OSError(f"{url}: the connection broke {answer.length} bytes before the end")
+        # GOPROXY may be file://, which has none.
+        if left := getattr(answer, "length", None):
+            raise OSError(f"{url}: the connection broke {left} bytes before the end")
     return hashed.hexdigest()
 
 

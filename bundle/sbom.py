@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bundle.store import Artifact, Inventory
 
-KINDS = {"program": ComponentType.APPLICATION, "image": ComponentType.CONTAINER}
+KINDS = {"program": ComponentType.APPLICATION, "image": ComponentType.CONTAINER, "manifest": ComponentType.FILE}
 
 
 def render(inventory: Inventory, root: Path) -> str:
@@ -57,5 +57,8 @@ def _contents(artifact: Artifact, root: Path) -> list[PackageURL]:
         return [
             PackageURL("golang", *name.rpartition("/")[::2], version) for name, version in modules(root / artifact.path)
         ]
+    if artifact.kind == "manifest":
+        module, _, version = artifact.source.partition("@")
+        return [PackageURL("golang", *module.rpartition("/")[::2], version)]
     urls = [PackageURL("deb", "debian", name, version) for name, version in artifact.packages.items()]
     return urls + [PackageURL("pypi", None, name, version) for name, version in artifact.wheels.items()]

@@ -4,6 +4,7 @@ bundle.json                          what is in it: `Inventory`
 sbom.cdx.json                        CycloneDX bill of materials
 bin/<family>/<version>/<program>
 images/<name>_<version>.tar          OCI archive, named localhost/<name>:<version> inside
+manifests/<name>_<version>.yaml      Kubernetes objects, as their publisher has them
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Artifact(BaseModel):
     name: str
     family: str
     version: str
-    kind: Literal["program", "image"]
+    kind: Literal["program", "image", "manifest"]
     path: str = Field(description="Relative to the bundle.")
     sha256: str
     size: int = Field(description="Bytes.")
     key: str = Field(description="Digest of what it is made of, as the manifest says.")
-    source: str = Field(description="Where it came from: `built`, or its publisher's address.")
+    source: str = Field(description="Where it came from: `built`, its publisher's address, or module@version.")
     tools: dict[str, str] = Field(default_factory=dict, description="What made it, with versions.")
     programs: list[str] = Field(default_factory=list, description="Paths of the bundle's programs in an image.")
     packages: dict[str, str] = Field(default_factory=dict, description="Debian packages in an image, with versions.")
@@ -84,6 +85,10 @@ class Inventory(BaseModel):
                 path = manifest.image_path(name, image)
                 has = self.find(path)
                 if outdated or has is None or has.key != self.image_key(manifest, name, image):
+                    missing.append(path)
+            for one in manifest.families[name].manifests:
+                path = manifest.manifests_path(name, one)
+                if (has := self.find(path)) is None or has.key != manifest.manifests_key(name, one):
                     missing.append(path)
         return missing
 

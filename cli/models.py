@@ -45,7 +45,7 @@ def manifests(session: Session, model: str, variant: str | None = None) -> list[
     Raises:
         LabError: there is no such model or variant, or no kubectl to render it.
     """
-    from infra.bundle import image_digests
+    from infra.bundle import InventoryError, image_digests
     from infra.manifests import TREE, ManifestError, kubectl, render
     from infra.naming import PROJECT
     from infra.settings import Cluster
@@ -65,7 +65,7 @@ def manifests(session: Session, model: str, variant: str | None = None) -> list[
         raise LabError("there is no kubectl", remedy="`lab bundle build` makes one")
     try:
         return render(f"models/{model}/training/{part}", program, image_digests(cluster.bundle))
-    except ManifestError as error:
+    except (InventoryError, ManifestError) as error:
         raise LabError(str(error)) from None
 
 

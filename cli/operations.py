@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cli.default_cloud import prepare
 from cli.errors import ExitCode, LabError
-from cli.provision import provide_bundle
+from cli.provision import has_platform, provide_bundle
 from cli.session import ROOT, Session, choose, confirmations_skipped
 from cli.stack import remove_stack
 from cli.text import table
@@ -213,6 +213,11 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         run = pulumi_runner(session, stack, operation)
     else:
         run = embedded_runner(session, stack, operation)
+    # What a platform is made of is read from the bundle: no preview can tell without it what becomes of one there is.
+    at_once = kind == "update" and not dry_only and has_platform(session, stack)
+    if at_once:
+        with took.stage("programs and images"):
+            provide_bundle(session, stack)
     if dry_only or not operation.skip_preview:
         events: list[Event] = []
         with took.stage("preview"):
@@ -222,7 +227,7 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             return
         if not assume_yes:
             _confirm(session, stack, operation, events)
-    if kind == "update":
+    if kind == "update" and not at_once:
         with took.stage("programs and images"):
             provide_bundle(session, stack)
     with took.stage("deployment"):
@@ -232,8 +237,8 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
         from cli.services import finish_up
 
         with took.stage("model"):
-            has_platform = finish_up(session, stack)
-        if has_platform:
+            served = finish_up(session, stack)
+        if served:
             print(took)
     if kind == "destroy" and not operation.options.targets:
         _finish_destroy(session, stack, operation)

@@ -45,6 +45,12 @@ def provide_bundle(session: Session, stack: str) -> None:
     build(folder, families, None, True, DEFAULT_CACHE, False)
 
 
+def has_platform(session: Session, stack: str) -> bool:
+    """Whether a platform of the stack, or a part of one, is in its state."""
+    deployment = session.backend.load(session.project.name, stack).get("deployment") or {}
+    return any(resource["type"] == f"{PROJECT}:infra:Platform" for resource in deployment.get("resources") or ())
+
+
 def _section(session: Session, stack: str, name: str) -> dict[str, Any] | None:
     """A section of the stack's settings; nothing where it is left out, or `none`."""
     value = session.config(stack).get(f"{PROJECT}:{name}")

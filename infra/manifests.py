@@ -1,4 +1,5 @@
-"""The manifests of k8s/, rendered and put in order. Free of Pulumi: the command and the tests read them too.
+"""The manifests of k8s/ with those that the bundle adds, rendered and put in order. Free of Pulumi: the command and the
+tests read them too.
 
 `python -m infra.manifests` writes the digests of the bundle's images into k8s/images/kustomization.yaml.
 """
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "k8s"
 IMAGES = TREE / "images" / "kustomization.yaml"
+THIRD_PARTY = {"gateway-api": Path("infrastructure", "gateway-api", "kinds.yaml")}
+"""Where manifests of others belong in the tree, which has none of them: the bundle has, by these names."""
 LOCK = ROOT / "bundle" / "manifest.lock"
 DOMAIN = "lab.internal"
 """The domain in the manifests; a stack's own takes its place."""
@@ -54,31 +57,52 @@ def kubectl(bundle: str, version: str) -> str | None:
     return str(held) if held.exists() else shutil.which("kubectl")
 
 
-def render(folder: str, program: str, held: Mapping[str, str] | None = None) -> list[Manifest]:
+def write_tree(target: Path, given: Mapping[str, Path]) -> None:
+    """Copy k8s/ to the folder `target`, with the files `given` of what is of THIRD_PARTY; the rest of that is empty."""
+    shutil.copytree(TREE, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    for name, path in THIRD_PARTY.items():
+        Path(target, path).write_text(given[name].read_text() if name in given else "# The bundle does not have it.\n")
+
+
+def render(
+    folder: str, program: str, held: Mapping[str, str] | None = None, given: Mapping[str, Path] | None = None
+) -> list[Manifest]:
     """The objects of a kustomization, its path relative to k8s/.
 
     `held`: digests by name of the images that there are. They take the place of those that the manifests name: what a
     bundle is built of may be newer, such as a Debian package with a fault less.
+    `given`: the bundle's files of THIRD_PARTY, by name. Without one its objects are missing.
 
     Raises:
-        ManifestError: kustomize refused it.
+        ManifestError: kustomize refused it, or does not run.
     """
-    text = _kustomized(folder, program)
+    text = _kustomized(folder, program, given or {})
     text = PINNED.sub(lambda found: f"localhost/{found[1]}@{(held or {}).get(found[1], found[2])}", text)
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
-def _kustomized(folder: str, program: str) -> str:
+def images(manifests: Iterable[Manifest]) -> set[str]:
+    """Names of the images that rendered manifests run."""
+    return {name for name, _digest in PINNED.findall(json.dumps(list(manifests)))}
+
+
+def _kustomized(folder: str, program: str, given: Mapping[str, Path]) -> str:
     """What kustomize makes of a folder. It takes over a second, at each preview too: the last is kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ml-cluster" / "kustomized"
-    kept, head = cache / f"{folder.replace('/', '_')}.yaml", f"# {_state(program)}\n"
+    kept, head = cache / f"{folder.replace('/', '_')}.yaml", f"# {_state(program, given)}\n"
     with suppress(OSError):
         if (text := kept.read_text()).startswith(head):
             return text
     # A build that prunes by its own environment would not be the same everywhere.
-    done = subprocess.run([program, "kustomize", str(TREE / folder)], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="k8s-") as scratch:
+        tree = Path(scratch, "k8s")
+        write_tree(tree, given)
+        try:
+            done = subprocess.run([program, "kustomize", tree / folder], capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise ManifestError(f"k8s/{folder} cannot be rendered: {program} does not run: {error.strerror}") from None
     if done.returncode:
-        raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip()}")
+        raise ManifestError(f"k8s/{folder} cannot be rendered: {done.stderr.strip().replace(str(tree), str(TREE))}")
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder_of_new:
@@ -88,11 +112,13 @@ def _kustomized(folder: str, program: str) -> str:
     return done.stdout
 
 
-def _state(program: str) -> str:
+def _state(program: str, given: Mapping[str, Path]) -> str:
     """A digest of all that kustomize reads, and of which kustomize it is."""
     seen = hashlib.sha256(f"{program} {Path(program).stat().st_mtime_ns}".encode())
     for path in sorted(path for path in TREE.rglob("*") if path.is_file()):
         seen.update(f"{path.relative_to(TREE)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    for name, path in sorted(given.items()):
+        seen.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
     return seen.hexdigest()
 
 
@@ -140,7 +166,6 @@ def images_named() -> Iterator[str]:
     found = {
         name
         for path in TREE.rglob("*.yaml")
-        if path.parent.name != "gateway-api"
         for name in re.findall(r"image: localhost/([a-z0-9-]+)$", path.read_text(), re.MULTILINE)
     }
     yield from sorted(found)

@@ -8,12 +8,29 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
-from infra.bundle import image_digests
+from infra import bundle
+from infra.bundle import InventoryError
 from infra.credentials import Certificate, Password
 from infra.kubernetes.cluster import Cluster
-from infra.manifests import DOMAIN, FIRST, PORT, WORKLOADS, Manifest, kubectl, named, pins, rank, render
+from infra.manifests import (
+    DOMAIN,
+    FIRST,
+    PORT,
+    THIRD_PARTY,
+    WORKLOADS,
+    Manifest,
+    ManifestError,
+    images,
+    kubectl,
+    named,
+    pins,
+    rank,
+    render,
+)
 from infra.naming import PROJECT
 from infra.nodes import Nodes
+from infra.settings import Cluster as ClusterSettings
+from infra.settings import Platform as PlatformSettings
 from infra.settings import Settings
 
 SERVICES = {"tracking": "tracking", "artifacts": "artifacts", "digits": "digits"}
@@ -64,22 +81,7 @@ class Platform(pulumi.ComponentResource):
         names = self.domain.apply(lambda domain: [domain, f"*.{domain}"])
         certificate = Certificate("certificate", names, authority, ResourceOptions(parent=self))
 
-        program = kubectl(settings.cluster.bundle, settings.cluster.kubernetes_version)
-        if program is None:
-            pulumi.log.warn("There is no kubectl yet: what the platform is made of is not shown here.", self)
-            manifests: list[Manifest] = []
-        else:
-            held = image_digests(settings.cluster.bundle)
-            manifests = render(f"clusters/{wanted.profile}", program, held)
-            other = sorted(name for name, digest in pins().items() if held.get(name, digest) != digest)
-            if wanted.apply == "gitops" and other:
-                pulumi.log.warn(
-                    f"The bundle has other images than k8s/images/kustomization.yaml names: {', '.join(other)}. "
-                    "`lab bundle build --update-lock` and `.venv/bin/python -m infra.manifests` write what it has.",
-                    self,
-                )
-        if wanted.apply == "gitops":
-            manifests = [one for one in manifests if one["kind"] == "Namespace"]
+        manifests = self._manifests(wanted, settings.cluster, passwords)
         self._apply([one for one in manifests if one["kind"] in FIRST])
         if manifests:
             self._secrets(passwords, certificate)
@@ -103,6 +105,54 @@ class Platform(pulumi.ComponentResource):
             }
         )
         self.register_outputs({"platform": self.told})
+
+    def _manifests(
+        self, wanted: PlatformSettings, cluster: ClusterSettings, passwords: Mapping[str, Output[str]]
+    ) -> list[Manifest]:
+        """What the platform is made of; all of it, or the run ends where anything of it exists.
+
+        Raises:
+            pulumi.RunError: the manifests cannot be rendered, or what they take is missing where it is needed.
+        """
+        program = kubectl(cluster.bundle, cluster.kubernetes_version)
+        try:
+            held, given = bundle.image_digests(cluster.bundle), bundle.manifests(cluster.bundle)
+            manifests = render(f"clusters/{wanted.profile}", program, held, given) if program else []
+        except (InventoryError, ManifestError) as error:
+            raise pulumi.RunError(str(error)) from None
+        if wanted.apply == "gitops":
+            other = sorted(name for name, digest in pins().items() if held.get(name, digest) != digest)
+            if other:
+                pulumi.log.warn(
+                    f"The bundle has other images than k8s/images/kustomization.yaml names: {', '.join(other)}. "
+                    "`lab bundle manifests DIR` writes for Git what it has.",
+                    self,
+                )
+            manifests = [one for one in manifests if one["kind"] == "Namespace"]
+        if program is None:
+            self._incomplete(f"there is no kubectl, neither in the bundle {cluster.bundle} nor on PATH", passwords)
+        elif wanted.apply == "pulumi" and (
+            missing := sorted([*(images(manifests) - held.keys()), *(THIRD_PARTY.keys() - given.keys())])
+        ):
+            self._incomplete(f"the bundle {cluster.bundle} lacks {', '.join(missing)}", passwords)
+        return manifests
+
+    def _incomplete(self, fault: str, passwords: Mapping[str, Output[str]]) -> None:
+        """Say that the manifests are not what they should be. Only a preview of a platform that is yet to be may be."""
+        told = f"{fault}. `lab bundle build` gets what is missing, and so does `lab up`."
+        refusal = pulumi.RunError(f"The platform cannot be planned here, and nothing of it is changed: {told}")
+        if not pulumi.runtime.is_dry_run():
+            raise refusal
+
+        async def look() -> str:
+            # They are the first of a platform to be made. A preview knows them where they have been.
+            if any([await password.is_known() for password in passwords.values()]):
+                raise refusal
+            pulumi.log.warn(f"The platform is not shown as it will be: {told}", self)
+            return told
+
+        looked: Input[str] = look()
+        Output.from_input(looked)
 
     def _secrets(self, passwords: Mapping[str, Output[str]], certificate: Certificate) -> None:
         """The Secrets that the manifests name; k8s/README.md lists them."""

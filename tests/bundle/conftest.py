@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("bundle", "cli", "devcloud", "engine", "images", "infra", "models", "providers", "terminal")
+ROOMS = ("bundle", "cli", "devcloud", "engine", "images", "infra", "k8s", "models", "providers", "terminal")
 CACHE = Path("~/.cache/ml-cluster").expanduser()
 HELLO = """
 families:

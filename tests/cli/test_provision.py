@@ -9,8 +9,11 @@ import pytest
 
 from bundle.manifest import load
 from bundle.store import Artifact, Inventory, Store
+from cli.operations import operate
 from cli.provision import provide_bundle
 from cli.session import Session
+from engine.operations import UpdateResult
+from infra.naming import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +35,8 @@ class Stack:
         self.bundle, self.project = bundle, lab.project
         self.builds: list[list[str]] = []
         monkeypatch.setattr("bundle.cli.build", self._build)
+        for name in ("HOME", "PULUMI_BACKEND_URL"):
+            monkeypatch.setenv(name, lab.env[name])
 
     def _build(self, folder: Path, families: list[str], *_: object) -> None:
         assert folder == self.bundle
@@ -64,6 +69,13 @@ class Stack:
                     for image in family.images
                 ]
             )  # fmt: skip
+            inventory.put(
+                [
+                    Artifact(name=one, kind="manifest", path=MANIFEST.manifests_path(name, one),
+                             key="old" if one == outdated else MANIFEST.manifests_key(name, one), **common)
+                    for one in family.manifests
+                ]
+            )  # fmt: skip
         self.bundle.mkdir(exist_ok=True)
         Store(self.bundle).write(inventory)
 
@@ -73,8 +85,10 @@ class Stack:
         (self.project / "Pulumi.one.yaml").write_text(
             f"config:\n  ml-cluster:cluster: {cluster}\n  ml-cluster:platform: {platform}\n"
         )
-        session = Session(self.project, "one", engine="embedded", interactive=False, color="never", verbose=False)
-        provide_bundle(session, "one")
+        provide_bundle(self.session(), "one")
+
+    def session(self) -> Session:
+        return Session(self.project, "one", engine="embedded", interactive=False, color="never", verbose=False)
 
 
 @pytest.fixture
@@ -105,8 +119,9 @@ def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack)
     assert len(stack.builds) == 2
 
 
-def test_images_of_other_sources_than_todays_are_made_anew(stack: Stack) -> None:
-    stack.hold([*CLUSTER, *PLATFORM], outdated="mlflow")
+@pytest.mark.parametrize("outdated", ["mlflow", "gateway-api"])
+def test_images_and_manifests_of_other_sources_than_todays_are_had_anew(stack: Stack, outdated: str) -> None:
+    stack.hold([*CLUSTER, *PLATFORM], outdated=outdated)
     stack.provide("{}")
     assert len(stack.builds) == 1
 
@@ -117,3 +132,34 @@ def test_a_minor_release_that_is_only_had_by_name_is_asked_for(stack: Stack) -> 
     (families,) = stack.builds
     assert "kubernetes-previous" in families
     assert not {"kubernetes", "conformance"} & set(families)
+
+
+@pytest.mark.parametrize(
+    ("resources", "verb", "order"),
+    [
+        ([], {"yes": True}, ["preview", "bundle", "update"]),
+        ([f"{PROJECT}:infra:Platform"], {"yes": True}, ["bundle", "preview", "update"]),
+        ([f"{PROJECT}:infra:Platform"], {"yes": True, "skip_preview": True}, ["bundle", "update"]),
+        ([f"{PROJECT}:infra:Platform"], {"preview_only": True}, ["preview"]),
+    ],
+)
+def test_a_platform_that_is_there_is_previewed_with_its_bundle(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, resources: list[str], verb: dict[str, Any], order: list[str]
+) -> None:
+    session = stack.session()
+    session.backend.create_stack(PROJECT, "one")
+    made = [{"urn": f"urn:pulumi:one::{PROJECT}::{type_}::it", "type": type_} for type_ in resources]
+    session.backend.save(PROJECT, "one", {"version": 3, "deployment": {"manifest": {}, "resources": made}})
+    seen: list[str] = []
+
+    def run(*, dry_run: bool, emit: object) -> UpdateResult:
+        del emit
+        seen.append("preview" if dry_run else "update")
+        return UpdateResult("succeeded", {}, {}, 0.0, [])
+
+    monkeypatch.setattr("cli.operations.prepare", lambda *_, **__: None)
+    monkeypatch.setattr("cli.operations.embedded_runner", lambda *_: run)
+    monkeypatch.setattr("cli.operations.provide_bundle", lambda *_: seen.append("bundle"))
+    monkeypatch.setattr("cli.services.finish_up", lambda *_: False)
+    operate(session, "update", verb)
+    assert seen == order

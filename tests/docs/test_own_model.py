@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,17 +21,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow_cluster
+LAB = """
+    import sys
+    from pathlib import Path
+    from infra import manifests
+    manifests.TREE = Path("k8s")
+    assert sys.argv[1:3] == ["bundle", "manifests"]
+    manifests.write_tree(Path(sys.argv[3]), {})
+"""
 NAME = "tests/docs/test_own_model.py"
 
 
 def followed(page: str, folder: Path) -> list[dict[str, Any]]:
     """The objects that the last command of a page's block prints, after those before it."""
     shutil.copytree(TREE, folder / "k8s")
+    # `lab bundle manifests` of this copy, without a bundle.
+    lab = folder / "lab"
+    lab.write_text(f"#!{sys.executable}\n{textwrap.dedent(LAB)}")
+    lab.chmod(0o755)
     (block,) = [one for one in blocks(ROOT / "docs" / "how-to" / page) if NAME in one.marks.get("tested-by", "")]
     script = "\n".join(line for line, _ in block.lines)
     path = f"{program('kubernetes', 'kubectl').parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path},
+        ["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -19,11 +19,11 @@ import urllib3
 import yaml
 
 from cli.workloads import NAMESPACES, PLATFORM, SERVING, TRAINING
-from infra.manifests import PORT, REDIRECT_PORT, TREE
+from infra.manifests import PORT, REDIRECT_PORT
 from providers.kubernetes.client import Cluster, ClusterError
 from tests.devcloud.support import wait
 from tests.e2e.outside import Outside, provide_clients
-from tests.k8s.conftest import FOLDERS, RUNS
+from tests.k8s.conftest import FOLDERS, RUNS, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -503,7 +503,7 @@ def test_an_image_by_tag_is_refused(platform: PlatformStack, namespace: str) -> 
 @pytest.mark.parametrize("folder", ["the profile", *RUNS])
 def test_the_api_server_takes_the_manifests(platform: PlatformStack, folder: str) -> None:
     """With what is there already: the running profile, and what is applied by hand beside it."""
-    path = str(TREE / (f"clusters/{platform.platform.profile}" if folder == "the profile" else folder))
+    path = str(tree() / (f"clusters/{platform.platform.profile}" if folder == "the profile" else folder))
     dry = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
     assert not platform.kubectl("apply", *dry, "-k", path).stderr
 
@@ -542,7 +542,7 @@ def told_by(text: str, secrets: dict[str, str]) -> set[str]:
 def test_no_secret_is_in_a_manifest(platform: PlatformStack, secrets: dict[str, str]) -> None:
     """Neither in those of the tree, nor in those that the cluster has."""
     for folder in (*FOLDERS, *RUNS):
-        assert not told_by(platform.kubectl("kustomize", str(TREE / folder)).stdout, secrets), folder
+        assert not told_by(platform.kubectl("kustomize", str(tree() / folder)).stdout, secrets), folder
     for namespace in NAMESPACES:
         live = platform.kubectl("get", KINDS, "-n", namespace, "-o", "yaml", "--show-managed-fields").stdout
         assert namespace in live

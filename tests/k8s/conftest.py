@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import re
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.manifests import TREE, Manifest, pins, render
-from tests.providers.kubernetes.control_plane import ControlPlane, program
+from infra.bundle import manifests
+from infra.manifests import THIRD_PARTY, Manifest, pins, render, write_tree
+from tests.providers.kubernetes.control_plane import BUNDLE, ControlPlane, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +33,23 @@ IMAGE = re.compile(r"image: localhost/([a-z0-9-]+)$", re.MULTILINE)
 @functools.cache
 def rendered(folder: str) -> list[Manifest]:
     """The objects of a kustomization of k8s/."""
-    return render(folder, str(program("kubernetes", "kubectl")))
+    return render(folder, str(program("kubernetes", "kubectl")), given=of_others())
+
+
+def of_others() -> dict[str, Path]:
+    """The bundle's manifests of others, by name."""
+    given = manifests(str(BUNDLE))
+    assert given.keys() == THIRD_PARTY.keys(), f"they are not in {BUNDLE}: build it with `./lab bundle build`"
+    return given
+
+
+@functools.cache
+def tree() -> Path:
+    """k8s/ with what it takes of the bundle; it is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="k8s-"))
+    atexit.register(shutil.rmtree, folder)
+    write_tree(folder, of_others())
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +61,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 def apply(plane: ControlPlane, *folders: str) -> None:
     """Apply parts of k8s/, with their images by digest as a profile has them."""
     for folder in folders:
-        text = kubectl(plane, "kustomize", str(TREE / folder)).stdout
+        text = kubectl(plane, "kustomize", str(tree() / folder)).stdout
         text = IMAGE.sub(lambda found: f"{found[0]}@{pins()[found[1]]}", text)
         done = kubectl(plane, "apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
         assert done.returncode == 0, done.stderr

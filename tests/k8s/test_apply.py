@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.manifests import TREE, WORKLOADS, named
+from infra.manifests import WORKLOADS, named
 from tests.engine.harness import wait_for
-from tests.k8s.conftest import FOLDERS, RUNS, kubectl, rendered
+from tests.k8s.conftest import FOLDERS, RUNS, kubectl, rendered, tree
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow_cluster
 def kinds(control_plane: ControlPlane) -> None:
     """The Gateway API's kinds and the namespaces: what everything else needs to be looked at."""
     for folder in ("gateway-api", "base"):
-        done = kubectl(control_plane, "apply", "--server-side", "-k", str(TREE / "infrastructure" / folder))
+        done = kubectl(control_plane, "apply", "--server-side", "-k", str(tree() / "infrastructure" / folder))
         assert done.returncode == 0, done.stderr
     done = kubectl(control_plane, "wait", "--for=condition=Established", "--all", "customresourcedefinitions")
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def kinds(control_plane: ControlPlane) -> None:
 @pytest.mark.parametrize("folder", [*FOLDERS, *RUNS])
 def test_the_api_server_takes_it(control_plane: ControlPlane, folder: str) -> None:
     """A dry run on the server, which knows every field, and warns where pod security would refuse a pod."""
-    path = str(TREE / folder)
+    path = str(tree() / folder)
     done = kubectl(control_plane, "apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", path)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
@@ -42,7 +42,7 @@ def test_the_api_server_takes_it(control_plane: ControlPlane, folder: str) -> No
 @pytest.mark.usefixtures("kinds")
 def test_kubectl_alone_applies_it(control_plane: ControlPlane) -> None:
     """All pods are admitted under `restricted` and the quotas; a second time changes nothing."""
-    path = str(TREE / "clusters" / "lab")
+    path = str(tree() / "clusters" / "lab")
     first = kubectl(control_plane, "apply", "-k", path)
     assert first.returncode == 0, first.stderr
     wanted = [one for one in rendered("clusters/lab") if one["kind"] in WORKLOADS]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from infra.manifests import (
     FIRST,
     IMAGES,
     LOCK,
+    THIRD_PARTY,
     TREE,
     WORKLOADS,
     Manifest,
@@ -23,12 +24,14 @@ from infra.manifests import (
     pins,
     rank,
     render,
+    write_tree,
 )
 from tests.k8s.conftest import FOLDERS, RUNS, rendered
 from tests.providers.kubernetes.control_plane import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # kubectl renders: the bundle's.
 rendering = pytest.mark.slow_cluster
@@ -90,13 +93,17 @@ def test_digests_are_those_of_the_bundle() -> None:
     assert IMAGES.read_text() == pinned(json.loads(LOCK.read_text())), "run `python -m infra.manifests`"
 
 
-def test_the_gateway_api_is_as_it_came() -> None:
-    folder = TREE / "infrastructure" / "gateway-api"
-    lines = (folder / "SHA256SUMS").read_text().splitlines()
-    for line in lines:
-        digest, name = line.split()
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
-    assert len(lines) == len(list(folder.glob("*.yaml"))) - 1
+def test_manifests_of_others_are_the_bundles(tmp_path: Path) -> None:
+    held = {one["name"] for one in json.loads(LOCK.read_text())["amd64"] if one["kind"] == "manifest"}
+    assert held == THIRD_PARTY.keys()
+    given = tmp_path / "given.yaml"
+    given.write_text("kind: CustomResourceDefinition\n")
+    write_tree(tmp_path / "out", {"gateway-api": given})
+    for name in THIRD_PARTY.values():
+        assert not (TREE / name).exists()
+        assert (tmp_path / "out" / name).read_text() == given.read_text()
+        resources = yaml.safe_load((TREE / name).with_name("kustomization.yaml").read_text())["resources"]
+        assert resources == [name.name]
 
 
 @rendering
@@ -150,7 +157,7 @@ def test_no_secret_is_in_the_tree() -> None:
 
 def test_nothing_in_the_tree_looks_like_a_key() -> None:
     for path in TREE.rglob("*"):
-        if path.is_file() and path.parent.name != "gateway-api":
+        if path.is_file():
             text = path.read_text().replace("$(DATABASE_USER):$(DATABASE_PASSWORD)@", "")
             assert not SECRET_VALUES.search(text), path
 
