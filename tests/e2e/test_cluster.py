@@ -118,7 +118,10 @@ def test_an_inventory_written_by_hand_gives_the_same_cluster(cluster: Cluster, t
 def test_more_and_fewer_workers(cluster: Cluster) -> None:
     cluster.lab.change(nodes__groups__worker__count=4)
     steps = cluster.lab.up_as_previewed().steps
-    assert steps[Step("update", "kubernetes")] == 1
+    # Their own resources, and one update of the cluster.
+    assert {step.op for step in steps} == {"create", "update"}
+    assert [step.name for step in steps if step.op == "update"] == ["kubernetes"]
+    assert steps[Step("create", "worker-3-member")] == 1
     assert set(cluster.ready()) == {f"{STACK}-control-0", *(f"{STACK}-worker-{number}" for number in range(4))}
     cluster.lab.change(nodes__groups__worker__count=1)
     cluster.lab.up_as_previewed()
