@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,6 +197,7 @@ def kept(cluster: Cluster, made: Run) -> dict[str, Any]:
     assert made
     for number in range(20):
         cluster.kubectl("create", "configmap", f"kept-{number}", f"--from-literal=number={number}")
+    cluster.kubectl("create", "secret", "generic", "kept", "--from-literal=word=sesame")
     found = cluster.objects()
     backup = cluster.ok("backup")
     assert "keep it safe" in backup.output
@@ -224,3 +226,15 @@ def test_a_backup_brings_back_what_was_wiped(
     now = cluster.objects()
     assert {key: now.get(key) for key in kept} == kept
     wait(lambda: cluster.ready() == {"c0", "w0"}, 120, "the nodes are ready")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_backup_is_readable_on_a_cluster_with_other_keys(cluster: Cluster) -> None:
+    cluster.ok("reset", cluster_reset="yes")
+    cluster.ok("site")
+    cluster.ok("restore")
+    word = cluster.kubectl("get", "secret", "kept", "--output=jsonpath={.data.word}")
+    assert b64decode(word) == b"sesame"
+    wait(lambda: cluster.ready() == {"c0", "w0"}, 120, "the nodes are ready")
+    # Pods have tokens that the API server takes: those of the restored objects were signed by the former cluster.
+    cluster.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=180s")
