@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ DECISIVE = ("user", "variables", "content")
 # What a cluster is made with and keeps.
 RANGES = {"cluster_pod_subnet": "network.podCidr", "cluster_service_subnet": "network.serviceCidr"}
 READ_SECONDS = 10
+KUBECONFIG_DAYS = 270
+"""Its certificate is 11 months from its end or more: the control planes renew theirs every month."""
 
 
 class ClusterProvider(dynamic.ResourceProvider):
@@ -150,23 +153,32 @@ class KubeconfigProvider(dynamic.ResourceProvider):
 
     serialize_as_secret_always = False
 
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Say from which day it is: its certificate lasts a year, and is fetched again in time."""
+        today = datetime.now(UTC).date()
+        issued = date.fromisoformat(olds.get("issued", today.isoformat()))
+        due = issued + timedelta(days=KUBECONFIG_DAYS) <= today
+        return CheckResult({**news, "issued": (today if due else issued).isoformat()}, [])
+
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another address needs another kubeconfig."""
-        return DiffResult(changes=olds.get("address") != news.get("address"), replaces=[])
+        """Another address needs another kubeconfig, and one near its end another certificate."""
+        changes = any(olds.get(key) != news.get(key) for key in ("address", "issued"))
+        return DiffResult(changes=changes, replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Fetch it."""
         return CreateResult(props["name"], {**props, "kubeconfig": _fetched(props)})
 
-    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Fetch it again."""
-        return UpdateResult({**news, "kubeconfig": _fetched(news)})
+        renewed = olds.get("issued") != news["issued"]
+        return UpdateResult({**news, "kubeconfig": _fetched(news, renewed=renewed)})
 
 
-def _fetched(props: Props) -> str:
-    """The kubeconfig; from the run of `site` before, where that was for the same address."""
+def _fetched(props: Props, *, renewed: bool = False) -> str:
+    """The kubeconfig; where that will do, the one of the run of `site` before."""
     path = folder(props["name"]) / "kubeconfig"
-    if not path.exists() or f"https://{props['address']}:" not in path.read_text():
+    if renewed or not path.exists() or f"https://{props['address']}:" not in path.read_text():
         play("kubeconfig", props, nodes_of(props))
     return path.read_text()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -234,7 +233,7 @@ def test_a_backup_is_readable_on_a_cluster_with_other_keys(cluster: Cluster) -> 
     cluster.ok("site")
     cluster.ok("restore")
     word = cluster.kubectl("get", "secret", "kept", "--output=jsonpath={.data.word}")
-    assert b64decode(word) == b"sesame"
+    assert base64.b64decode(word) == b"sesame"
     wait(lambda: cluster.ready() == {"c0", "w0"}, 120, "the nodes are ready")
     # Pods have tokens that the API server takes: those of the restored objects were signed by the former cluster.
     cluster.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=180s")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infra.credentials import CertificateProvider
-from infra.kubernetes.cluster import ClusterProvider
+from infra.kubernetes.cluster import ClusterProvider, KubeconfigProvider
 from infra.kubernetes.former import Former
 from infra.kubernetes.node import ClusterNodeProvider
 
@@ -102,7 +102,7 @@ def test_a_node_that_a_refresh_did_not_find_is_brought_back() -> None:
 
 
 def test_an_unreachable_api_is_no_drift() -> None:
-    props = {**cluster("control-0", "worker-0"), "kubeconfig": ""}
+    props = {**cluster("control-0", "worker-0"), "name": "a-stack-without-a-kubeconfig-here"}
     assert ClusterProvider().read("lab", deepcopy(props)).outs == props
 
 
@@ -121,3 +121,15 @@ def test_a_certificate_near_its_end_is_made_again(authority: str, issued: str, d
     checked = provider.check(olds, news).inputs
     assert provider.diff("", olds, checked).changes is due
     assert provider.check({}, news).inputs["issued"] > "2026"
+
+
+@pytest.mark.parametrize(("issued", "changes"), [("2020-01-01", True), ("2999-01-01", False)])
+def test_a_kubeconfig_is_fetched_again_before_its_certificate_ends(issued: str, changes: bool) -> None:
+    provider = KubeconfigProvider()
+    olds = {"name": "lab", "address": "172.24.4.100", "issued": issued}
+    assert provider.diff("", olds, provider.check(olds, {**olds}).inputs).changes is changes
+
+
+def test_more_nodes_leave_the_kubeconfig_as_it_is() -> None:
+    olds = {"name": "lab", "address": "172.24.4.100", "issued": "2999-01-01", "machines": []}
+    assert not KubeconfigProvider().diff("", olds, {**olds, "machines": [place("worker-0")]}).changes
