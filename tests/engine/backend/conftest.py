@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from engine.backend import open_backend
 from engine.backend.s3 import connect
+from tests.weed import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from engine.backend import Backend
 
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
-_GRPC_OFFSET = 10_000  # SeaweedFS listens for gRPC this far above each port
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +30,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a SeaweedFS server, as host and port."""
     folder = tmp_path_factory.mktemp("seaweedfs")
     names = ("master", "volume", "filer", "s3")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -83,21 +81,6 @@ def backend(url: str) -> Backend:
     backend = open_backend(url)
     backend.create_stack("sample", "dev")
     return backend
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() * 16 % 20_000, 55_000):
-        if len(found) == count:
-            break
-        if all(_is_free(each) for each in (port, port + _GRPC_OFFSET)):
-            found.append(port)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _wait_until_writable(endpoint: str, process: subprocess.Popen[bytes]) -> None:
