@@ -166,7 +166,7 @@ class Deployment(Lab):
             "PULUMI_STACK": stack,
         }
         bare = {f"nodes__groups__{group}__flavor": "m1.small" for group in ("control", "worker")}
-        self.change(cluster="none", platform="none", **bare)
+        self.change(cluster="none", platform="none", storage__volumes={"data": {"sizeGb": 1}}, **bare)
         self.run("stack", "init", stack)
 
     def change(self, **settings: Any) -> None:
