@@ -7,7 +7,7 @@ from typing import Final
 
 from providers.framework import Package, serve
 from providers.kubernetes.client import CONFIG, Cluster, config_differences
-from providers.kubernetes.resource import DECODE, Manifest
+from providers.kubernetes.manifest import DECODE, Manifest
 
 _RENDER: Final = "Render it to YAML first (`helm template`) and apply that with kubernetes:yaml:ConfigGroup."
 _KUSTOMIZE: Final = "Render it first (`kubectl kustomize`) and apply that with kubernetes:yaml:ConfigGroup."

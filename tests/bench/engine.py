@@ -104,6 +104,9 @@ def main() -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(prog="lab bench engine", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of resources")
+    parser.add_argument(
+        "--dynamic", type=int, default=DYNAMIC, help="number of dynamic resources; default: %(default)s"
+    )
     arguments = parser.parse_args()
     console = Console(width=110)
     python = Path(sys.executable).parent
@@ -112,7 +115,7 @@ def main() -> None:
     if shutil.which("pulumi"):
         subjects.append(Subject("Pulumi CLI", ["pulumi"], environment))
     results: dict[str, dict[str, Figures]] = {subject.name: {} for subject in subjects}
-    for count, dynamic in [(DYNAMIC, True), *((count, False) for count in arguments.sizes)]:
+    for count, dynamic in [(arguments.dynamic, True), *((count, False) for count in arguments.sizes)]:
         case = f"{count} dynamic" if dynamic else str(count)
         for subject in subjects:
             with tempfile.TemporaryDirectory() as folder:

@@ -44,12 +44,12 @@ def test_wrong_use_is_refused(lab: Lab) -> None:
     lab.refuse(
         "destroy", "--yes", "--preview-only", status=2, saying="--yes and --preview-only cannot be used together"
     )
-    lab.refuse("bench", "fly", status=2, saying="choose one of: class, devcloud, engine, platform, serving")
+    lab.refuse("bench", "fly", status=2, saying="choose one of: class, devcloud, engine, memory, serving")
 
 
 def test_benchmarks_work_on_the_stack_that_is_meant(dev: Lab) -> None:
     saying = "stack 'dev' has no platform"
-    dev.refuse("--stack", "dev", "bench", "platform", status=1, saying=saying)
+    dev.refuse("--stack", "dev", "bench", "memory", status=1, saying=saying)
     dev.refuse("bench", "serving", "--stack", "dev", status=1, saying=saying)
     dev.refuse("bench", "serving", status=1, saying="no stack selected")
 

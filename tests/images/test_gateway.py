@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundle.manifest import load
-from tests.images.platform import Images, answers, free_port
+from tests.images.services import Images, answers, free_port
 
 if TYPE_CHECKING:
     from tests.images.containers import Runtime

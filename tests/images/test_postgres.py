@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.images.platform import PASSWORD, Images, Postgres, start_postgres
+from tests.images.services import PASSWORD, Images, Postgres, start_postgres
 
 if TYPE_CHECKING:
     from tests.images.containers import Runtime

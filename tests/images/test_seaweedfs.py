@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from tests.images.platform import BUCKETS, Images, ObjectStore, start_object_store
+from tests.images.services import BUCKETS, Images, ObjectStore, start_object_store
 
 if TYPE_CHECKING:
     from tests.images.containers import Runtime

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.platform import Stack, answers, free_port
+from tests.images.services import Stack, answers, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from pulumi.runtime.proto import provider_pb2
 
 from providers.kubernetes import objects
 from providers.kubernetes.client import config_differences
-from providers.kubernetes.resource import _decode
+from providers.kubernetes.manifest import _decode
 from providers.values import UNKNOWN, Secret, marshal, plain, unmarshal
 from tests.providers.plugin import CallError, Plugin, Resource
 

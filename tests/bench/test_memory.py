@@ -1,4 +1,4 @@
-"""The sums of `lab bench platform`."""
+"""The sums of `lab bench memory`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.bench._stack import MIB
-from tests.bench.platform import JOBS, Row, requested, rows, table_of
+from tests.bench.memory import JOBS, Row, requested, rows, table_of
 
 
 def pod(name: str, labels: dict[str, str], *requests: str, init: str = "0", phase: str = "Running") -> dict[str, Any]:

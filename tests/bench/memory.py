@@ -1,4 +1,4 @@
-"""``lab bench platform``: memory of the running platform at rest, by capability, asked for and used.
+"""``lab bench memory``: memory of the running platform at rest, by capability, asked for and used.
 
 What is asked for are the requests of its pods, as a namespace's quota counts them. What is used is the working set of
 their containers as metrics-server reports it (`kubectl top pods`): anonymous memory and the page cache in active use.
@@ -100,7 +100,7 @@ def working_sets(platform: Platform) -> dict[str, int]:
 @reported
 def main() -> None:
     """Take the samples and print the table."""
-    options = parser("platform", __doc__)
+    options = parser("memory", __doc__)
     options.add_argument("--samples", type=int, default=4, help="default: %(default)s")
     options.add_argument("--interval", type=float, default=15.0, help="seconds between two; default: %(default)s")
     chosen = options.parse_args()
