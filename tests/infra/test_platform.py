@@ -39,9 +39,8 @@ PROGRAM = """
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi")
     settings = SimpleNamespace(platform=wanted, cluster=Cluster(bundle=pulumi.Config().require("bundle")))
     server = Password("server")
-    first = SimpleNamespace(role="control-plane", server=server)
-    nodes = SimpleNamespace(nodes={"control-0": first}, entry=lambda: pulumi.Output.from_input("192.0.2.7"))
-    Platform(settings, nodes, SimpleNamespace(kubeconfig=pulumi.Config().require("kubeconfig")))
+    nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
+    Platform(settings, nodes, SimpleNamespace(kubeconfig=pulumi.Config().require("kubeconfig"), resource=server))
 """
 KUBECONFIG = {
     "clusters": [{"name": "none", "cluster": {"server": "https://192.0.2.7:6443"}}],
