@@ -271,3 +271,12 @@ def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb:
     for fault in refused({**defaults, **config}, source=project / f"Pulumi.{name}.yaml", now=None).faults:
         assert fault.key in told
         assert fault.remedy in " ".join(told.split())
+
+
+def test_no_stack_is_committed_with_the_salt_of_somebodys_secrets() -> None:
+    """`lab up` writes it into the stack's file; whoever clones it would be asked for a passphrase that he never set."""
+    found = subprocess.run(
+        ["git", "grep", "--files-with-matches", "^encryptionsalt", "HEAD", "--", "Pulumi.*.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (1, "")
