@@ -5,7 +5,7 @@
 # Data:      three labelled rows: a driver with a fresh feature, one whose newest feature is older than
 #            the feature view's ttl, one without any feature.
 # Expected:  three rows back, with an empty feature for the second and the third: the labels are the
-#            caller's, and the join is described as a left join.
+#            caller's, and a row without any feature is kept.
 # Seen:      two rows: the driver without any feature stays, the one with an expired feature is gone.
 #            No warning. The same happens to a row whose features are all newer than its timestamp.
 #

@@ -2,13 +2,12 @@
 # KServe: a model that answers minus infinity is read as NaN by KServe's own client.
 #
 # With:      kserve 0.21.0: its REST server and its InferenceRESTClient, joined in one process.
-# Model:     answers log-probabilities [-inf, 0.0] as FP64, as a naive Bayes model of scikit-learn does for a
-#            class that it rules out.
+# Model:     answers log-probabilities [-inf, 0.0] as FP64: it rules the first class out.
 # Expected:  the client reads what the model answered, or one of the two sides says that JSON has no infinity.
 # Seen:      the server writes `null` into the data of an FP64 tensor, with a status of 200; the client reads
 #            NaN. A class that is ruled out has become one that nothing is known of: -inf compares and
 #            sorts, NaN does neither. The V1 protocol writes the same null, and hands it on as None.
-# Way out:   the binary tensor extension, or a finite floor in the model.
+# Way out:   a finite floor in the model.
 #
 # Exits 0 while that is so, 1 when it is not, 2 when the packages cannot be installed.
 set -euo pipefail
@@ -26,7 +25,8 @@ import sys
 
 import httpx
 import numpy
-from kserve import InferenceRESTClient, InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
+from kserve import InferenceRESTClient, InferInput, InferOutput, InferRequest, InferResponse
+from kserve import Model, ModelRepository
 from kserve.inference_client import RESTConfig
 from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
@@ -62,7 +62,9 @@ async def main():
         client = InferenceRESTClient(RESTConfig(transport=wire, protocol=protocol))
         given = InferInput(name="x", shape=[1], datatype="FP64")
         given.set_data_from_numpy(numpy.array([1.0]), binary_data=False)
-        asked = InferRequest(model_name="bayes", infer_inputs=[given]) if protocol == "v2" else {"instances": [[1.0]]}
+        asked = {"instances": [[1.0]]}
+        if protocol == "v2":
+            asked = InferRequest(model_name="bayes", infer_inputs=[given])
         answers[protocol] = await client.infer("http://model", asked, model_name="bayes")
     return text["outputs"][0]["data"], answers["v2"].outputs[0].as_numpy().tolist(), answers["v1"]["predictions"]
 

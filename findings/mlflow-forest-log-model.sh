@@ -6,10 +6,8 @@
 #            mlflow.sklearn.log_model(model, name="model").
 # Expected:  what one of MLflow's two ways stores, the other stores too.
 # Seen:      log_model writes skops' format and stops at skops' list of trusted types, where the tree
-#            structure behind every forest is missing since skops 0.16. autolog writes cloudpickle, and
-#            stores both. A script that changes from one way to the other loses its model,
-#            for one kind of estimator only.
-#            The error says what to do; that the two ways differ is said nowhere.
+#            structure behind every forest is missing. autolog writes cloudpickle, and stores both. A script
+#            that changes from one way to the other loses its model, for one kind of estimator only.
 #
 # Exits 0 while that is so, 1 when it is not, 2 when the packages cannot be installed.
 set -euo pipefail

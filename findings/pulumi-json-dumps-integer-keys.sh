@@ -2,7 +2,7 @@
 # Pulumi: Output.json_dumps refuses a dictionary with integer keys, which json.dumps writes as text.
 #
 # With:      pulumi 3.272.0 (the Python SDK; no CLI is needed).
-# Data:      a model's classes by number, {0: "cat", 1: "dog"}, as scikit-learn and ONNX tools give them.
+# Data:      a model's classes by number, {0: "cat", 1: "dog"}, as label maps often are.
 # Expected:  {"0": "cat", "1": "dog"}, as json.dumps answers; json_dumps is described as json.dumps for
 #            values that may hold outputs, and takes the same arguments.
 # Seen:      TypeError "keywords must be strings", which names neither the key nor JSON: to find outputs inside
