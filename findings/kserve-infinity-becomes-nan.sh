@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
   kserve==0.21.0 numpy==2.4.6 fastapi==0.165.0 httpx==0.28.1 orjson==3.13.0 || exit 2
 
 cd "$work"
-HOME=$work "$work/venv/bin/python" -W ignore - 2>program.log <<'PY' || { code=$?; tail -n 20 program.log; exit "$code"; }
+export HOME=$work
+"$work/venv/bin/python" -W ignore - 2>program.log <<'PY' || { code=$?; tail -n 20 program.log; exit "$code"; }
 import asyncio
 import math
 import sys
