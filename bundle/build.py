@@ -1,39 +1,42 @@
-"""Getting a bundle together: from an existing bundle, from publishers' releases, else by building."""
+"""Fills a bundle: from another bundle, from publishers' releases, or by building."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bundle import debian, go, images, layers, modules, sbom
 from bundle.errors import BundleError
+from bundle.files import emptied, exclusive, link, sha256, write_atomically
 from bundle.go import Toolchain
 from bundle.lock import Lock
+from bundle.pages import Node
 from bundle.processes import Tools
 from bundle.releases import Releases
-from bundle.store import INVENTORY, REMEDY, SBOM, Artifact, Inventory, emptied, exclusive, link, sha256, write_whole
+from bundle.store import INVENTORY, PLACES, REMEDY, SBOM, Artifact, Inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bundle.manifest import Manifest
-    from bundle.store import Store
+    from bundle.manifest import Family, Manifest
+    from bundle.store import Kind, Store
     from terminal.progress import Stages
 
     Say = Callable[[str], None]
 
-# One family compiles at a time, with all processors; meanwhile others download, and images are made.
+# One family compiles at a time, on all processors; meanwhile others download, and images are built.
 FAMILIES_AT_ONCE = 4
 
 
 class Builder:
-    """Fills a bundle's directory. What is there already, and what its manifest says, is not made again."""
+    """Fills a bundle's folder. Artifacts that match the manifest are kept."""
 
     def __init__(
         self,
@@ -48,26 +51,29 @@ class Builder:
         self.manifest, self.store = manifest, store
         self.lock = Lock(manifest.architecture)
         self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}
+        """How long what was made now took, by family; without waiting for its turn to compile."""
         self._stages = stages
         self._existing = existing
         self._releases = Releases() if releases else None
         self._tools = Tools(store.work)
         self._toolchain = Toolchain(manifest.go, manifest.architecture, cache / "go", self._tools)
         self._modules = cache / "go" / "mod"
+        self._node = Node(cache / "node", self._tools)
         self._inventory = Inventory(architecture=manifest.architecture)
         self._writing, self._compiling, self._unpacking = threading.Lock(), threading.Lock(), threading.Lock()
         self._trees: dict[tuple[str, ...], tuple[Path, dict[str, str]]] = {}
         self._layers = layers.Layers(manifest, cache / "layers", self._tools)
 
     def build(self, families: list[str], *, renew: bool = False) -> Inventory:
-        """Get the programs and images of `families`. `renew` makes images of Debian packages anew, and the lock.
+        """Get the programs and images of `families`; `renew` rebuilds images with Debian packages and updates the lock.
 
         Raises:
-            BundleError: something could not be had; the rest was finished, and the same call goes on from there.
+            BundleError: something is not available; the rest is finished, and the same call continues from there.
         """
-        os.umask(0o022)  # the modes of files in images must not depend on the user's
+        os.umask(0o022)  # file modes in images must not depend on the user's umask
         with exclusive(self.store.root):
-            with self._stages.stage("Check what is there"):
+            with self._stages.stage("Check existing artifacts"):
                 self._take_stock(families if renew else [])
             emptied(self.store.work)
             self._provide_tools(families)
@@ -75,24 +81,26 @@ class Builder:
             self._write_sbom()
             shutil.rmtree(self.store.work)
         if errors:
-            remedies = [*(error.remedy for error in errors if error.remedy), f"{REMEDY} goes on with what is missing"]
+            remedies = [*(error.remedy for error in errors if error.remedy), f"run {REMEDY} to continue"]
             raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
-            locked = [one for one in self._inventory.artifacts if one.source == "built" or one.kind == "manifest"]
+            locked = [
+                one for one in self._inventory.artifacts if one.source == "built" or one.kind in ("manifest", "unit")
+            ]
             self.lock.record(locked, self.manifest.paths(self.manifest.families))
         return self._inventory
 
     def _in_order(self, families: list[str]) -> list[str]:
-        """What needs no compiler comes second, so that it is made while the first family compiles."""
+        """Families without programs come second, so that they are built while the first family compiles."""
         compiled = [name for name in families if self.manifest.families[name].all_programs]
         return [*compiled[:1], *(name for name in families if name not in compiled), *compiled[1:]]
 
     def _run(self, tasks: list[Callable[[], None]]) -> list[BundleError]:
-        """Run tasks on threads, all to their end; the errors that users can act on."""
+        """Run all tasks on threads; return their BundleErrors."""
         with ThreadPoolExecutor(FAMILIES_AT_ONCE) as pool:
-            made = [pool.submit(task) for task in tasks]
+            futures = [pool.submit(task) for task in tasks]
             try:
-                errors = [error for future in made if (error := future.exception())]
+                errors = [error for future in futures if (error := future.exception())]
             except KeyboardInterrupt:
                 self._tools.stop()
                 pool.shutdown(cancel_futures=True)
@@ -103,17 +111,17 @@ class Builder:
         return [error for error in errors if isinstance(error, BundleError)]
 
     def _take_stock(self, renewed: list[str]) -> None:
-        """Find what is there and wanted; drop the rest: leftovers, and Debian images of `renewed` families."""
-        wanted = self.manifest.paths(self.manifest.families)
+        """Keep artifacts that are still needed; delete others, and `renewed` families' images with Debian packages."""
+        paths = self.manifest.paths(self.manifest.families)
         if (self.store.root / INVENTORY).exists():
-            found = self.store.inventory()
-            for artifact in found.artifacts:
+            existing = self.store.inventory()
+            for artifact in existing.artifacts:
                 outdated = artifact.family in renewed and artifact.packages
-                if artifact.path in wanted and not outdated and self.store.holds(artifact):
+                if artifact.path in paths and not outdated and self.store.holds(artifact):
                     self._inventory.put([artifact])
-            if self._inventory.artifacts == found.artifacts:
-                self._inventory.sbom_sha256 = found.sbom_sha256
-        for path in (path for part in ("bin/*/*/*", "images/*", "manifests/*") for path in self.store.root.glob(part)):
+            if self._inventory.artifacts == existing.artifacts:
+                self._inventory.sbom_sha256 = existing.sbom_sha256
+        for path in (path for part in PLACES for path in self.store.root.glob(part)):
             if not self._inventory.find(str(path.relative_to(self.store.root))):
                 path.unlink()
 
@@ -137,6 +145,7 @@ class Builder:
     def _family(self, name: str, *, renew: bool) -> None:
         family = self.manifest.families[name]
         key, paths = self.manifest.key(name), self.manifest.program_paths(name)
+        began, self.seconds[name] = time.monotonic(), 0.0
         if not self._have(paths, key):
             with self._stage(f"{name} {family.version}") as (say, folder):
                 self._register(folder, self._programs(name, key, folder, say), check=not renew)
@@ -146,14 +155,15 @@ class Builder:
                 with self._stage(f"image {image} {family.version}") as (say, folder):
                     self._register(folder, [self._image(name, image, key, folder, say, renew=renew)], check=not renew)
 
-        for called, wanted in family.manifests.items():
-            key, path = self.manifest.manifests_key(name, called), self.manifest.manifests_path(name, called)
+        for kind, called, wanted in family.texts:
+            key, path = self.manifest.text_key(name, called, wanted), self.manifest.text_path(name, kind, called)
             if not self._have([path], key):
-                with self._stage(f"manifests {called} {family.version}") as (say, folder):
-                    modules.extract(wanted, family.version, folder / called, self._modules, say)
+                with self._stage(f"{kind} {called} {family.version}") as (say, folder):
+                    modules.extract(wanted, kind, family.version, folder / called, cache=self._modules, say=say)
                     source = f"{wanted.module}@{family.version}"
-                    made = self._artifact(folder / called, "manifest", name, key, path, source=source)
+                    made = self._artifact(folder / called, kind, name, key, path, source=source)
                     self._register(folder, [made], check=not renew)
+        self.seconds[name] += time.monotonic() - began
 
     def _have(self, paths: list[str], key: str) -> bool:
         """Whether files made of what `key` stands for are there, or were taken from the existing bundle."""
@@ -174,21 +184,36 @@ class Builder:
         """Get a family's programs into `folder`, from its publisher or by building."""
         family = self.manifest.families[name]
         sources = self._releases.get(family, self.manifest.architecture, folder, say) if self._releases else {}
-        tools = {} if sources else go.tools_of(family, self.manifest.go)
+        tools: dict[str, str] = {}
+        libraries: list[str] = []
         if not sources:
+            tools = go.tools_of(family, self.manifest.go)
+            home, libraries = self._source(family, emptied(folder), say)
             say("the Go toolchain")
             self._toolchain.ensure()
             say("its turn to compile")
+            began = time.monotonic()
             with self._compiling:
+                self.seconds[name] -= time.monotonic() - began
                 say("Go modules")
-                self._toolchain.build(family, emptied(folder), say)
+                self._toolchain.generate(family, home, say)
+                self._toolchain.build(family, home, folder, say)
         return [
             self._artifact(
                 folder / program, "program", name, key, self.manifest.program_path(name, program),
-                source=sources.get(program, "built"), tools=tools,
+                source=sources.get(program, "built"), tools=tools, libraries=libraries,
             )
             for program in family.all_programs
         ]  # fmt: skip
+
+    def _source(self, family: Family, folder: Path, say: Say) -> tuple[Path, list[str]]:
+        """Where a family's go.mod is, and the npm packages in the pages of the source beside it, if it has one."""
+        if not (source := family.source):
+            return family.folder, []
+        home = folder / "go"
+        shutil.copytree(family.folder, home)
+        modules.unpack(source, family.version, home / "source", cache=self._modules, say=say)
+        return home, self._node.make(source.pages, home / "source", say) if source.pages else []
 
     def _image(self, name: str, image: str, key: str, folder: Path, say: Say, *, renew: bool) -> Artifact:
         """Make an image in `folder`."""
@@ -203,7 +228,11 @@ class Builder:
             packages = {name: version for layer in stack for name, version in layer.packages.items()}
             wheels = {name: version for layer in stack for name, version in layer.wheels.items()}
             tools |= layers.tools_of()
-            digest = images.stack(references, description, folder / image, [layer.layout for layer in stack])
+            layouts = [layer.layout for layer in stack]
+            if description.programs:
+                programs = [self.store.root / self.manifest.program_path(name, one) for one in description.programs]
+                layouts.append(images.programs_layer(programs, folder / "programs", self._tools))
+            digest = images.stack(references, description, folder / image, layouts)
         else:
             base, packages = self._tree(description.packages, say)
             say("buildah")
@@ -231,7 +260,7 @@ class Builder:
     def _artifact(
         self,
         file: Path,
-        kind: Literal["program", "image", "manifest"],
+        kind: Kind,
         family: str,
         key: str,
         path: str,
@@ -275,10 +304,25 @@ class Builder:
             self._inventory.sbom_sha256 = ""
             self.store.write(self._inventory)
 
+    def _known_modules(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """What the bill of materials of the bundle that artifacts were taken from says: reading it takes no Go."""
+        if self._existing is None:
+            return {}
+        path, digest = self._existing.root / SBOM, self._existing.inventory().sbom_sha256
+        return sbom.read_modules(path.read_text()) if path.exists() and sha256(path) == digest else {}
+
     def _write_sbom(self) -> None:
         """Write the bill of materials, unless it is there already."""
         path = self.store.root / SBOM
         if not path.exists() or sha256(path) != self._inventory.sbom_sha256:
-            write_whole(path, sbom.render(self._inventory, self.store.root))
+            known = self._known_modules()
+            programs = [one for one in self._inventory.artifacts if one.kind == "program"]
+            unread = [self.store.root / one.path for one in programs if (one.path, one.sha256) not in known]
+            found = self._toolchain.modules(unread)
+            contents = {
+                one.path: known.get((one.path, one.sha256)) or found.get(self.store.root / one.path, [])
+                for one in programs
+            }
+            write_atomically(path, sbom.render(self._inventory, contents))
             self._inventory.sbom_sha256 = sha256(path)
             self.store.write(self._inventory)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bundle.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bundle.manifest import Manifest
+    from bundle.store import Inventory
 
 app = typer.Typer(
     name="bundle",
@@ -16,30 +22,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Every program and image of a cluster, in one folder that needs no internet.",
+    help="Every program and image of a cluster, in one folder for use without internet.",
 )
 DEFAULT = Path("~/.cache/ml-cluster/bundle")
 DEFAULT_CACHE = Path("~/.cache/ml-cluster")
-Folder = Annotated[Path, typer.Option("--bundle", envvar="LAB_BUNDLE", help="The bundle's folder.")]
+Folder = Annotated[Path, typer.Option("--bundle", envvar="LAB_BUNDLE", help="Folder of the bundle.")]
 
 
 @app.command()
 def build(
     bundle: Folder = DEFAULT,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="FAMILY", help="Get this; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option("--only", metavar="FAMILY", help="Build only this family; repeatable. Default: all."),
     ] = None,
-    existing: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="A bundle to take from what the manifest wants.")
-    ] = None,
-    releases: Annotated[bool, typer.Option(help="Take publishers' releases where they can be reached.")] = True,
-    cache: Annotated[Path, typer.Option(help="Where the compiler and its caches are.")] = DEFAULT_CACHE,
+    existing: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Another bundle to copy from.")] = None,
+    releases: Annotated[bool, typer.Option(help="Use publishers' releases if they can be reached.")] = True,
+    cache: Annotated[Path, typer.Option(help="Folder for the compiler and caches.")] = DEFAULT_CACHE,
     update_lock: Annotated[
         bool,
-        typer.Option("--update-lock", help="Build with Debian's newest packages, and record that in manifest.lock."),
+        typer.Option("--update-lock", help="Build with Debian's newest packages, and update manifest.lock."),
     ] = False,
 ) -> None:
-    """Get what is missing, from DIR, from publishers' releases, else by building. Goes on where it was interrupted."""
+    """Copy, download or build what the bundle lacks. After an interruption, run it again to continue."""
     from bundle.build import Builder
     from bundle.manifest import load
     from bundle.store import Store
@@ -48,7 +53,7 @@ def build(
     manifest = load()
     if unknown := [name for name in only or [] if name not in manifest.families]:
         raise BundleError(
-            f"there is no family {', '.join(unknown)}", remedy=f"choose of: {', '.join(sorted(manifest.families))}"
+            f"unknown family {', '.join(unknown)}", remedy=f"choose from: {', '.join(sorted(manifest.families))}"
         )
     families = only or [name for name, family in manifest.families.items() if not family.optional]
     if existing:
@@ -61,37 +66,50 @@ def build(
         try:
             inventory = builder.build(families, renew=update_lock)
         except KeyboardInterrupt:
-            typer.echo("interrupted: `lab bundle build` goes on from here", err=True)
+            typer.echo("interrupted: `lab bundle build` continues", err=True)
             raise typer.Exit(130) from None
     for note in builder.notes:
         print(f"note: {note}")
+    _print_parts(manifest, inventory, builder.seconds)
     size = sum(artifact.size for artifact in inventory.artifacts)
     print(f"{len(inventory.artifacts)} artifacts, {size / 1e9:.2f} GB, in {bundle}")
 
 
+def _print_parts(manifest: Manifest, inventory: Inventory, seconds: Mapping[str, float]) -> None:
+    """Say what each part of a bundle, the cluster and capabilities of a platform, adds to its size, and took now."""
+    from terminal.text import duration
+
+    for group in dict.fromkeys(family.group for family in manifest.families.values()):
+        of = {name for name, family in manifest.families.items() if family.group == group}
+        if held := [artifact.size for artifact in inventory.artifacts if artifact.family in of]:
+            took = sum(seconds.get(name, 0) for name in of)
+            made = f", made in {duration(took)}" if took >= 1 else ""
+            print(f"{group}: {len(held)} artifacts, {sum(held) / 1e6:.0f} MB{made}")
+
+
 @app.command()
 def verify(bundle: Folder = DEFAULT) -> None:
-    """Check every file of the bundle against its digest, and against manifest.lock."""
+    """Verify every file of the bundle against the inventory and manifest.lock."""
     from bundle.lock import Lock
     from bundle.store import REMEDY, Store
 
     store = Store(bundle)
     inventory = store.inventory()
-    faults = store.faults()
+    problems = store.problems()
     lock = Lock(inventory.architecture)
     for artifact in inventory.artifacts:
         try:
             lock.check(artifact)
         except BundleError as error:
-            faults.append(str(error))
-    if faults:
-        raise BundleError("\n".join(faults), remedy=f"{REMEDY} makes good what it can")
-    print(f"{len(inventory.artifacts)} artifacts are what the inventory and the lock say")
+            problems.append(str(error))
+    if problems:
+        raise BundleError("\n".join(problems), remedy=f"run {REMEDY}")
+    print(f"{len(inventory.artifacts)} artifacts match the inventory and the lock")
 
 
 @app.command()
 def resolve() -> None:
-    """Choose the versions of images' Python packages: images/*/requirements.txt from requirements.in."""
+    """Resolve the images' Python packages: write images/*/requirements.txt from requirements.in."""
     from bundle import layers
     from bundle.manifest import load
     from bundle.processes import Tools
@@ -103,35 +121,36 @@ def resolve() -> None:
 
 @app.command("manifests")
 def write_manifests(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one that this wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one that this command has written.")],
     bundle: Folder = DEFAULT,
 ) -> None:
-    """Write k8s/ to DIR, with manifests and images' digests of the bundle: for kubectl, or for a controller's Git."""
+    """Write k8s/ and the cluster's add-ons to DIR, complete with files of the bundle: for kubectl, or for Git."""
     from bundle.store import REMEDY, Store
-    from infra.manifests import IMAGES, THIRD_PARTY, TREE, images_named, pinned, write_tree
+    from infra.manifests import IMAGES, TREE, pinned, required, write_addons, write_tree
 
     store = Store(bundle)
     artifacts = store.inventory().artifacts
-    given = {one.name: one for one in artifacts if one.kind == "manifest" and store.holds(one)}
+    files = {one.name: one for one in artifacts if one.kind == "manifest" and store.holds(one)}
     images = {one.name: one for one in artifacts if one.kind == "image"}
-    if missing := sorted([*(set(images_named()) - images.keys()), *(THIRD_PARTY.keys() - given.keys())]):
+    run, patched = required()
+    if missing := sorted([*(run - images.keys()), *(patched - files.keys())]):
         raise BundleError(f"the bundle in {store.root} lacks {', '.join(missing)}", remedy=REMEDY)
     of_tree = IMAGES.relative_to(TREE)
     if target.exists() and any(target.iterdir()) and not Path(target, of_tree).exists():
-        raise BundleError(f"{target} is not empty", remedy="name a folder that is not there yet")
+        raise BundleError(f"{target} is not empty", remedy="use a folder that does not exist yet")
     if target.resolve().is_relative_to(TREE):
-        raise BundleError(f"{target} is a part of {TREE}", remedy="name a folder outside it")
-    write_tree(target, {name: store.root / one.path for name, one in given.items()})
+        raise BundleError(f"{target} is inside {TREE}", remedy="use a folder outside it")
+    paths = {name: store.root / one.path for name, one in files.items()}
+    write_tree(target, paths)
+    write_addons(target / "addons", paths, {name: one.version for name, one in images.items()})
     Path(target, of_tree).write_text(pinned({"": [one.model_dump() for one in images.values()]}))
     profiles = ", ".join(sorted(path.name for path in Path(target, "clusters").iterdir()))
-    print(
-        f"kubectl apply --server-side -k {target}/clusters/PROFILE, one of {profiles}; {target}/README.md has the rest"
-    )
+    print(f"kubectl apply --server-side -k {target}/clusters/PROFILE, one of {profiles}; see {target}/README.md")
 
 
 @app.command("ls")
 def list_artifacts(bundle: Folder = DEFAULT) -> None:
-    """List what the bundle holds."""
+    """List the contents of the bundle."""
     from bundle.store import Store
 
     print(f"{'NAME':<26}{'VERSION':<10}{'FAMILY':<21}{'KIND':<9}{'SIZE':>9}  {'SHA-256':<14}SOURCE")
@@ -144,19 +163,19 @@ def list_artifacts(bundle: Folder = DEFAULT) -> None:
 
 @app.command()
 def push(
-    registry: Annotated[str, typer.Argument(help="Where to: HOST[:PORT][/PREFIX].")],
+    registry: Annotated[str, typer.Argument(help="The registry: HOST[:PORT][/PREFIX].")],
     bundle: Folder = DEFAULT,
     tls: Annotated[bool, typer.Option(help="Verify the registry's certificate; --no-tls for plain HTTP.")] = True,
 ) -> None:
-    """Copy the bundle's images to a registry; credentials are those of `skopeo login`."""
+    """Copy the bundle's images to a registry, with the credentials of `skopeo login`."""
     from bundle import debian, images
     from bundle.processes import Tools
     from bundle.store import REMEDY, Store
     from terminal.progress import Stages
 
     store, tools = Store(bundle), Tools()
-    if faults := store.faults():
-        raise BundleError("\n".join(faults), remedy=REMEDY)
+    if problems := store.problems():
+        raise BundleError("\n".join(problems), remedy=f"run {REMEDY}")
     with Stages(f"Images to {registry}") as stages:
         if debian.missing(["skopeo"]):
             with stages.stage("Tools") as stage:

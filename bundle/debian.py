@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from bundle.errors import BundleError
+from bundle.files import exclusive
 from bundle.processes import answer
-from bundle.store import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

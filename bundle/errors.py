@@ -6,4 +6,4 @@ from engine.errors import EngineError
 
 
 class BundleError(EngineError):
-    """An artifact could not be had, or is not what it should be."""
+    """An artifact is not available, or is not valid."""

@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.errors import BundleError
+from bundle.files import emptied, exclusive
 from bundle.modules import REACH, address, download
 from bundle.processes import answer
-from bundle.store import emptied, exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bundle.manifest import Family, Go
     from bundle.processes import Tools
 
+BUILD_INFO = b"\xff Go buildinf:"
+"""What marks a program that Go made."""
 # Linking the Kubernetes API server takes 2.7 GB (measured): so many compile or link steps at most run at once.
 GIB_PER_JOB = 3
 SECONDS_BETWEEN_REPORTS = 10
-# https://pkg.go.dev/debug/buildinfo: a header of 32 bytes, then two strings with their lengths as varints.
-BUILD_INFO = b"\xff Go buildinf:"
-SENTINEL = 16
 
 
 class Toolchain:
@@ -63,7 +62,7 @@ class Toolchain:
                 remedy=REACH,
             ) from error
         if found != expected:
-            raise BundleError(f"the Go toolchain from {url} has SHA-256 {found}; manifest.yaml pins {expected}")
+            raise BundleError(f"the Go toolchain from {url} has SHA-256 {found}, but manifest.yaml has {expected}")
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(new)
         tree = new / f"golang.org/toolchain@{name}"
@@ -73,8 +72,21 @@ class Toolchain:
         tree.rename(self._root)
         emptied(new).rmdir()
 
-    def build(self, family: Family, target: Path, say: Callable[[str], None]) -> None:
-        """Build a family's programs into the folder `target`; `say` hears how far it is.
+    def generate(self, family: Family, folder: Path, say: Callable[[str], None]) -> None:
+        """Run the Go files that a family's source in `folder` is completed by.
+
+        Raises:
+            BundleError: one failed.
+        """
+        source = folder / "source"
+        for file, *arguments in family.source.generate if family.source else ():
+            say(f"{file} {' '.join(arguments)}")
+            paths = [source / path for path in arguments]
+            # Flags of the build: what both need is compiled once.
+            self._run(family, folder, lambda _line: None, "run", "-trimpath", "-mod=readonly", source / file, *paths)
+
+    def build(self, family: Family, folder: Path, target: Path, say: Callable[[str], None]) -> None:
+        """Build a family's programs, whose go.mod is in `folder`, into the folder `target`; `say` hears how far it is.
 
         Raises:
             BundleError: a module cannot be had, is not the pinned one, or does not build.
@@ -93,13 +105,41 @@ class Toolchain:
                     say(f"the compiler, {compiled} packages so far")
 
         if family.programs:
-            self._run(family, count, "build", *flags, "-o", f"{target}/", *family.programs.values())
+            self._run(family, folder, count, "build", *flags, "-o", f"{target}/", *family.programs.values())
         for program, package in family.programs.items():
             (target / default_name(package, family)).rename(target / program)
         for program, package in family.tests.items():
-            self._run(family, count, "test", "-c", *flags, "-o", target / program, package)
+            self._run(family, folder, count, "test", "-c", *flags, "-o", target / program, package)
 
-    def _run(self, family: Family, heard: Callable[[str], None], *words: str | Path) -> None:
+    def modules(self, programs: Sequence[Path]) -> dict[Path, list[tuple[str, str]]]:
+        """The Go modules in each program, with versions, as `go version -m` prints them; none for other programs.
+
+        Raises:
+            BundleError: the toolchain is not available.
+        """
+        found: dict[Path, list[tuple[str, str]]] = {program: [] for program in programs}
+        programs = [program for program in programs if BUILD_INFO in program.read_bytes()]
+        if not programs:
+            return found
+        self.ensure()
+        modules: list[tuple[str, str]] = []
+
+        def read(line: str) -> None:
+            nonlocal modules
+            match line.rstrip("\n").split("\t"):
+                case [title] if name := title.rpartition(": ")[0]:
+                    modules = found[Path(name)]
+                case ["", "dep" | "mod", name, version, *_] if version != "(devel)":
+                    modules.append((name, version))
+                case ["", "=>", name, version, *_] if version != "(devel)":
+                    modules[-1] = (name, version)
+
+        self._tools.run(
+            self._root / "bin/go", "version", "-m", *programs, environment={"GOTOOLCHAIN": "local"}, on_line=read
+        )
+        return found
+
+    def _run(self, family: Family, folder: Path, on_line: Callable[[str], None], *words: str | Path) -> None:
         environment = {
             "GOROOT": str(self._root),
             "GOTOOLCHAIN": "local",
@@ -110,7 +150,7 @@ class Toolchain:
             "GOWORK": "off",
             "CGO_ENABLED": "1" if family.cgo else "0",
         }
-        self._tools.run(self._root / "bin/go", *words, cwd=family.folder, environment=environment, heard=heard)
+        self._tools.run(self._root / "bin/go", *words, cwd=folder, environment=environment, on_line=on_line)
 
 
 def tools_of(family: Family, go: Go) -> dict[str, str]:
@@ -145,32 +185,3 @@ def jobs() -> int:
         if line.startswith("MemAvailable:")
     )
     return max(1, min(os.cpu_count() or 1, int(available // GIB_PER_JOB)))
-
-
-def modules(program: Path) -> list[tuple[str, str]]:
-    """The modules in a program, with versions, as the program itself tells; none where Go did not make it."""
-    content = program.read_bytes()
-    start = content.find(BUILD_INFO)
-    if start < 0:
-        return []
-    _version, position = _string(content, start + 32)
-    text, _ = _string(content, position)
-    found: list[tuple[str, str]] = []
-    for line in text[SENTINEL:-SENTINEL].decode().splitlines():
-        match line.split("\t"):
-            case ["dep" | "mod", name, version, *_] if version != "(devel)":
-                found.append((name, version))
-            case ["=>", name, version, *_]:
-                found[-1] = (name, version)
-    return found
-
-
-def _string(content: bytes, position: int) -> tuple[bytes, int]:
-    length = shift = 0
-    while True:
-        byte = content[position]
-        position += 1
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return content[position : position + length], position + length

@@ -8,9 +8,9 @@ import shutil
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from bundle.files import emptied, link
 from bundle.manifest import Image
 from bundle.processes import answer
-from bundle.store import emptied, link
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,19 @@ def layer(folder: Path, tools: Tools) -> Path:
         (folder / "context/root" / name).mkdir(parents=True, exist_ok=True)
     _layout(folder, Image(arguments=("layer",)), tools)
     return folder / "oci"
+
+
+def programs_layer(programs: list[Path], folder: Path, tools: Tools) -> Path:
+    """Make one layer of programs, in `folder`; the OCI layout that has it.
+
+    Raises:
+        BundleError: buildah failed.
+    """
+    target = emptied(folder) / "context/root/usr/local/bin"
+    target.mkdir(parents=True)
+    for program in programs:
+        shutil.copy(program, target)
+    return layer(folder, tools)
 
 
 def stack(references: list[str], image: Image, target: Path, layers: list[Path]) -> str:

@@ -8,19 +8,19 @@ import re
 import shutil
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
 from bundle import debian, images
+from bundle.files import emptied, exclusive, write_atomically
 from bundle.images import overlay
 from bundle.manifest import RECIPE, ROOT, digest, files_of, requirements_of
 from bundle.processes import answer
-from bundle.store import emptied, exclusive, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bundle.manifest import Manifest
     from bundle.processes import Tools
@@ -87,7 +87,7 @@ class Layers:
             for old in self._cache.glob(f"{name}-{'[0-9a-f]' * 16}"):
                 shutil.rmtree(old)
             made = self._make(name, Layer(folder=folder, base=base), say)
-            write_whole(record, json.dumps({"packages": made.packages, "wheels": made.wheels}))
+            write_atomically(record, json.dumps({"packages": made.packages, "wheels": made.wheels}))
         return Layer(folder=folder, base=base, **json.loads(record.read_text()))
 
     def _make(self, name: str, new: Layer, say: Callable[[str], None]) -> Layer:
@@ -106,8 +106,8 @@ class Layers:
             _install(requirements, modules, manifest, self._tools)
             new.wheels = dict(PINNED.findall(requirements.read_text()))
         for folder in layer.code:
-            code = modules / folder.rpartition("/")[2]
-            code.mkdir()
+            code = modules / _imported_as(folder)
+            code.mkdir(parents=True)
             overlay(ROOT / folder, code)
         if (files := files_of(name)).is_dir():
             overlay(files, root)
@@ -117,6 +117,14 @@ class Layers:
         say(f"buildah: layer {name}")
         images.layer(new.folder, self._tools)
         return new
+
+
+def _imported_as(folder: str) -> Path:
+    """Where a package lies among others: below those that it is a package of."""
+    path = Path(folder)
+    while (ROOT / path.parent / "__init__.py").exists():
+        path = path.parent
+    return Path(folder).relative_to(path.parent)
 
 
 def tools_of() -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import RootModel
 
 from bundle.errors import BundleError
+from bundle.files import write_atomically
 from bundle.manifest import HERE
-from bundle.store import Artifact, Inventory, write_whole
+from bundle.store import Artifact, Inventory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,8 +46,8 @@ class Lock:
         if locked.origin != artifact.origin:
             return f"not the one in manifest.lock: {_difference(artifact, locked)}"
         raise BundleError(
-            f"{artifact.path} has SHA-256 {artifact.sha256}; manifest.lock says {locked.sha256} for the same sources",
-            remedy="build again; if it stays so, its sources or its compiler are not what they claim to be",
+            f"{artifact.path} has SHA-256 {artifact.sha256}; manifest.lock has {locked.sha256} for the same sources",
+            remedy="build again; if it still differs, its sources or its compiler have been changed",
         )
 
     def record(self, artifacts: list[Artifact], wanted: set[str]) -> None:
@@ -55,7 +56,7 @@ class Lock:
         locked = Inventory(architecture=self._architecture, artifacts=kept)
         locked.put(artifacts)
         self._all[self._architecture] = locked.artifacts
-        write_whole(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        write_atomically(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 
 def _difference(artifact: Artifact, locked: Artifact) -> str:

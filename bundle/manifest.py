@@ -1,4 +1,4 @@
-"""What a bundle is to hold: `manifest.yaml`."""
+"""The contents of a bundle: `manifest.yaml`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bundle.errors import BundleError
-from bundle.store import sha256
+from bundle.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 MANIFEST = HERE / "manifest.yaml"
+# Node.js and pnpm, pinned, which make pages.
+NODE = HERE / "node"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# To be raised when equal inputs begin to give other bytes.
+# Increase this when equal inputs give different bytes after a change of the code.
 RECIPE = 1
 # Fields that images without layers do not have.
 OF_LAYERS = ("layer", "environment", "stop_signal")
+# Fields of texts: no program is made of them.
+TEXTS = ("manifests", "units")
+TextKind = Literal["manifest", "unit"]
+SUM = r"^h1:[A-Za-z0-9+/]{43}=$"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
 
 
@@ -35,7 +41,7 @@ class Model(BaseModel):
 
 
 class Go(Model):
-    """The Go toolchain that builds everything: reproducible builds need one and the same."""
+    """The Go toolchain for all programs, pinned for reproducible builds."""
 
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     sha256: dict[str, str] = Field(description="Of the module zip of golang.org/toolchain, by platform.")
@@ -49,7 +55,7 @@ class Debian(Model):
 
 
 class Release(Model):
-    """Where a publisher keeps programs and their checksum.
+    """URLs of a publisher's programs and their checksum.
 
     `{version}`, `{number}` (without the v), `{arch}` and `{program}` are filled in. Without `{program}` the address is
     that of a tar archive with all of them.
@@ -72,7 +78,7 @@ class Layer(Model):
 
 
 class Image(Model):
-    """An OCI image: a stack of layers, or programs of its family on Debian packages or on nothing."""
+    """An OCI image: programs of its family on a stack of layers, on Debian packages or on nothing."""
 
     layer: Name | None = Field(default=None, description="The uppermost layer.")
     environment: dict[str, str] = Field(default_factory=dict)
@@ -103,35 +109,60 @@ class Image(Model):
             raise ValueError(f"overlay: there is no overlays/{self.overlay}")
         if not (self.command or self.arguments):
             raise ValueError("it has neither programs nor an entry point nor arguments")
-        if self.layer and (self.programs or self.packages or self.overlay):
-            raise ValueError("layer: it has programs, packages and files by its layers")
+        if self.layer and (self.packages or self.overlay):
+            raise ValueError("layer: it has packages and files by its layers")
         if (self.environment or self.stop_signal) and not self.layer:
             raise ValueError("environment, stop_signal: only an image of layers has them")
         return self
 
 
-class Manifests(Model):
-    """Manifests of Kubernetes objects as their publisher has them: files of a Go module of the family's version."""
+class Files(Model):
+    """Texts as their publisher has them: files of a Go module of the family's version, one after the other."""
 
     module: str = Field(description="Path of the module.")
-    sum: Annotated[str, Field(pattern=r"^h1:[A-Za-z0-9+/]{43}=$", description="Of its zip, as in a go.sum.")]
+    sum: Annotated[str, Field(pattern=SUM, description="Of its zip, as in a go.sum.")]
     files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths in the module, in the order they are in.")]
 
 
+class Pages(Model):
+    """Web pages that a program has in it, made by a program of its npm packages, which its pnpm-lock.yaml pins."""
+
+    run: Annotated[tuple[str, ...], Field(min_length=1, description="Path of the program, and its arguments.")]
+    environment: dict[str, str] = Field(default_factory=dict)
+    licenses: str = Field(description="Where it writes which packages are in them, and under which licenses.")
+
+
+class Source(Model):
+    """A Go module that is built from a copy, by which go.mod replaces it: ./source. Paths are of the copy.
+
+    A module whose go.mod has another name than its proxy can be built in no other way.
+    """
+
+    module: str = Field(description="Path of the module, whose version is the family's.")
+    sum: Annotated[str, Field(pattern=SUM, description="Of its zip, as in a go.sum.")]
+    without: tuple[str, ...] = Field(default=(), description="Files that cannot be built.")
+    pages: Pages | None = None
+    generate: tuple[tuple[str, ...], ...] = Field(default=(), description="Go files to run first, with arguments.")
+
+
 class Family(Model):
-    """What has one version: programs built from one Go module, the images made of them, and manifests."""
+    """What has one version: programs built from one Go module, the images made of them, manifests, systemd units."""
 
     version: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+$")]
-    group: Literal["cluster", "platform"] = Field(default="cluster", description="What it is part of.")
-    optional: bool = Field(default=False, description="Only had when asked for by name.")
+    group: Name = Field(
+        default="cluster", description="What it is part of: `cluster`, `platform`, or a capability of it by its folder."
+    )
+    optional: bool = Field(default=False, description="Only had when asked for by name, or by a profile.")
     module: Name | None = Field(default=None, description="Folder of go.mod and go.sum below bundle/go.")
+    source: Source | None = Field(default=None, description="What go.mod replaces a module by.")
     tags: tuple[str, ...] = ()
     stamps: dict[str, str] = Field(default_factory=dict, description="Variables set at link time: the version stamps.")
     cgo: bool = Field(default=False, description="Has C in it: built with gcc, linked statically.")
     programs: dict[Name, str] = Field(default_factory=dict, description="Package of each program.")
     tests: dict[Name, str] = Field(default_factory=dict, description="Package of each test program.")
     images: dict[Name, Image] = Field(default_factory=dict)
-    manifests: dict[Name, Manifests] = Field(default_factory=dict)
+    manifests: dict[Name, Files] = Field(default_factory=dict, description="Of Kubernetes objects.")
+    units: dict[Name, Files] = Field(default_factory=dict, description="Of systemd, and files that add to one.")
     release: Release | None = None
 
     @property
@@ -144,6 +175,12 @@ class Family(Model):
         """Names of its programs."""
         return [*self.programs, *self.tests]
 
+    @property
+    def texts(self) -> Iterator[tuple[TextKind, str, Files]]:
+        """Kind, name and source of each of its manifests and units."""
+        yield from (("manifest", name, files) for name, files in self.manifests.items())
+        yield from (("unit", name, files) for name, files in self.units.items())
+
     def words(self, architecture: str) -> dict[str, str]:
         """What stamps and addresses can name."""
         number = self.version.removeprefix("v")
@@ -152,14 +189,14 @@ class Family(Model):
 
     @model_validator(mode="after")
     def _names_meet(self) -> Family:
-        faults = []
+        errors = []
         if self.all_programs and not (self.module and (self.folder / "go.mod").exists()):
-            faults.append(f"module: there is no go/{self.module}/go.mod")
+            errors.append(f"module: there is no go/{self.module}/go.mod")
         for name, image in self.images.items():
             missing = sorted(set(image.programs) - set(self.all_programs))
-            faults += [f"images.{name}.programs: the family has no {program}" for program in missing]
-        if faults:
-            raise ValueError("; ".join(faults))
+            errors += [f"images.{name}.programs: the family has no {program}" for program in missing]
+        if errors:
+            raise ValueError("; ".join(errors))
         return self
 
 
@@ -174,18 +211,18 @@ class Manifest(Model):
     @model_validator(mode="after")
     def _layers_meet(self) -> Manifest:
         known: set[str] = set()
-        faults = []
+        errors = []
         for name, layer in self.layers.items():
             if layer.base and layer.base not in known:
-                faults.append(f"layers.{name}.base: there is no layer {layer.base} before it")
-            faults += [f"layers.{name}.code: there is no {path}" for path in layer.code if not (ROOT / path).is_dir()]
+                errors.append(f"layers.{name}.base: there is no layer {layer.base} before it")
+            errors += [f"layers.{name}.code: there is no {path}" for path in layer.code if not (ROOT / path).is_dir()]
             known.add(name)
         for family in self.families.values():
             for name, image in family.images.items():
                 if image.layer and image.layer not in known:
-                    faults.append(f"images.{name}.layer: there is no layer {image.layer}")
-        if faults:
-            raise ValueError("; ".join(faults))
+                    errors.append(f"images.{name}.layer: there is no layer {image.layer}")
+        if errors:
+            raise ValueError("; ".join(errors))
         return self
 
     def stack(self, layer: str | None) -> list[str]:
@@ -209,9 +246,10 @@ class Manifest(Model):
         """Where an image is in a bundle."""
         return f"images/{image}_{self.families[family].version}.tar"
 
-    def manifests_path(self, family: str, name: str) -> str:
-        """Where manifests are in a bundle."""
-        return f"manifests/{name}_{self.families[family].version}.yaml"
+    def text_path(self, family: str, kind: TextKind, name: str) -> str:
+        """Where a manifest or a unit is in a bundle."""
+        version = self.families[family].version
+        return f"manifests/{name}_{version}.yaml" if kind == "manifest" else f"units/{version}/{name}"
 
     def paths(self, families: Iterable[str]) -> set[str]:
         """Where all artifacts of `families` are in a bundle."""
@@ -219,20 +257,22 @@ class Manifest(Model):
         for name in families:
             family = self.families[name]
             found |= {*self.program_paths(name), *(self.image_path(name, image) for image in family.images)}
-            found |= {self.manifests_path(name, one) for one in family.manifests}
+            found |= {self.text_path(name, kind, one) for kind, one, _files in family.texts}
         return found
 
     def key(self, name: str) -> str:
         """Changes when a family's programs must be had anew: the digest of what they are made of."""
         family = self.families[name]
         sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
-        made_of = family.model_dump(mode="json", exclude={"group", "images", "manifests", "optional", "release"})
-        return digest([RECIPE, self.go.version, self.architecture, made_of, sources])
+        without = {"group", "images", "optional", "release", *TEXTS, *(() if family.source else ("source",))}
+        made_of = [family.model_dump(mode="json", exclude=without), sources]
+        if family.source and family.source.pages:
+            made_of.append({path.name: path.read_text() for path in sorted(NODE.iterdir())})
+        return digest([RECIPE, self.go.version, self.architecture, *made_of])
 
-    def manifests_key(self, family: str, name: str) -> str:
-        """Changes when manifests must be had anew: the digest of where they are from."""
-        described = self.families[family]
-        return digest([RECIPE, name, described.version, described.manifests[name].model_dump(mode="json")])
+    def text_key(self, family: str, name: str, files: Files) -> str:
+        """Changes when a manifest or a unit must be had anew: the digest of where it is from."""
+        return digest([RECIPE, name, self.families[family].version, files.model_dump(mode="json")])
 
     def image_key(self, name: str, image: str, programs: dict[str, str]) -> str:
         """Changes when an image must be made anew: the digest of its description and its programs' digests."""
@@ -280,12 +320,12 @@ def load(path: Path = MANIFEST) -> Manifest:
     """Read and check the manifest.
 
     Raises:
-        BundleError: it cannot be read, or has faults; all of them are named.
+        BundleError: it cannot be read, or is not valid; lists all errors.
     """
     try:
         return Manifest.model_validate(YAML(typ="safe").load(path))
     except (OSError, YAMLError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise BundleError(f"{path} has faults:\n" + "\n".join(faults)) from error
+        errors = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise BundleError(f"{path} is not valid:\n" + "\n".join(errors)) from error

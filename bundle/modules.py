@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bundle.manifest import Manifests
+    from bundle.manifest import Files, Source, TextKind
 
 PROXY = "https://proxy.golang.org"
 REACH = "set GOPROXY to a module proxy that this machine reaches, or use --from with a bundle"
@@ -41,17 +41,17 @@ def checksum(archive: Path) -> str:
     return f"h1:{base64.b64encode(hashlib.sha256(''.join(lines).encode()).digest()).decode()}"
 
 
-def extract(wanted: Manifests, version: str, target: Path, cache: Path, say: Callable[[str], None]) -> None:
-    """Write files of a module to `target`, one after the other. `cache`: Go's own of modules, where the zip may be.
+def fetch(module: str, version: str, expected: str, scratch: Path, *, cache: Path, say: Callable[[str], None]) -> Path:
+    """The zip of a module, from Go's own `cache` of modules or from the proxy, into the folder `scratch`.
 
     Raises:
-        BundleError: the module cannot be had, is not the pinned one, or lacks a file.
+        BundleError: the module cannot be had, or is not the pinned one.
     """
-    name = f"{wanted.module}@{version}"
-    archive = cache / "cache" / "download" / _escaped(wanted.module, version)
+    name = f"{module}@{version}"
+    archive = cache / "cache" / "download" / _escaped(module, version)
     if not archive.exists():
-        archive = target.with_name("archive.zip")
-        url = address(wanted.module, version)
+        archive = scratch / "archive.zip"
+        url = address(module, version)
         say(name)
         try:
             download(url, archive)
@@ -60,17 +60,49 @@ def extract(wanted: Manifests, version: str, target: Path, cache: Path, say: Cal
     try:
         found = checksum(archive)
     except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"module {name}: {archive} is no module: {error}", remedy=f"remove {archive}") from error
-    if found != wanted.sum:
+        raise BundleError(f"module {name}: {archive} is not a module: {error}", remedy=f"delete {archive}") from error
+    if found != expected:
         raise BundleError(
-            f"module {name} has the checksum {found}; manifest.yaml pins {wanted.sum}",
-            remedy="try again; if it stays so, its source is not what it claims to be",
+            f"module {name} has the checksum {found}, but manifest.yaml has {expected}",
+            remedy="try again; if it still differs, its source has been changed",
         )
+    return archive
+
+
+def extract(
+    wanted: Files, kind: TextKind, version: str, target: Path, *, cache: Path, say: Callable[[str], None]
+) -> None:
+    """Write files of a module to `target`, one after the other. `cache`: Go's own of modules, where the zip may be.
+
+    Raises:
+        BundleError: the module cannot be had, is not the pinned one, or lacks a file.
+    """
+    name = f"{wanted.module}@{version}"
+    archive = fetch(wanted.module, version, wanted.sum, target.parent, cache=cache, say=say)
     with zipfile.ZipFile(archive) as opened:
         if missing := sorted({f"{name}/{path}" for path in wanted.files} - set(opened.namelist())):
             raise BundleError(f"module {name} has no {', '.join(missing)}")
         texts = [opened.read(f"{name}/{path}").decode().removeprefix("---\n").rstrip("\n") for path in wanted.files]
-    target.write_text(f"# From {name}, unchanged; under its license.\n" + "\n---\n".join(texts) + "\n")
+    between = "\n---\n" if kind == "manifest" else "\n"
+    target.write_text(f"# From {name}, unchanged; under its license.\n{between.join(texts)}\n")
+
+
+def unpack(source: Source, version: str, target: Path, *, cache: Path, say: Callable[[str], None]) -> None:
+    """Unpack a module into the folder `target`, but for the files that it is built without.
+
+    Raises:
+        BundleError: the module cannot be had, is not the pinned one, or lacks such a file.
+    """
+    name = f"{source.module}@{version}"
+    archive = fetch(source.module, version, source.sum, target.parent, cache=cache, say=say)
+    say(f"unpacking {name}")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(target.parent)
+    (target.parent / name).rename(target)
+    for path in source.without:
+        if not (target / path).exists():
+            raise BundleError(f"module {name} has no {path}", remedy="adapt `without` in manifest.yaml")
+        (target / path).unlink()
 
 
 def _escaped(module: str, version: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs the tools that make a bundle. None outlives the command; an error says what the tool said last."""
+"""Runs the tools that build a bundle. They end with the command; errors have the last lines of their output."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LINES_IN_ERROR = 5
 
 
 class Tools:
-    """The tools under way, on several threads; `stop` ends them all.
+    """Runs tools on several threads; `stop` kills them all.
 
-    What they leave when they are killed is in `scratch`, by default where such things are.
+    Their temporary files are in `scratch`; by default in the system's folder.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
@@ -34,29 +34,29 @@ class Tools:
         *command: str | Path,
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        heard: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
-        """Run a tool to its end; `heard` gets each line it prints.
+        """Run a tool; `on_line` is called with each line of its output.
 
         Raises:
             BundleError: it failed, or `stop` ended it.
         """
-        said: deque[str] = deque(maxlen=LINES_IN_ERROR)
+        output: deque[str] = deque(maxlen=LINES_IN_ERROR)
         with self._start(command, cwd, environment) as process:
             try:
                 assert process.stdout
                 for line in process.stdout:
-                    said.append(line.rstrip())
-                    if heard:
-                        heard(line)
+                    output.append(line.rstrip())
+                    if on_line:
+                        on_line(line)
             finally:
                 with self._lock:
                     self._running.remove(process)
         if process.returncode:
-            raise BundleError("\n".join([f"{command[0]} failed with status {process.returncode}:", *said]))
+            raise BundleError("\n".join([f"{command[0]} failed with status {process.returncode}:", *output]))
 
     def stop(self) -> None:
-        """End what is under way; nothing more will start."""
+        """Kill running tools; no new ones start."""
         with self._lock:
             self._stopped = True
             for process in self._running:
@@ -69,7 +69,7 @@ class Tools:
             if self._stopped:
                 raise BundleError("interrupted")
             process = subprocess.Popen(
-                # Killed with the thread that waits for it, so that a killed build leaves nothing at work.
+                # Killed with the thread that waits for it, so that a killed build leaves no processes.
                 ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                 cwd=cwd, env={**os.environ, **self._environment, **(environment or {})},
@@ -79,5 +79,5 @@ class Tools:
 
 
 def answer(*command: str) -> str:
-    """What a quick command prints; nothing where it fails."""
+    """Output of a short command; empty if it fails."""
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()

@@ -23,17 +23,17 @@ SECONDS_TO_ANSWER = 10
 
 
 class Releases:
-    """What can be reached. A host that cannot is asked once."""
+    """Downloads releases. A host that cannot be reached is tried once."""
 
     def __init__(self) -> None:
         self._unreachable: set[str] = set()
         self._lock = threading.Lock()
 
     def get(self, family: Family, architecture: str, target: Path, say: Callable[[str], None]) -> dict[str, str]:
-        """Put a family's programs into the folder `target`; their addresses by name, none where they cannot be had.
+        """Download a family's programs to the folder `target`; return their URLs by name, empty if not available.
 
         Raises:
-            BundleError: a file is not what its publisher's checksum says, or lacks a program.
+            BundleError: a file does not match its publisher's checksum, or lacks a program.
         """
         if family.release is None or not family.programs:
             return {}
@@ -50,7 +50,7 @@ class Releases:
                     self._checked(url, checksum, archive, say)
                     _extract(archive, set(family.programs), target, url)
         except (OSError, ValueError) as error:
-            say(f"a build, as its publisher does not have it or cannot be reached ({error})")
+            say(f"a build, because its release is not available ({error})")
             return {}
         archive.unlink(missing_ok=True)
         for program in family.programs:
@@ -75,13 +75,13 @@ class Releases:
             raise
         if found != expected:
             raise BundleError(
-                f"{url} has SHA-256 {found}; its publisher says {expected}",
-                remedy="try again; if it stays so, do not use it: --no-releases builds from source",
+                f"{url} has SHA-256 {found}, but its publisher's checksum is {expected}",
+                remedy="try again; if it still differs, build from source with --no-releases",
             )
 
 
 def transfer(url: str, target: Path) -> str:
-    """Download to a file, never all in memory; gives its SHA-256.
+    """Download to a file, in chunks; return its SHA-256.
 
     Raises:
         OSError: it cannot be reached, or the connection broke.
@@ -91,14 +91,14 @@ def transfer(url: str, target: Path) -> str:
         while chunk := answer.read(CHUNK):
             hashed.update(chunk)
             file.write(chunk)
-        # GOPROXY may be file://, which has none.
+        # not with GOPROXY=file://
         if left := getattr(answer, "length", None):
             raise OSError(f"{url}: the connection broke {left} bytes before the end")
     return hashed.hexdigest()
 
 
 def _digest_in(text: str, url: str) -> str:
-    """The digest of a file in a list of them, or on its own."""
+    """The digest of a file from a checksum file with one or several entries."""
     name = url.rpartition("/")[2]
     rows = [line.split() for line in text.splitlines() if line.strip()]
     digests = [row[0] for row in rows if row[1:] == [] or Path(row[1].lstrip("*")).name == name]

@@ -1,27 +1,24 @@
 """A bundle on disk.
 
-bundle.json                          what is in it: `Inventory`
+bundle.json                          the inventory: `Inventory`
 sbom.cdx.json                        CycloneDX bill of materials
 bin/<family>/<version>/<program>
 images/<name>_<version>.tar          OCI archive, named localhost/<name>:<version> inside
-manifests/<name>_<version>.yaml      Kubernetes objects, as their publisher has them
+manifests/<name>_<version>.yaml      third-party Kubernetes manifests, unchanged
+units/<version>/<name>               third-party systemd units, unchanged
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from bundle.errors import BundleError
+from bundle.files import sha256, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bundle.manifest import Manifest
@@ -30,6 +27,8 @@ INVENTORY = "bundle.json"
 SBOM = "sbom.cdx.json"
 WORK = ".work"
 REMEDY = "lab bundle build"
+PLACES = ("bin/*/*/*", "images/*", "manifests/*", "units/*/*")
+Kind = Literal["program", "image", "manifest", "unit"]
 
 
 class Artifact(BaseModel):
@@ -38,18 +37,19 @@ class Artifact(BaseModel):
     name: str
     family: str
     version: str
-    kind: Literal["program", "image", "manifest"]
+    kind: Kind
     path: str = Field(description="Relative to the bundle.")
     sha256: str
     size: int = Field(description="Bytes.")
-    key: str = Field(description="Digest of what it is made of, as the manifest says.")
-    source: str = Field(description="Where it came from: `built`, its publisher's address, or module@version.")
-    tools: dict[str, str] = Field(default_factory=dict, description="What made it, with versions.")
+    key: str = Field(description="Digest of its inputs in the manifest.")
+    source: str = Field(description="Its source: `built`, its publisher's URL, or module@version.")
+    tools: dict[str, str] = Field(default_factory=dict, description="Build tools, with versions.")
     programs: list[str] = Field(default_factory=list, description="Paths of the bundle's programs in an image.")
     packages: dict[str, str] = Field(default_factory=dict, description="Debian packages in an image, with versions.")
     wheels: dict[str, str] = Field(default_factory=dict, description="Python packages in an image, with versions.")
-    tags: list[str] = Field(default_factory=list, description="Of an image: what it is tagged with.")
-    digest: str | None = Field(default=None, description="Of an image: what a registry knows it by.")
+    libraries: list[str] = Field(default_factory=list, description="npm packages in a program, as name@version.")
+    tags: list[str] = Field(default_factory=list, description="Tags of an image.")
+    digest: str | None = Field(default=None, description="Digest of an image in a registry.")
 
     @property
     def origin(self) -> tuple[object, ...]:
@@ -69,13 +69,13 @@ class Inventory(BaseModel):
         return next((artifact for artifact in self.artifacts if artifact.path == path), None)
 
     def image_key(self, manifest: Manifest, family: str, image: str) -> str:
-        """The key of an image of the family's programs as they are here."""
+        """The key of an image with the family's programs in this bundle."""
         paths = manifest.program_paths(family)
         programs = {one.name: one.sha256 for one in self.artifacts if one.path in paths}
         return manifest.image_key(family, image, programs)
 
     def lacks(self, manifest: Manifest, families: Iterable[str]) -> list[str]:
-        """Paths of what is not here, or is made of other sources than `manifest` names."""
+        """Paths of artifacts that are missing, or were made from other inputs than those in `manifest`."""
         missing = []
         for name in families:
             wanted = dict.fromkeys(manifest.program_paths(name), manifest.key(name))
@@ -86,14 +86,14 @@ class Inventory(BaseModel):
                 has = self.find(path)
                 if outdated or has is None or has.key != self.image_key(manifest, name, image):
                     missing.append(path)
-            for one in manifest.families[name].manifests:
-                path = manifest.manifests_path(name, one)
-                if (has := self.find(path)) is None or has.key != manifest.manifests_key(name, one):
+            for kind, one, files in manifest.families[name].texts:
+                path = manifest.text_path(name, kind, one)
+                if (has := self.find(path)) is None or has.key != manifest.text_key(name, one, files):
                     missing.append(path)
         return missing
 
     def put(self, new: list[Artifact]) -> None:
-        """Add artifacts; those with the same path give way."""
+        """Add artifacts, and replace those with the same path."""
         paths = {artifact.path for artifact in new}
         kept = [artifact for artifact in self.artifacts if artifact.path not in paths]
         self.artifacts = sorted(kept + new, key=lambda artifact: artifact.path)
@@ -107,86 +107,41 @@ class Store:
 
     @property
     def work(self) -> Path:
-        """Where what is not finished yet is; on the same file system as what is."""
+        """Folder for incomplete artifacts, on the same file system."""
         return self.root / WORK
 
     def inventory(self) -> Inventory:
-        """What the bundle says it holds.
+        """Read the inventory.
 
         Raises:
-            BundleError: there is no bundle, or its inventory is broken.
+            BundleError: there is no bundle, or its inventory is damaged.
         """
         path = self.root / INVENTORY
         try:
             return Inventory.model_validate_json(path.read_text())
         except FileNotFoundError:
-            raise BundleError(f"there is no bundle in {self.root}", remedy=REMEDY) from None
+            raise BundleError(f"there is no bundle in {self.root}", remedy=f"run {REMEDY}") from None
         except (OSError, ValidationError) as error:
-            raise BundleError(f"{path} cannot be read: {error}", remedy=f"remove it; {REMEDY}") from error
+            raise BundleError(f"{path} cannot be read: {error}", remedy=f"delete it, then run {REMEDY}") from error
 
     def write(self, inventory: Inventory) -> None:
         """Replace the inventory."""
-        write_whole(self.root / INVENTORY, inventory.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        write_atomically(self.root / INVENTORY, inventory.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
     def holds(self, artifact: Artifact) -> bool:
-        """Whether an artifact's file is there, and what the inventory says."""
+        """Whether an artifact's file exists, with size and checksum of the inventory."""
         path = self.root / artifact.path
         return path.is_file() and path.stat().st_size == artifact.size and sha256(path) == artifact.sha256
 
-    def faults(self) -> list[str]:
-        """What is wrong with the files: missing, changed, or not in the inventory."""
+    def problems(self) -> list[str]:
+        """Problems with the files: missing, changed, or not in the inventory."""
         inventory = self.inventory()
         expected = {artifact.path: artifact.sha256 for artifact in inventory.artifacts} | {SBOM: inventory.sbom_sha256}
         present = {str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir()}
-        faults = []
+        problems = []
         for path, digest in expected.items():
             if path not in present:
-                faults.append(f"{path}: missing")
-            elif (found := sha256(self.root / path)) != digest:
-                faults.append(f"{path}: its SHA-256 is {found}, not {digest}")
-        return faults + [f"{path}: not in {INVENTORY}" for path in sorted(present - {INVENTORY, *expected})]
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader, or an interruption, sees the old one or the new one."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def link(source: Path, target: Path) -> None:
-    """Put a file at `target`, as a hard link where that is possible."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def emptied(folder: Path) -> Path:
-    """`folder`, there and empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Wait until no other process is at work on `folder`, and keep others off it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+                problems.append(f"{path}: missing")
+            elif (actual := sha256(self.root / path)) != digest:
+                problems.append(f"{path}: its SHA-256 is {actual}, not {digest}")
+        return problems + [f"{path}: not in {INVENTORY}" for path in sorted(present - {INVENTORY, *expected})]

@@ -1,1 +1,1 @@
-"""Rolls Deployments out when an alias of MLflow's model registry points to another version."""
+"""Rolls Deployments out when an alias of MLflow's model registry names another version; routes follow their pods."""

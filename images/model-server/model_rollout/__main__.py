@@ -6,105 +6,128 @@ import logging
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kubernetes import client, config
+from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from prometheus_client import Counter, Gauge, start_http_server
 from urllib3.exceptions import HTTPError
 
+from model_rollout.registry import Registry, RegistryError
+from model_rollout.routes import SECONDS_TO_ANSWER, Routes
+from model_rollout.stages import FORGOTTEN, SELECTOR, UNANSWERED, Stage
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 MANAGER = "model-rollout"
-MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
-PARKED = "ml-cluster.dev/parked-replicas"
-NO_SUCH = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
-DENIED = "PERMISSION_DENIED"
+API_ERRORS = (ApiException, HTTPError)
+SECONDS_TO_CONNECT = 5
 log = logging.getLogger(MANAGER)
 rollouts = Counter("model_rollouts_total", "Changes of a Deployment's model.", ["deployment"])
 seen = Gauge("model_rollout_last_pass_timestamp_seconds", "When all Deployments were last looked at.")
+notes = Gauge("model_rollout_registry", "1 where the registry is in this state about a stage.", ["deployment", "state"])
+
+
+class Rollout:
+    """Follows the registry with Deployments, and Deployments with routes."""
+
+    def __init__(self, namespace: str, interval: float) -> None:
+        self._namespace, self._interval = namespace, interval
+        self._deployments = client.AppsV1Api()
+        self._routes = Routes(client.CustomObjectsApi(), namespace)
+        self._registry = Registry(MlflowClient())
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Until told to stop. The registry may take its time to answer; routes do not wait for it."""
+        follower = threading.Thread(target=self._follow, daemon=True)
+        follower.start()
+        while not self.stopping.is_set():
+            try:
+                self._pass()
+            except API_ERRORS as error:
+                _later(error)
+            self.stopping.wait(self._interval)
+
+    def _pass(self) -> None:
+        found = self._deployments.list_namespaced_deployment(
+            self._namespace, label_selector=SELECTOR, _request_timeout=SECONDS_TO_ANSWER
+        )
+        all_answered = True
+        for deployment in found.items:
+            stage = Stage(deployment)
+            try:
+                answer = self._registry.look_up(stage.model, stage.alias)
+                asked = answer.withdrawn is not None and self._routes.ask(stage)
+                change = stage.change(answer, asked=asked)
+            except RegistryError as error:
+                all_answered = False
+                log.warning("%s: will ask the registry again: %s", stage.name, error)
+                change = stage.unanswered(str(error))
+            if change is not None:
+                stage = self._patch(stage, change)
+            elif (answers := stage.noted(datetime.now(UTC))) is not None:
+                stage = self._patch(stage, answers)
+            for state in (FORGOTTEN, UNANSWERED):
+                notes.labels(stage.name, state).set(stage.state == state)
+        if all_answered:
+            seen.set_to_current_time()
+
+    def _patch(self, stage: Stage, change: dict[str, Any]) -> Stage:
+        patched = Stage(
+            self._deployments.patch_namespaced_deployment(
+                stage.name, self._namespace, change, field_manager=MANAGER, _request_timeout=SECONDS_TO_ANSWER
+            )
+        )
+        if "spec" in change:
+            rollouts.labels(stage.name).inc()
+        log.info(
+            "%s: %s@%s: %s%s", stage.name, stage.model, stage.alias,
+            "no pods" if patched.down else f"version {patched.version}", f"; {patched.state}" if patched.state else "",
+        )  # fmt: skip
+        return patched
+
+    def _follow(self) -> None:
+        """Give stages their share of requests while they have pods, as soon as that changes."""
+        try:
+            while not self.stopping.is_set():
+                try:
+                    for stage in self._changes():
+                        if (weight := self._routes.follow(stage)) is not None:
+                            log.info("%s: gets %s %% of the requests that are shared", stage.name, weight)
+                except API_ERRORS as error:
+                    _later(error)
+                    self.stopping.wait(1)
+        finally:
+            self.stopping.set()  # without it the controller is half of one: it ends, and is started again
+
+    def _changes(self) -> Iterator[Stage]:
+        """Each stage as it is, then as it changes, for as long as the interval."""
+        seconds = max(1, round(self._interval))
+        for event in watch.Watch().stream(
+            self._deployments.list_namespaced_deployment, self._namespace, label_selector=SELECTOR,
+            timeout_seconds=seconds, _request_timeout=(SECONDS_TO_CONNECT, seconds + SECONDS_TO_CONNECT),
+        ):  # fmt: skip
+            if event["type"] in {"ADDED", "MODIFIED"}:
+                yield Stage(event["object"])
+
+
+def _later(error: Exception) -> None:
+    log.warning("will try again: %s", " ".join(str(error).split()))
 
 
 def main() -> None:
     """Entry point; settings are environment variables."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config.load_config()
-    namespace = os.environ["NAMESPACE"]
-    interval = float(os.environ.get("POLL_SECONDS", "5"))
+    rollout = Rollout(os.environ["NAMESPACE"], float(os.environ.get("POLL_SECONDS", "5")))
     start_http_server(int(os.environ.get("PORT", "8080")))
-    stopping = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stopping.set())
-    deployments, registry = client.AppsV1Api(), MlflowClient()
-    while not stopping.is_set():
-        try:
-            reconcile(deployments, namespace, lambda model, alias: version_of(registry, model, alias))
-            seen.set_to_current_time()
-        except (ApiException, MlflowException, HTTPError) as error:
-            log.warning("will try again: %s", str(error).strip().replace("\n", " "))
-        stopping.wait(interval)
-
-
-def version_of(registry: MlflowClient, model: str, alias: str) -> str | None:
-    """The version that an alias points to, if there is one.
-
-    Raises:
-        MlflowException: the registry does not answer.
-    """
-    try:
-        return str(registry.get_model_version_by_alias(model, alias).version)
-    except MlflowException as error:
-        if error.error_code in NO_SUCH:
-            return None
-        raise
-
-
-def reconcile(deployments: Any, namespace: str, resolve: Callable[[str, str], str | None]) -> None:
-    """Look at each labelled Deployment once, and change those that serve another version than their alias says.
-
-    Raises:
-        kubernetes.client.exceptions.ApiException: the API server refused, or does not answer.
-    """
-    for deployment in deployments.list_namespaced_deployment(namespace, label_selector=f"{MODEL},{ALIAS}").items:
-        labels = deployment.metadata.labels
-        try:
-            version = resolve(labels[MODEL], labels[ALIAS])
-        except MlflowException as error:
-            # A model that is not there yet is nobody's to read. Whatever serves already is left as it is.
-            if error.error_code != DENIED or served(deployment) is not None:
-                raise
-            version = None
-        if change := change_of(deployment, version):
-            name = deployment.metadata.name
-            deployments.patch_namespaced_deployment(name, namespace, change, field_manager=MANAGER)
-            rollouts.labels(name).inc()
-            log.info("%s: %s@%s is %s", name, labels[MODEL], labels[ALIAS], version or "nothing: no replicas")
-
-
-def served(deployment: Any) -> str | None:
-    """The version that a Deployment was last told to serve."""
-    annotations: dict[str, str] = deployment.spec.template.metadata.annotations or {}
-    return annotations.get(VERSION)
-
-
-def change_of(deployment: Any, version: str | None) -> dict[str, Any] | None:
-    """What to patch, so that a Deployment serves a version; with none it has no replicas until there is one."""
-    parked = (deployment.metadata.annotations or {}).get(PARKED)
-    if version is None:
-        if parked is not None or deployment.spec.replicas == 0:
-            return None
-        annotations = {PARKED: str(deployment.spec.replicas)}
-        return {"metadata": {"annotations": annotations}, "spec": {"replicas": 0}}
-    if served(deployment) == version and parked is None:
-        return None
-    change: dict[str, Any] = {"spec": {"template": {"metadata": {"annotations": {VERSION: version}}}}}
-    if parked is not None:
-        change["metadata"] = {"annotations": {PARKED: None}}
-        change["spec"]["replicas"] = int(parked)
-    return change
+        signal.signal(signum, lambda *_: rollout.stopping.set())
+    rollout.run()
 
 
 if __name__ == "__main__":

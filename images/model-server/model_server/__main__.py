@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 import uvicorn
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository
-from kserve.errors import InvalidInput, ModelNotFound
+from kserve.errors import InvalidInput, ModelNotFound, UnsupportedProtocol
 from kserve.logging import configure_logging, logger
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -21,7 +21,10 @@ from kserve.utils.numpy_codec import from_np_dtype
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from prometheus_client import Gauge
+from uvicorn.importer import import_from_string
 
+from model_server import refusals
+from model_server.inputs import InputError
 from model_server.models import load
 
 if TYPE_CHECKING:
@@ -29,41 +32,51 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model_server.models import Predictor
+    from model_server.models import Loaded
 
 APPLICATION = "kserve.model_server:app"
 # How long a server that is told to stop goes on answering, as gateways still send it requests: those that noticed late.
 SECONDS_TO_DRAIN = "10"
 SECONDS_TO_FINISH = 30
+MOST_BYTES = str(16 << 20)
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
+"""What the registry answers where a version, or its model, is not there any more."""
 
 
 class RegisteredModel(Model):  # type: ignore[misc]
     """A version of a registered model."""
 
-    def __init__(self, name: str, version: str, predictor: Predictor) -> None:
+    def __init__(self, name: str, version: str, loaded: Loaded) -> None:
         super().__init__(name)
         self.version = version
         self.ready = True
-        self._predictor = predictor
+        self._loaded = loaded
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """What it takes, for its metadata."""
+        return self._loaded.schema.metadata
 
     def predict(self, payload: Any, headers: Any = None) -> Any:  # noqa: ARG002
         """Answer a request: V2's, or V1's `{"instances": [...]}`."""
-        if isinstance(payload, InferRequest):
-            return self._infer(payload)
         try:
-            rows = np.asarray(payload["instances"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInput("the request must have `instances`: rows of one length") from error
-        outputs = self._ask(rows)
+            return self._infer(payload) if isinstance(payload, InferRequest) else self._predict(payload)
+        except InputError as error:
+            raise InvalidInput(f"version {self.version} of {self.name}: {error}") from error
+
+    def _predict(self, payload: Any) -> dict[str, Any]:
+        if not isinstance(payload, dict):
+            raise InputError("the request is no JSON object with `instances`")
+        outputs = self._ask(self._loaded.schema.instances(payload.get("instances")))
         return {"predictions": next(iter(outputs.values())).tolist(), "model_version": self.version}
 
     def _infer(self, request: InferRequest) -> InferResponse:
         if len(request.inputs) != 1:
-            raise InvalidInput("the model takes one input, with a row for each case")
-        outputs = self._ask(request.inputs[0].as_numpy())
+            raise InputError(f"the model takes one input with a row for each case, not {len(request.inputs)}")
+        (given,) = request.inputs
+        outputs = self._ask(self._loaded.schema.tensor(given.name, given.datatype, given.shape, given.data))
         wanted = [output.name for output in request.request_outputs or []] or list(outputs)
         if unknown := [name for name in wanted if name not in outputs]:
-            raise InvalidInput(f"the model has no output {', '.join(unknown)}; it has {', '.join(outputs)}")
+            raise InputError(f"the model has no output {', '.join(unknown)}; it has {', '.join(outputs)}")
         tensors = [
             InferOutput(name, list(values.shape), from_np_dtype(values.dtype), values.ravel().tolist())
             for name in wanted
@@ -73,9 +86,13 @@ class RegisteredModel(Model):  # type: ignore[misc]
 
     def _ask(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
-            return self._predictor(rows)
+            outputs = self._loaded.predict(rows)
         except ValueError as error:
-            raise InvalidInput(str(error)) from error
+            raise InputError(str(error)) from error
+        for name, values in outputs.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise InputError(f"the model's {name} of these rows is no finite number")
+        return outputs
 
 
 class Readiness(DataPlane):  # type: ignore[misc]
@@ -86,6 +103,15 @@ class Readiness(DataPlane):  # type: ignore[misc]
     async def ready(self) -> bool:
         """Whether gateways are to send requests."""
         return not self.draining
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a request; whatever that trips over is the request's fault."""
+        try:
+            return super().decode(*args, **kwargs)
+        except (InvalidInput, UnsupportedProtocol):
+            raise
+        except Exception as error:
+            raise InvalidInput(f"the request cannot be read: {type(error).__name__}: {error}") from error
 
 
 class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
@@ -122,6 +148,22 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.should_exit = True
 
 
+def load_version(name: str, version: str, source: str) -> Loaded:
+    """Load a version, from where its files are if the registry has forgotten it.
+
+    Raises:
+        mlflow.exceptions.MlflowException: neither is there, or the registry does not answer.
+        ValueError: the ranges that are recorded with it are none.
+    """
+    try:
+        return load(f"models:/{name}/{version}")
+    except MlflowException as error:
+        if not source or error.error_code not in GONE:
+            raise
+        logger.warning("the registry has no version %s of %s any more; loading %s", version, name, source)
+        return load(source)
+
+
 def main() -> None:
     """Entry point; settings are environment variables."""
     configure_logging()
@@ -130,11 +172,11 @@ def main() -> None:
     name, alias = os.environ["MODEL_NAME"], os.environ.get("MODEL_ALIAS") or "production"
     try:
         version = os.environ.get("MODEL_VERSION") or MlflowClient().get_model_version_by_alias(name, alias).version
-        predictor = load(f"models:/{name}/{version}")
-    except MlflowException as error:
+        loaded = load_version(name, str(version), os.environ.get("MODEL_SOURCE", ""))
+    except (MlflowException, ValueError) as error:
         sys.exit(f"error: {name}@{alias} cannot be loaded from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}")
     models = ModelRepository()
-    models.update(RegisteredModel(name, str(version), predictor))
+    models.update(RegisteredModel(name, str(version), loaded))
     Gauge("model_info", "The model that is served.", ["name", "version"]).labels(name, version).set(1)
     readiness = Readiness(model_registry=models)
     rest = RESTServer(
@@ -142,6 +184,7 @@ def main() -> None:
         grace_period=SECONDS_TO_FINISH,
     )  # fmt: skip
     rest.create_application()
+    refusals.add_to(import_from_string(APPLICATION), int(os.environ.get("MAX_REQUEST_BYTES") or MOST_BYTES))
     logger.info("serving version %s of %s", version, name)
     Server(rest.config, readiness, float(os.environ.get("DRAIN_SECONDS", SECONDS_TO_DRAIN))).run()
 

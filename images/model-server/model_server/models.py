@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import onnxruntime
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from numpy.typing import NDArray
+
+from model_server.inputs import InputError, Schema
 
 # Outputs by name, for rows of inputs. ValueError: the model does not take such rows.
 Predictor = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 LABEL, PROBABILITIES = "label", "probabilities"
 
 
-def load(uri: str) -> Predictor:
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and what it takes."""
+
+    schema: Schema
+    predict: Predictor
+
+
+def load(uri: str) -> Loaded:
     """Load the model at an MLflow URI.
 
     Raises:
         mlflow.exceptions.MlflowException: the registry has no such model, or does not answer.
+        ValueError: the ranges that are recorded with it are none.
     """
     path = mlflow.artifacts.download_artifacts(uri)
-    flavors = Model.load(path).flavors
-    if "onnx" in flavors:
-        return _onnx(Path(path, flavors["onnx"]["data"]))
-    if "sklearn" in flavors:
-        return _sklearn(path)
+    recorded = Model.load(path)
+    if "onnx" in recorded.flavors:
+        return _onnx(Path(path, recorded.flavors["onnx"]["data"]), recorded)
+    if "sklearn" in recorded.flavors:
+        return Loaded(Schema.of(recorded), _sklearn(path))
     model = mlflow.pyfunc.load_model(path)
-    return lambda rows: {"predict": np.asarray(model.predict(rows))}
+
+    def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        try:
+            return {"predict": np.asarray(model.predict(rows))}
+        except MlflowException as error:  # it holds them against the signature itself
+            raise InputError(str(error)) from error
+
+    return Loaded(Schema.of(recorded), predict)
 
 
-def _onnx(path: Path) -> Predictor:
+def _onnx(path: Path, recorded: Model) -> Loaded:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one request at a time, beside other servers on the same cores
     session = onnxruntime.InferenceSession(str(path), options)
     [taken] = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
+    shape = tuple(size if isinstance(size, int) else -1 for size in taken.shape[1:])
+    schema = replace(Schema.of(recorded, taken.name), dtype=np.dtype(np.float32), shape=shape)
 
     def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        if list(rows.shape[1:]) != taken.shape[1:]:
-            raise ValueError(f"rows have the shape {list(rows.shape[1:])}; the model takes {taken.shape[1:]}")
-        return dict(zip(names, session.run(names, {taken.name: rows.astype(np.float32)}), strict=True))
+        return dict(zip(names, session.run(names, {taken.name: rows}), strict=True))
 
-    return predict
+    return Loaded(schema, predict)
 
 
 def _sklearn(path: str) -> Predictor:

@@ -1,0 +1,71 @@
+"""What MLflow's model registry says of a stage: an alias of a registered model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
+DENIED = "PERMISSION_DENIED"  # nobody may read a model that is not there
+
+
+class RegistryError(Exception):
+    """The registry did not say which version a stage is to serve: it is away, or its answer makes no sense."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stage is to serve: a version and where its files are; or nothing, and why."""
+
+    version: str | None = None
+    source: str = ""
+    withdrawn: str | None = None
+    """The version that was taken down on purpose (tag `withdrawn.<alias>` of the registered model)."""
+    reason: str = ""
+
+
+class Registry:
+    """A reader of the registry."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def look_up(self, model: str, alias: str) -> Answer:
+        """What a stage is to serve.
+
+        Raises:
+            RegistryError: there is no telling.
+        """
+        try:
+            return self._look_up(model, alias)
+        except RegistryError:
+            raise
+        except MlflowException as error:
+            if error.error_code in {*MISSING, DENIED}:
+                return Answer(reason=f"the registry has no model {model}")
+            raise RegistryError(_line(error)) from error
+        except Exception as error:  # the client parses whatever came: any of its steps may fail
+            raise RegistryError(f"{type(error).__name__}: {_line(error)}") from error
+
+    def _look_up(self, model: str, alias: str) -> Answer:
+        try:
+            version = str(self._client.get_model_version_by_alias(model, alias).version)
+            if not version.isdecimal():
+                raise RegistryError(f"the version of {model}@{alias} is {version!r}, which is no number")
+            return Answer(version, str(self._client.get_model_version_download_uri(model, version)))
+        except MlflowException as error:
+            if error.error_code not in MISSING:
+                raise
+        found = self._client.get_registered_model(model)
+        if found.name != model:
+            raise RegistryError(f"asked for {model}, the registry answers with {found.name!r}")
+        return Answer(withdrawn=found.tags.get(f"withdrawn.{alias}"), reason=f"{model} has no alias {alias}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
