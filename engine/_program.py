@@ -1,4 +1,4 @@
-"""Runs a Pulumi program in a process of its own: ``python _program.py``, with the settings as JSON on standard input.
+"""Runs a Pulumi program, or a policy pack, in a process of its own: ``python _program.py``, settings as JSON on stdin.
 
 Settings come through a pipe because they hold decrypted secrets, which neither arguments nor the environment should.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 EXIT_ERROR_SHOWN = 32
-"""The error is with the engine already; the CLI's language host uses the same status."""
+"""The engine has reported the error already; the CLI's language host exits with the same status."""
 GARBAGE_THRESHOLD = 100_000
-"""Of new objects. Python's own, 700, has the collector go through all outputs again and again: a third of the time."""
+"""New objects per collection. With Python's default of 700 the collector takes a third of the time."""
 MONITOR_GONE = "Resource monitor has terminated, shutting down"
-"""What the SDK says when the engine refuses to go on, having said why."""
+"""The SDK's message when the engine ends a program after an error that it has reported."""
 
 
 def main() -> int:
@@ -36,6 +36,8 @@ def main() -> int:
     settings = json.load(sys.stdin)
     sys.path.insert(0, settings["pwd"])
     pulumi.runtime.set_all_config(settings["config"], settings["config_secret_keys"])
+    if settings["policy_pack"]:
+        return _run_policy_pack(settings)
     pulumi.runtime.configure(
         pulumi.runtime.Settings(
             monitor=settings["address"],
@@ -55,7 +57,7 @@ def main() -> int:
     program = settings["program"]
     sys.argv = [program]
     os.chdir(settings["pwd"])
-    # A failed resource leaves futures that nobody awaits; asyncio would complain about each of them.
+    # A failed resource leaves futures that nobody awaits; asyncio would log each of them.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -77,8 +79,29 @@ def main() -> int:
     return 0
 
 
+def _run_policy_pack(settings: dict[str, Any]) -> int:
+    """Serve a policy pack's analyzer until the process is ended."""
+    # The policy SDK reads them again at each call. What is set here, the process's own environ file does not show.
+    os.environ.update(
+        PULUMI_CONFIG=json.dumps(settings["config"]),
+        PULUMI_ORGANIZATION="organization",
+        PULUMI_PROJECT=settings["project"],
+        PULUMI_STACK=settings["stack"],
+        PULUMI_DRY_RUN=str(settings["dry_run"]).lower(),
+    )
+    program = settings["program"]
+    sys.argv = [program]
+    os.chdir(settings["pwd"])
+    try:
+        _run(program)
+    except Exception:
+        print(_user_trace(program), end="", file=sys.stderr)
+        return EXIT_ERROR_SHOWN
+    return 0
+
+
 def _silence_sdk(log: Any) -> None:
-    """Keep the SDK's own debug messages here: at four calls a resource they are half of all that goes to the engine."""
+    """Drop the SDK's own debug messages: at four calls per resource they are half of all calls to the engine."""
     debug = log.debug
 
     def debug_of_program(*args: Any, **kwargs: Any) -> None:
@@ -91,8 +114,7 @@ def _silence_sdk(log: Any) -> None:
 def _await_in_batches(stack: Any) -> None:
     """Let the SDK await the outputs that are left together, for a second at most, or until one fails.
 
-    It awaits them until the first is there, then the rest anew, going through all of them each time: with 3000
-    resources that took it over a minute.
+    The SDK's own loop goes through all outputs after each one: over a minute with 3000 resources.
     """
 
     async def wait(tasks: Any, **_: Any) -> Any:
@@ -108,13 +130,13 @@ def _run(program: str) -> None:
 
 
 def _user_trace(program: str) -> str:
-    """The traceback from the program's own first frame on."""
+    """The traceback from the program's own first frame on; without one, as for a syntax error, the error alone."""
     _, error, trace = sys.exc_info()
     frames = traceback.extract_tb(trace)
     inside = {str(Path(program)), str(Path(program) / "__main__.py")}
-    first = next((index for index, frame in enumerate(frames) if frame.filename in inside), 0)
-    shown = traceback.format_list(frames[first:])
-    return "".join(["Traceback (most recent call last):\n", *shown, *traceback.format_exception_only(error)])
+    first = next((index for index, frame in enumerate(frames) if frame.filename in inside), len(frames))
+    shown = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
+    return "".join([*(shown if len(shown) > 1 else []), *traceback.format_exception_only(error)])
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocol.values import Properties, is_secret, secret
+
 from .diff import Diff
 from .errors import EngineError
 from .plugins import ReadResult
 from .urn import ROOT_STACK_TYPE
-from .values import Properties, contains_secret, is_secret, reveal, secret
+from .values import contains_secret, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +35,7 @@ class BuiltinProvider:
     async def check(
         self, urn: str, olds: Properties | None, news: Properties, seed: bytes
     ) -> tuple[Properties, list[tuple[str, str]]]:
-        """Only stack references are known; they need a name."""
+        """Only stack references are supported; they need a name."""
         del olds, seed
         if f"{STACK_REFERENCE}::" not in urn:
             raise EngineError(f"this engine does not provide {urn.split('::', 3)[2]}", remedy="use the Pulumi CLI")
@@ -55,7 +57,7 @@ class BuiltinProvider:
         return Diff(changed=changed, replace_keys=["name"] if changed else [])
 
     async def create(self, urn: str, inputs: Properties, timeout: float, *, preview: bool) -> tuple[str, Properties]:
-        """Look the other stack's outputs up."""
+        """Read the other stack's outputs."""
         del urn, timeout, preview
         name = str(reveal(inputs["name"]))
         return name, self._read(name)
@@ -72,17 +74,17 @@ class BuiltinProvider:
         ignore_changes: Sequence[str],
         preview: bool,
     ) -> Properties:
-        """Nothing can be changed in place."""
+        """There is nothing to update."""
         del urn, old_inputs, old_outputs, news, timeout, ignore_changes, preview
         return self._read(id_)
 
     async def delete(self, urn: str, id_: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
-        """Forgetting a reference asks nothing of the other stack."""
+        """Deleting a reference leaves the other stack alone."""
 
     async def read(
         self, urn: str, id_: str, inputs: Properties | None, outputs: Properties | None, timeout: float = 0
     ) -> ReadResult:
-        """Look the other stack's outputs up."""
+        """Read the other stack's outputs."""
         del urn, outputs, timeout
         name = str(reveal((inputs or {}).get("name") or id_))
         return ReadResult(name, {"name": name}, self._read(name))

@@ -7,14 +7,15 @@ so that an edit leaves everything else as it was.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,21 @@ _WORDS = {
     for word in words
 }
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_DOT_FLOAT = re.compile(r"\.[0-9](_?[0-9])*([eE][-+]?[0-9](_?[0-9])*)?")
+"""Here underscores separate digits; where a number starts with one, they may stand anywhere."""
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _INT = re.compile(r"([-+]?)(0[bB][01]+|0[oO]?[0-7]+|0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)")
+_SIGN_INSIDE = re.compile(r"0b[-+][01]+|0o[-+][0-7]+")
 _TIME = re.compile(
-    r"(\d{4})-(\d\d?)-(\d\d?)(?:"
-    r"[Tt](\d\d?):(\d\d?):(\d\d?)(\.\d+)?(?:Z|([-+])(\d\d):(\d\d))"
-    r"| (\d\d?):(\d\d?):(\d\d?)(\.\d+)?)?"
+    r"(?P<year>\d{4})-(?P<month>\d\d?)-(?P<day>\d\d?)(?:"
+    r"[Tt](?P<hour>\d\d?):(?P<minute>\d\d?):(?P<second>\d\d?)(?P<fraction>[.,]\d+)?"
+    r"(?:Z|(?P<sign>[-+])(?P<zone_hour>\d\d):(?P<zone_minute>\d\d))"
+    r"| (?P<plain_hour>\d\d?):(?P<plain_minute>\d\d?):(?P<plain_second>\d\d?)(?P<plain_fraction>[.,]\d+)?)?",
+    re.ASCII,
 )
+_MOST_VALUES = 1_000_000
+_LONGEST_INT = 80
+"""Characters; no number of 64 bits is longer, in any notation."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ PropertyPath = Sequence[str | int]
 
 
 class _Resolver(VersionedResolver):
-    """Tells the type of a plain scalar the way yaml.v3 does."""
+    """Resolves the type of a plain scalar as yaml.v3 does."""
 
     def resolve(self, kind: type[Node], value: object, implicit: tuple[bool, bool]) -> object:
         if kind is ScalarNode and implicit[0] and isinstance(value, str):
@@ -102,15 +111,21 @@ class YamlFile:
             problem = getattr(error, "problem", None) or str(error)
             line = f":{mark.line + 1}" if mark else ""
             raise ConfigError([f"{path}{line}: this is not valid YAML: {problem}."]) from None
+        except RecursionError:
+            raise ConfigError([f"{path}: this is nested too deeply."]) from None
+        except ValueError as error:
+            # ruamel says so of an escape that stands for no character.
+            raise ConfigError([f"{path}: this is not valid YAML: {error}."]) from None
         if root is None or _type(root) == "null":
             root = MappingNode(_TAG + "map", [], flow_style=False)
         if not isinstance(root, MappingNode):
             raise ConfigError([f"{path}:1: the file should be a mapping of keys to values, not a {root.id}."])
         self.root = root
-        if faults := [self.fault(node, problem) for node, problem in _check(root, ())]:
-            raise ConfigError(faults)
+        _check_aliases(path, root)
+        if located := [self.locate(node, problem) for node, problem in _check(root, ())]:
+            raise ConfigError(located)
 
-    def fault(self, node: Node | None, problem: str) -> str:
+    def locate(self, node: Node | None, problem: str) -> str:
         """``problem`` as a line that starts with the place of ``node``."""
         mark = node.start_mark if node is not None else None
         return f"{self.path}:{mark.line + 1}: {problem}" if mark else f"{self.path}: {problem}"
@@ -187,15 +202,25 @@ def make_node(value: Tree) -> Node:
         case list():
             return SequenceNode(_TAG + "seq", [make_node(item) for item in value], flow_style=not value)
         case str():
-            return ScalarNode(_TAG + "str", value, style="|" if "\n" in value else None)
+            return ScalarNode(_TAG + "str", value, style=_style(value))
     text = to_json(value)
     return ScalarNode(_TAG + _plain_type(text), text)
 
 
-def assign(node: Node | None, path: PropertyPath, new: Node, above: PropertyPath = ()) -> Node:
-    """``node`` with ``new`` at ``path``, containers made where they lack. Raises ConfigError for a path that misfits.
+def _style(text: str) -> str | None:
+    """The style in which a text is read as it was written; None where it may be plain or in single quotes."""
+    lines = text.split("\n")
+    if not all(line.isprintable() for line in lines) or text.startswith("\ufeff"):
+        return '"'
+    if len(lines) == 1:
+        return None
+    return "|" if text.strip() and not any(line[:1] == " " or line[-1:] == " " for line in lines) else '"'
 
-    As in the CLI, a list takes an index up to its length, and a plain value gives way to a container only at the top.
+
+def assign(node: Node | None, path: PropertyPath, new: Node, above: PropertyPath = ()) -> Node:
+    """``node`` with ``new`` at ``path``; missing containers are added. Raises ConfigError for a path that does not fit.
+
+    As in the CLI, a list takes an index up to its length, and a container replaces a plain value only at the top.
     """
     if not path:
         if isinstance(node, ScalarNode) and isinstance(new, ScalarNode):
@@ -225,7 +250,7 @@ def assign(node: Node | None, path: PropertyPath, new: Node, above: PropertyPath
 
 
 def discard(node: Node | None, path: PropertyPath) -> None:
-    """Remove what is at ``path``; nothing happens when there is nothing."""
+    """Remove what is at ``path``, if anything."""
     for part in path[:-1]:
         node = child(node, part)
     last = path[-1]
@@ -272,7 +297,7 @@ def coerce(text: str) -> Tree:
     """What `config set --path` makes of a value: ``true``, ``false`` and whole numbers lose their quotes."""
     if text in {"true", "false"}:
         return text == "true"
-    if re.fullmatch(r"[-+]?[0-9]+", text) and not (len(text) > 1 and text[0] == "0"):
+    if re.fullmatch(r"[-+]?[0-9]{1,80}", text) and not (len(text) > 1 and text[0] == "0"):
         number = int(text)
         if -(2**63) <= number < 2**64:
             return number
@@ -284,10 +309,11 @@ def _plain_type(text: str) -> str:
         return tag
     if _time(text) is not None:
         return "timestamp"
-    digits = text.replace("_", "") if text[0] in "+-0123456789" else text
+    digits = text.replace("_", "") if text[0] in "+-0123456789" or _DOT_FLOAT.fullmatch(text) else text
     if _int(digits) is not None:
         return "int"
-    if _FLOAT.fullmatch(digits):
+    # A number that is too large for a float is text to the CLI, one that is too small is 0.
+    if _FLOAT.fullmatch(digits) and math.isfinite(float(digits)):
         return "float"
     return "not-finite" if _NOT_FINITE.fullmatch(text) else "str"
 
@@ -308,13 +334,17 @@ def _scalar(kind: str, text: str) -> Tree:
 
 
 def _int(digits: str) -> int | None:
+    # yaml.v3 takes a sign behind these prefixes as well.
+    if _SIGN_INSIDE.fullmatch(digits):
+        digits = digits[2] + digits[:2] + digits[3:]
     match = _INT.fullmatch(digits)
-    if match is None:
+    if match is None or len(digits) > _LONGEST_INT:
         return None
     sign, body = match[1], match[2].lower()
     octal = len(body) > 1 and body[0] == "0" and body[1].isdigit()
     number = int(body, 8 if octal else 0) * (-1 if sign == "-" else 1)
-    return number if -(2**63) <= number < 2**64 else None
+    # Go reads a number with a sign in 63 bits, and one without in 64.
+    return number if -(2**63) <= number < (2**63 if sign else 2**64) else None
 
 
 def _time(text: str) -> str | None:
@@ -322,20 +352,25 @@ def _time(text: str) -> str | None:
     match = _TIME.fullmatch(text)
     if match is None:
         return None
-    year, month, day, *clock = match.groups()
-    hour, minute, second = (clock[0:3] if clock[0] else clock[7:10]) if clock[0] or clock[7] else ("0", "0", "0")
-    fraction = (clock[3] or clock[10] or "").rstrip("0").rstrip(".")
-    zone = (
-        timezone(timedelta(hours=int(clock[5]), minutes=int(clock[6])) * (-1 if clock[4] == "-" else 1))
-        if clock[4]
-        else UTC
-    )
-    try:
-        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=zone)
-    except ValueError:
+    fields = match.groupdict()
+    year, month, day = (int(fields[name]) for name in ("year", "month", "day"))
+    clock = [int(fields[name] or fields[f"plain_{name}"] or 0) for name in ("hour", "minute", "second")]
+    # Go's calendar has a year 0, a leap year; Python's starts with 1.
+    if not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year or 4, month)[1]:
         return None
-    offset = moment.strftime("%z")
-    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} {offset} {'UTC' if offset == '+0000' else offset}"
+    if clock[0] > 23 or max(clock[1:]) > 59:
+        return None
+    fraction = (fields["fraction"] or fields["plain_fraction"] or "")[1:10].rstrip("0")
+    offset = "+0000"
+    if fields["sign"]:
+        hours, minutes = int(fields["zone_hour"]), int(fields["zone_minute"])
+        # Go takes offsets of up to 24 hours and 60 minutes.
+        if hours > 24 or minutes > 60:
+            return None
+        total = hours * 60 + minutes
+        offset = f"{fields['sign'] if total else '+'}{total // 60:02d}{total % 60:02d}"
+    shown = f"{year:04d}-{month:02d}-{day:02d} {clock[0]:02d}:{clock[1]:02d}:{clock[2]:02d}"
+    return f"{shown}{'.' if fraction else ''}{fraction} {offset} {'UTC' if offset == '+0000' else offset}"
 
 
 def _go_float(number: float) -> str:
@@ -368,8 +403,37 @@ def _check(node: Node, path: PropertyPath) -> Iterator[tuple[Node, str]]:
     elif isinstance(node, SequenceNode):
         for index, item in enumerate(node.value):
             yield from _check(item, [*path, index])
-    elif _type(node) == "not-finite":
+    elif "not-finite" in (kind := _type(node), _plain_type(str(node.value)) if kind == "float" else ""):
         yield node, f"{_format_path(path)} = {node.value} should be a finite number; put it in quotes if it is text."
+    elif kind in {"null", "bool", "int", "float", "timestamp"} and not _is_of_type(str(node.value), kind):
+        yield node, f"{_format_path(path)} = {node.value} is not of the type of its tag, !!{kind}; correct one of them."
+
+
+def _is_of_type(text: str, kind: str) -> bool:
+    found = _plain_type(text)
+    return found == kind or (kind == "float" and found == "int")
+
+
+def _check_aliases(path: Path, root: Node) -> None:
+    """Refuse recursive anchors, and aliases that expand to millions of values; raises ConfigError."""
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def size(node: Node) -> int:
+        if isinstance(node, ScalarNode):
+            return 1
+        if id(node) in open_:
+            line = node.start_mark.line + 1 if node.start_mark else 1
+            raise ConfigError([f"{path}:{line}: the anchor '{node.anchor}' contains itself; write it out."])
+        if id(node) not in sizes:
+            open_.add(id(node))
+            parts = [part for pair in node.value for part in pair] if isinstance(node, MappingNode) else node.value
+            sizes[id(node)] = 1 + sum(map(size, parts))
+            open_.discard(id(node))
+        return sizes[id(node)]
+
+    if size(root) > _MOST_VALUES:
+        raise ConfigError([f"{path}: its aliases make more than {_MOST_VALUES} values of it; use fewer."])
 
 
 def _format_path(path: PropertyPath) -> str:

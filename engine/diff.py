@@ -1,4 +1,4 @@
-"""Differences: the engine's own comparison of inputs, and what options make of a provider's answer."""
+"""Diffs: the engine's own comparison of inputs, and how options change a provider's diff."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .paths import covers, parse_path
-from .values import Properties, contains_unknown, reveal
+from .values import contains_unknown, equal, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from protocol.values import Properties
+
 INIT_ERROR_PATH = "#initerror"
-"""The name by which ``replace_on_changes`` means a resource that was created but did not become ready."""
+"""The name in ``replace_on_changes`` for a resource that was created but did not become ready."""
 
 
 @dataclass
@@ -31,15 +33,17 @@ class PropertyDiff:
 
 @dataclass
 class Diff:
-    """What a provider (or the engine) says of the difference between old and new inputs."""
+    """How old and new inputs differ, by the provider or by the engine."""
 
     changed: bool
     known: bool = True
-    """False where the provider leaves the answer to a comparison of the inputs."""
+    """False where the provider leaves the diff to the engine."""
     replace_keys: list[str] = field(default_factory=list)
     changed_keys: list[str] = field(default_factory=list)
     detailed: dict[str, PropertyDiff] | None = None
     delete_before_replace: bool = False
+    forced: bool = False
+    """The engine's own decision: the provider was not asked."""
 
     @property
     def replaces(self) -> bool:
@@ -74,11 +78,11 @@ def is_triggered(new: Any, old: Any) -> bool:
     new, old = reveal(new), reveal(old)
     if contains_unknown(new) or contains_unknown(old):
         return True
-    return new is not None and old is not None and new != old
+    return new is not None and old is not None and not equal(new, old)
 
 
 def inverted(detailed: Mapping[str, PropertyDiff] | None) -> dict[str, PropertyDiff] | None:
-    """A diff seen from the other side: a refresh compares the program's inputs with what was found."""
+    """A diff in the other direction: a refresh compares the program's inputs with the actual ones."""
     if detailed is None:
         return None
     flipped = {"add": "delete", "add-replace": "delete", "delete": "add", "delete-replace": "add"}
@@ -89,15 +93,15 @@ def compare(old: Properties, new: Properties) -> Diff:
     """The engine's own diff of two sets of inputs, for providers that leave it to the engine."""
     detailed: dict[str, PropertyDiff] = {}
     _compare("", old, new, detailed)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) or (key in old) != (key in new)]
-    keys = [key for key in keys if not key.startswith("__")]
+    changed = [key for key in {**old, **new} if (key in old) != (key in new) or not equal(old.get(key), new.get(key))]
     visible = {path: entry for path, entry in detailed.items() if not path.startswith("__")}
-    hidden_change = any(key.startswith("__") and old.get(key) != new.get(key) for key in {**old, **new})
-    return Diff(changed=bool(keys) or hidden_change, changed_keys=sorted(keys), detailed=visible)
+    keys = sorted(key for key in changed if not key.startswith("__"))
+    hidden_change = any(key.startswith("__") and not equal(old.get(key), new.get(key)) for key in changed)
+    return Diff(changed=bool(keys) or hidden_change, changed_keys=keys, detailed=visible)
 
 
 def _compare(path: str, old: Any, new: Any, found: dict[str, PropertyDiff]) -> None:
-    if old == new:
+    if equal(old, new):
         return
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:

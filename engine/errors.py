@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from engine.backend.base import LockHolder
-
 
 class EngineError(Exception):
-    """A failure with a sentence for the user and, where there is one, a remedy.
+    """A failure with a message for the user and, where there is one, a remedy.
 
     The command line prints ``str(error)`` and ``remedy``; it never prints a traceback for it.
     """
@@ -20,7 +15,7 @@ class EngineError(Exception):
 
 
 class UnknownOutcomeError(EngineError):
-    """Nobody knows what became of an operation: a create may have made something, or may do so yet."""
+    """The outcome of an operation is unknown: a create may have made something, or may still do so."""
 
 
 class PassphraseError(EngineError):
@@ -28,11 +23,11 @@ class PassphraseError(EngineError):
 
 
 class ConfigError(EngineError):
-    """Faults in a project or stack settings file; all of one file's faults are in one error."""
+    """A project or stack settings file is not valid; ``problems`` has every reason."""
 
-    def __init__(self, faults: list[str], *, remedy: str | None = None) -> None:
-        super().__init__("\n".join(faults), remedy=remedy)
-        self.faults = faults
+    def __init__(self, problems: list[str], *, remedy: str | None = None) -> None:
+        super().__init__("\n".join(problems), remedy=remedy)
+        self.problems = problems
 
 
 class StackNotFoundError(EngineError):
@@ -45,11 +40,3 @@ class StackExistsError(EngineError):
 
 class StackNotEmptyError(EngineError):
     """The stack still has resources."""
-
-
-class StateLockedError(EngineError):
-    """Another process holds the stack's lock; ``holders`` says who."""
-
-    def __init__(self, message: str, holders: list[LockHolder], *, remedy: str | None = None) -> None:
-        super().__init__(message, remedy=remedy)
-        self.holders = holders

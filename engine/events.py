@@ -1,6 +1,6 @@
-"""Engine events, in exactly the JSON form of the Pulumi CLI (``apitype.EngineEvent`` in pulumi/pulumi).
+"""Engine events, in the exact JSON form of the Pulumi CLI (``apitype.EngineEvent`` in pulumi/pulumi).
 
-Whatever leaves the engine this way has its secrets replaced by ``[secret]`` already.
+Secrets are replaced by ``[secret]`` before an event is emitted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .values import contains, is_secret, redact
+from protocol.values import is_secret
+
+from .values import contains, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +25,7 @@ Event = dict[str, Any]
 
 @dataclass
 class Step:
-    """One operation on one resource, as the plan orders it and the events tell it."""
+    """One operation on one resource."""
 
     op: str
     old: State | None
@@ -34,15 +36,15 @@ class Step:
     """Properties that changed."""
     detailed: dict[str, PropertyDiff] | None = None
     pending_delete: bool = False
-    """A replacement is created first: the old resource waits to be deleted."""
+    """The replacement is created first; the old resource is deleted later."""
     pending_replacement: bool = False
     """A delete that comes before the replacement is created."""
     skipped_create: bool = False
-    """Not created because it is no target of this operation."""
+    """Not created because it is not targeted."""
 
     @property
     def state(self) -> State:
-        """The state the step is about: the new one, or the old one where nothing follows it."""
+        """The new state, or the old one of a delete."""
         state = self.new if self.new is not None else self.old
         if state is None:
             raise AssertionError
@@ -55,19 +57,19 @@ class Step:
 
     @property
     def logical(self) -> bool:
-        """Whether the step counts for the user: the physical halves of a replacement do not."""
+        """Whether users see the step in counts: the two halves of a replacement are not counted."""
         return self.op not in {"create-replacement", "delete-replaced", "import-replacement", "read-replacement"}
 
     @property
     def hidden(self) -> bool:
-        """Steps that are the engine's own business."""
+        """Whether the step is internal, such as one of a default provider."""
         return self.op == "remove-pending-replace" or (
             self.state.is_provider and self.urn.rsplit("::", 1)[-1].startswith("default")
         )
 
 
 class Emitter:
-    """Numbers events and passes them on; safe to use from several threads."""
+    """Numbers and emits events; safe to use from several threads."""
 
     def __init__(self, sink: Callable[[Event], None]) -> None:
         self._sink = sink
@@ -76,7 +78,7 @@ class Emitter:
         self.errors: list[str] = []
 
     def emit(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Pass one event on."""
+        """Emit one event."""
         with self._lock:
             self._sequence += 1
             self._sink({"sequence": self._sequence, "timestamp": int(time.time()), kind: payload})
@@ -103,7 +105,7 @@ class Emitter:
             self.emit("resourcePreEvent", _with_planning({"metadata": _metadata(step, step.op)}, planning))
 
     def outputs(self, step: Step, op: str, *, planning: bool) -> None:
-        """A step ended well, or a component named its outputs."""
+        """A step succeeded, or a component registered its outputs."""
         if not step.hidden:
             self.emit("resOutputsEvent", _with_planning({"metadata": _metadata(step, op)}, planning))
 
@@ -174,7 +176,7 @@ def _shown(properties: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """Replace every occurrence of a secret in a message that somebody else wrote."""
+    """Replace every occurrence of a secret in a message of a program or a provider."""
     for plaintext in secrets:
         text = text.replace(plaintext, "[secret]")
     return text

@@ -1,25 +1,33 @@
-"""Carrying steps out: tell the user, ask the provider, record the outcome, tell again."""
+"""Executes steps: emit an event, call the provider, record the outcome, emit the result."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from protocol.signatures import UNKNOWN
+from protocol.values import Properties, is_secret, secret
 
 from .diff import Diff, compare, inverted
 from .errors import EngineError, UnknownOutcomeError
 from .events import Emitter, Step, mask
+from .hooks import Hooks
 from .paths import parse_path, reset
 from .plugins import DYNAMIC_PACKAGE, DiffUnavailableError, PartialFailureError, Provider, ProviderError
+from .registry import is_same_configuration
 from .state import State, now
 from .urn import package_of
-from .values import UNKNOWN, Properties, is_secret, reveal, reveal_properties, secret
+from .values import conceal, cover_secrets, reveal, reveal_properties, secret_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from .builtin import BuiltinProvider
     from .registry import ProviderRegistry
     from .snapshot import Snapshot
+
+
+T = TypeVar("T")
 
 
 class StepFailedError(Exception):
@@ -27,7 +35,7 @@ class StepFailedError(Exception):
 
 
 class Executor:
-    """Runs the steps of one operation, in the order its caller gives them."""
+    """Executes the steps of one operation, in the order of the calls."""
 
     def __init__(
         self,
@@ -38,23 +46,26 @@ class Executor:
         dry_run: bool,
         find_provider: Callable[[str], State | None],
         known_secrets: Iterable[str],
+        unprotected: Collection[str] = (),
     ) -> None:
         self.snapshot = snapshot
         self.registry = registry
         self.dry_run = dry_run
         self.changes: dict[str, int] = {}
-        """How many resources each operation was done to."""
+        """How many resources had each operation."""
         self.news: dict[str, State] = {}
-        """What has become of each resource in this operation."""
+        """The new state of each resource."""
         self.deletes: set[str] = set()
-        """Resources that this operation deletes, for those that are deleted with them."""
+        """Resources that this operation deletes: resources with ``deletedWith`` of one need no delete of their own."""
+        self.hooks = Hooks(emitter, dry_run=dry_run)
         self._emit = emitter
         self._find_provider = find_provider
         self._secrets = set(known_secrets)
+        self._unprotected = frozenset(unprotected)
         self._steps_run = 0
 
     async def execute(self, step: Step) -> None:
-        """Run one step: tell, do, record, tell again. Raises :class:`StepFailedError` when it failed."""
+        """Execute one step. Raises :class:`StepFailedError` when it failed, after reporting the error."""
         self._emit.before(step, planning=self.dry_run)
         self._steps_run += 1
         try:
@@ -96,13 +107,19 @@ class Executor:
         if step.old is None:
             return
         new.id, new.outputs = step.old.id, step.old.outputs
+        new.import_id = new.import_id or step.old.import_id
+        mark_secrets(new)
+        if fresh := secret_texts(new.inputs) - secret_texts(step.old.inputs):
+            # The provider knows a value that only became secret in plain text, and returned it so.
+            new.outputs = {key: conceal(value, fresh) for key, value in new.outputs.items()}
         if new.is_provider and new.id:
             await self.registry.serve(new.urn, new.id, step.old.inputs)
-        self.snapshot.keep(step.old, new)
+        self.snapshot.record_same(step.old, new)
 
     async def _apply_create(self, step: Step) -> None:
         old, new = step.old, _required(step.new)
-        new.created = now()  # if this run is cut off, it tells the next one since when to look for the resource
+        await self.hooks.before("Create", new=new)
+        new.created = now()  # if this run is interrupted, the next one looks for resources created since
         failure: PartialFailureError | None = None
         async with self.snapshot.operation("creating", new) as key:
             try:
@@ -110,7 +127,15 @@ class Executor:
                     new.id, new.outputs = await self.registry.create(new.urn, new.inputs), dict(new.inputs)
                 elif new.custom:
                     provider = self.registry.get(new.provider)
-                    new.id, new.outputs = await self._create(provider, new) if provider.configured else ("", {})
+                    new.id, new.outputs = (
+                        await self._retry(
+                            "create",
+                            lambda: self._create(provider, new),
+                            new=new,
+                        )
+                        if provider.configured
+                        else ("", {})
+                    )
             except PartialFailureError as error:
                 failure = error
                 new.id, new.outputs, new.init_errors = error.id, error.outputs, error.reasons
@@ -127,6 +152,8 @@ class Executor:
         if failure is not None:
             self.news[new.urn] = new
             raise failure
+        if new.custom:
+            await self.hooks.after("Create", new=new)
 
     async def _create(self, provider: Provider | BuiltinProvider, new: State) -> tuple[str, Properties]:
         try:
@@ -138,7 +165,7 @@ class Executor:
         except EngineError as error:
             if self.dry_run or not isinstance(provider, Provider) or not is_dynamic_that_recovers(provider, new):
                 raise
-            # The SDK's server cannot tell whether something was made all the same.
+            # The SDK's server cannot say whether the failed create made something.
             try:
                 found = await provider.read(new.urn, "", new.inputs, None, began=new.created)
             except EngineError:
@@ -150,6 +177,8 @@ class Executor:
     async def _apply_update(self, step: Step) -> None:
         old, new = _required(step.old), _required(step.new)
         new.id = old.id
+        new.import_id = new.import_id or old.import_id
+        await self.hooks.before("Update", old=old, new=new)
         failure: PartialFailureError | None = None
         async with self.snapshot.operation("updating", new) as key:
             try:
@@ -159,15 +188,20 @@ class Executor:
                 elif new.custom:
                     provider = self.registry.get(new.provider)
                     new.outputs = (
-                        await provider.update(
-                            new.urn,
-                            new.id,
-                            old_inputs=old.inputs,
-                            old_outputs=old.outputs,
-                            news=new.inputs,
-                            timeout=new.custom_timeouts.get("update", 0),
-                            ignore_changes=new.ignore_changes,
-                            preview=self.dry_run,
+                        await self._retry(
+                            "update",
+                            lambda: provider.update(
+                                new.urn,
+                                new.id,
+                                old_inputs=old.inputs,
+                                old_outputs=old.outputs,
+                                news=new.inputs,
+                                timeout=new.custom_timeouts.get("update", 0),
+                                ignore_changes=new.ignore_changes,
+                                preview=self.dry_run,
+                            ),
+                            old=old,
+                            new=new,
                         )
                         if provider.configured
                         else {}
@@ -183,11 +217,21 @@ class Executor:
         if failure is not None:
             self.news[new.urn] = new
             raise failure
+        if new.custom:
+            await self.hooks.after("Update", old=old, new=new)
 
     async def _apply_delete(self, step: Step) -> None:
         old = _required(step.old)
+        if step.op.startswith("discard"):
+            await self._delete(step, old)
+            return
+        await self.hooks.before("Delete", old=old)
+        await self._delete(step, old)
+        await self.hooks.after("Delete", old=old)
+
+    async def _delete(self, step: Step, old: State) -> None:
         replacing = step.op == "delete-replaced"
-        if old.protect and not replacing:
+        if old.protect and not replacing and old.urn not in self._unprotected:
             raise EngineError(
                 f"resource {old.urn!r} cannot be deleted\nbecause it is protected. To unprotect the resource, remove "
                 "the `protect` flag from the resource in your Pulumi program and run `pulumi up`"
@@ -196,18 +240,66 @@ class Executor:
             if step.pending_replacement:
                 old.pending_replacement = True
             return
-        kept = old.external or old.retain_on_delete or (old.deleted_with and old.deleted_with in self.deletes)
+        kept = (
+            old.external
+            or old.retain_on_delete
+            or (old.deleted_with and old.deleted_with in self.deletes)
+            or self._is_kept_by_another(old)
+        )
         async with self.snapshot.operation("deleting", old) as key:
             if old.custom and not kept and not old.is_provider:
                 provider = await self.ensure_provider(old)
                 if provider is not None:
                     timeout = old.custom_timeouts.get("delete", 0)
-                    await provider.delete(old.urn, old.id, old.inputs, old.outputs, timeout)
+                    await self._retry(
+                        "delete",
+                        lambda: provider.delete(old.urn, old.id, old.inputs, old.outputs, timeout),
+                        old=old,
+                    )
         if step.pending_replacement:
             old.pending_replacement = True
             await self.snapshot.end(key, changed=[old])
         else:
             await self.snapshot.end(key, done=[old])
+
+    async def _retry(
+        self,
+        operation: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        old: State | None = None,
+        new: State | None = None,
+    ) -> T:
+        """Try a step, again and again where it certainly has done nothing and an error hook asks for it."""
+        errors: list[str] = []
+        while True:
+            try:
+                return await attempt()
+            except (PartialFailureError, UnknownOutcomeError):
+                raise
+            except EngineError as error:
+                errors.insert(0, str(error))
+                if not await self.hooks.wants_retry(operation, errors, old=old, new=new):
+                    raise
+                urn = new.urn if new is not None else _required(old).urn
+                message = f"the {operation} failed, and a hook asks for another attempt: {error}"
+                self._emit.diagnostic("warning", mask(message, self._secrets), urn)
+
+    def _is_kept_by_another(self, old: State) -> bool:
+        """Whether another resource of the state is the same object, imported by its ID."""
+        return any(
+            (old.import_id or other.import_id)
+            and not (other.delete or other.external or other.pending_replacement)
+            and self._is_same_provider(old.provider, other.provider)
+            for other in self.snapshot.others_of(old)
+        )
+
+    def _is_same_provider(self, left: str, right: str) -> bool:
+        """Whether two references name one provider, or two with the same configuration."""
+        if left == right:
+            return True
+        one, other = self._find_provider(left), self._find_provider(right)
+        return one is not None and other is not None and is_same_configuration(one.inputs, other.inputs)
 
     async def _apply_read(self, step: Step) -> None:
         old, new = step.old, _required(step.new)
@@ -225,7 +317,7 @@ class Executor:
             new.created, new.modified = old.created, old.modified
             if (old.inputs, old.outputs) != (new.inputs, new.outputs):
                 new.modified = now()
-        if step.op == "read-replacement" and old is not None:
+        if step.op == "read-replacement" and old is not None and old.id != new.id:
             old.delete = True
             await self.snapshot.end(key, add=new, changed=[old])
         else:
@@ -242,7 +334,7 @@ class Executor:
         found = await provider.read(old.urn, old.id, old.inputs, old.outputs, old.custom_timeouts.get("read", 0))
         if not found.id:
             step.new = None
-            await self.snapshot.end(done=[old])
+            await self.snapshot.forget(old)
             return "delete"
         if found.init_errors:
             listed = "\n* ".join(found.init_errors)
@@ -259,7 +351,7 @@ class Executor:
         else:
             diff = await self.diff_inputs(provider, new, new.inputs, old.inputs, old.ignore_changes)
             step.detailed, step.diffs, changed = inverted(diff.detailed), diff.changed_keys, diff.changed
-        await self.snapshot.end(done=[old], add=new)
+        await self.snapshot.replace(old, new)
         return "update" if changed else "same"
 
     async def _apply_import(self, step: Step) -> None:
@@ -323,7 +415,7 @@ class Executor:
         return result
 
     def report(self, error: EngineError, urn: str = "") -> None:
-        """Tell the user of a failure."""
+        """Show an error, with secrets masked."""
         message = mask(str(error), self._secrets)
         if error.remedy:
             message += f"\n{error.remedy[0].upper()}{error.remedy[1:]}"
@@ -331,15 +423,15 @@ class Executor:
 
 
 def is_dynamic_that_recovers(provider: Provider, state: State) -> bool:
-    """Whether a dynamic resource says by its input ``__recovers`` that its ``read`` without an ID looks it up.
+    """Whether a dynamic resource has the input ``__recovers``: its ``read`` without an ID looks it up.
 
-    The SDK's server of dynamic providers cannot say so for them.
+    The SDK's server of dynamic providers cannot announce that for them.
     """
     return provider.package == DYNAMIC_PACKAGE and reveal(state.inputs.get("__recovers")) is True
 
 
 def _is_silent_read(step: Step) -> bool:
-    """A read that found what it had found before is no news."""
+    """Whether a read found what it had found before; it is not counted then."""
     if step.op != "read" or step.old is None or step.new is None:
         return False
     return (step.old.inputs, step.old.outputs) == (step.new.inputs, step.new.outputs)
@@ -352,7 +444,10 @@ def _required(state: State | None) -> State:
 
 
 def mark_secrets(state: State) -> None:
-    """Secret inputs make secret outputs, and so does the program's own list."""
-    for key, value in state.outputs.items():
-        if not is_secret(value) and (key in state.additional_secret_outputs or is_secret(state.inputs.get(key))):
-            state.outputs[key] = secret(value)
+    """Mark outputs as secret: those of secret inputs, and those that the program lists."""
+    state.outputs = {
+        key: secret(reveal(value))
+        if key in state.additional_secret_outputs and not is_secret(value)
+        else cover_secrets(value, state.inputs.get(key))
+        for key, value in state.outputs.items()
+    }

@@ -1,4 +1,4 @@
-"""What is asked of the engine: options of an operation, and the goal for each resource."""
+"""The options of an operation, and the goal of each resource."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from protocol.values import Properties
+
     from .state import State
-    from .values import Properties
 
 DEFAULT_PARALLEL = 16
 
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """How an operation goes about its work. Names and meanings are those of the CLI's flags."""
+    """The options of an operation. Names and meanings are those of the CLI's flags."""
 
     parallel: int = DEFAULT_PARALLEL
     targets: tuple[str, ...] = ()
-    """URNs, or patterns with ``*`` and ``**``; only these resources are touched."""
+    """URNs, or patterns with ``*`` and ``**``: only these resources change."""
     target_dependents: bool = False
     exclude: tuple[str, ...] = ()
-    """URNs or patterns of resources that are left alone."""
+    """URNs or patterns of resources that do not change."""
     exclude_dependents: bool = False
     replace: tuple[str, ...] = ()
     refresh: bool = False
@@ -44,7 +45,7 @@ class Alias:
 
 @dataclass
 class Goal:
-    """What the program wants of one resource."""
+    """The desired state of one resource."""
 
     type: str
     name: str
@@ -67,6 +68,8 @@ class Goal:
     replace_with: list[str] = field(default_factory=list)
     replacement_trigger: Any = None
     source_position: str = ""
+    resource_hooks: dict[str, list[str]] = field(default_factory=dict)
+    """Names of hooks by kind, such as ``BeforeCreate``."""
 
 
 @dataclass

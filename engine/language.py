@@ -30,13 +30,13 @@ class Program:
                 f"this engine runs Python programs; {project.file} says runtime {project.runtime_name!r}",
                 remedy="use the Pulumi CLI for other languages",
             )
-        self.folder = project.main if project.main.is_dir() else project.main.parent
+        self.folder = project.program_folder
         self.entry = project.main
         self.python = default_python(project.virtualenv)
         if not Path(self.python).exists():
             raise EngineError(
                 f"the project's virtual environment has no interpreter: {self.python} does not exist",
-                remedy="make it first, for instance with `uv sync`",
+                remedy="create it first, for instance with `uv sync`",
             )
         if not (self.entry.is_file() or (self.entry / "__main__.py").is_file()):
             raise EngineError(f"there is no program: {self.entry / '__main__.py'} does not exist")
@@ -47,7 +47,7 @@ class Program:
         self._process = await spawn([self.python, "-u", str(SHIM)], cwd=self.folder, env=environment, stdin=True)
 
     async def run(self, settings: Mapping[str, object], output: Callable[[str, str], None]) -> int:
-        """Run the program to its end; ``output`` gets each line it prints, with ``info`` or ``info#err``."""
+        """Run the program; ``output`` gets each printed line, with ``info`` or ``info#err``. Returns the exit code."""
         process = self._process
         if process is None or process.stdin is None:
             raise AssertionError
@@ -66,6 +66,6 @@ class Program:
         return await process.wait()
 
     async def stop(self) -> None:
-        """End the program if it still runs."""
+        """Stop the program if it still runs."""
         if self._process is not None:
             await stop(self._process)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, struct_pb2
 from pulumi.runtime.proto import (
     alias_pb2,
     callback_pb2,
@@ -21,31 +21,28 @@ from pulumi.runtime.proto import (
     resource_pb2_grpc,
 )
 
+from protocol.signatures import UNKNOWN
+from protocol.values import Properties, secret, to_wire
+
 from .deployment import CancelledUpdateError
 from .errors import EngineError
 from .goal import Alias, Goal, Registered
+from .hooks import bindings
 from .plugins import CHANNEL_OPTIONS
 from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of, split_reference
 from .values import (
-    UNKNOWN,
-    Properties,
     convert_properties,
     from_wire,
     hash_assets,
     lower_outputs,
     raise_outputs,
     reveal_properties,
-    secret,
-    to_wire,
-    value_from_wire,
     without_references,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from google.protobuf import struct_pb2
 
     from .deployment import Deployment
     from .events import Emitter
@@ -63,8 +60,10 @@ FEATURES = {
     "invokeTransforms": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_TRANSFORMS,
     "invokeDependsOn": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_DEPENDS_ON,
     "invokeParent": resource_pb2.RESOURCE_MONITOR_FEATURE_INVOKE_PARENT,
+    "resourceHooks": resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS,
+    "errorHooks": resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS,
 }
-"""What this engine can do of all that an SDK may ask for; the SDK refuses the rest by name."""
+"""The SDK features that this engine supports; the SDK refuses the others by name."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Options = resource_pb2.TransformResourceOptions
@@ -90,7 +89,7 @@ class _Parent:
 
 
 class EngineService(engine_pb2_grpc.EngineServicer):
-    """Logs and the root resource; the program and the providers both speak to it."""
+    """Logs and the root resource; the program and the providers call it."""
 
     def __init__(self, emitter: Emitter) -> None:
         self._emit = emitter
@@ -133,7 +132,7 @@ class EngineService(engine_pb2_grpc.EngineServicer):
 
 
 class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
-    """Turns the program's registrations into goals, and the engine's answers into outputs."""
+    """Turns registrations into goals, and their results into outputs."""
 
     def __init__(self, deployment: Deployment, service: EngineService, program_dir: Path) -> None:
         self._deployment = deployment
@@ -145,6 +144,13 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._callbacks: dict[str, callback_pb2_grpc.CallbacksStub] = {}
         self._channels: list[grpc.aio.Channel] = []
         self.stack_outputs: tuple[str, Properties] | None = None
+        self.registered_all = asyncio.Event()
+        """Set when the program has registered everything, though it still runs for its hooks."""
+        self._may_end = asyncio.Event()
+
+    def let_program_end(self) -> None:
+        """No more callbacks will come: the program may end."""
+        self._may_end.set()
 
     async def close(self) -> None:
         """Close the connections to the program's callbacks."""
@@ -153,7 +159,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def GetDeploymentInfo(  # noqa: N802
         self, request: empty_pb2.Empty, context: _Context
     ) -> resource_pb2.DeploymentInfo:
-        """What this operation is about, and what the engine can do."""
+        """The operation and the engine's features."""
         del request, context
         return resource_pb2.DeploymentInfo(
             project=self._deployment.project,
@@ -167,15 +173,18 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def SupportsFeature(  # noqa: N802
         self, request: resource_pb2.SupportsFeatureRequest, context: _Context
     ) -> resource_pb2.SupportsFeatureResponse:
-        """Say whether a feature is there."""
+        """Whether the engine has a feature."""
         del context
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in FEATURES)
 
     async def SignalAndWaitForShutdown(  # noqa: N802
         self, request: empty_pb2.Empty, context: _Context
     ) -> empty_pb2.Empty:
-        """The program has said all it has to say; without hooks there is nothing to keep it for."""
+        """The program has registered everything; it goes on running if it has hooks."""
         del request, context
+        if self._deployment.executor.hooks:
+            self.registered_all.set()
+            await self._may_end.wait()
         return empty_pb2.Empty()
 
     # --- resources -----------------------------------------------------------------------------------------------
@@ -183,20 +192,22 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def RegisterResource(  # noqa: N802
         self, request: resource_pb2.RegisterResourceRequest, context: _Context
     ) -> resource_pb2.RegisterResourceResponse:
-        """Bring a resource to what the program wants of it."""
+        """Register a resource."""
         try:
             return await self._register(request)
         except CancelledUpdateError:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except EngineError as error:
-            self._deployment.errored = True
-            self._deployment.executor.report(error, self._service.root_urn)
+            self._deployment.report(error, self._service.root_urn)
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
 
     async def _register(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         _refuse_unsupported(request)
         options = self._options(request)
-        properties = hash_assets(from_wire(request.object), self._program_dir)
+        try:
+            properties = hash_assets(from_wire(request.object), self._program_dir)
+        except EngineError as error:
+            raise EngineError(f"resource '{request.name}': {error}") from None
         by_property = {key: set(value.urns) for key, value in request.propertyDependencies.items()}
         if not by_property:
             by_property = {key: set(request.dependencies) for key in properties}
@@ -244,9 +255,12 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             deleted_with=options.deleted_with,
             replace_with=list(options.replace_with),
             replacement_trigger=(
-                value_from_wire(options.replacement_trigger) if options.HasField("replacement_trigger") else None
+                from_wire(struct_pb2.Struct(fields={"": options.replacement_trigger}))[""]
+                if options.HasField("replacement_trigger")
+                else None
             ),
             source_position=_position(request.sourcePosition, self._program_dir),
+            resource_hooks=bindings(options.hooks),
         )
         registered = await self._deployment.register(goal)
         self._parents[registered.state.urn] = _Parent(
@@ -279,6 +293,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             replace_with=request.replace_with,
         )
         setattr(options, "import", request.importId)
+        if request.HasField("hooks"):
+            options.hooks.CopyFrom(request.hooks)
         if request.HasField("customTimeouts"):
             options.custom_timeouts.CopyFrom(request.customTimeouts)
         if request.deleteBeforeReplace or request.deleteBeforeReplaceDefined:
@@ -288,7 +304,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return options
 
     def _component_providers(self, request: resource_pb2.RegisterResourceRequest, options: _Options) -> dict[str, str]:
-        """What the children of a component find their providers in: its own map over that of its parent."""
+        """The providers that a component's children inherit: its own over those of its parent."""
         if request.custom:
             return {}
         return {**self._parents.get(request.parent, _Parent()).providers, **options.providers}
@@ -303,7 +319,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return resource_pb2.RegisterResourceResponse(
             urn=state.urn,
             id=state.id,
-            # A component's outputs of last time may refer to resources that are not registered yet.
+            # A component's old outputs may refer to resources that are not registered yet.
             object=_outputs_for(request, state) if request.custom else to_wire({}),
             result=result,
             unknown=registered.unknown,
@@ -322,7 +338,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return self._provider_for(request.provider, request.providers, request.parent, package_of(request.type))
 
     def _provider_for(self, named: str, providers: Mapping[str, str], parent: str, package: str) -> str:
-        """The provider that is named, or that the map has, or the parent component's; empty for the default one."""
+        """The resource's own provider, one from the map, or the parent component's; empty for the default one."""
         if named or package in providers:
             return named or providers[package]
         return self._parents.get(parent, _Parent()).providers.get(package, "")
@@ -330,14 +346,15 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def RegisterResourceOutputs(  # noqa: N802
         self, request: resource_pb2.RegisterResourceOutputsRequest, context: _Context
     ) -> empty_pb2.Empty:
-        """Attach outputs to a component. The stack's own wait for the end: failures may still change them."""
-        outputs = {key: lower_outputs(value) for key, value in from_wire(request.outputs).items()}
-        if request.urn == self._service.root_urn:
-            self.stack_outputs = (request.urn, outputs)
-            return empty_pb2.Empty()
+        """Attach outputs to a component. Those of the stack are recorded at the end: failures may still change them."""
         try:
-            await self._deployment.register_outputs(request.urn, outputs)
+            outputs = {key: lower_outputs(value) for key, value in from_wire(request.outputs).items()}
+            if request.urn == self._service.root_urn:
+                self.stack_outputs = (request.urn, outputs)
+            else:
+                await self._deployment.register_outputs(request.urn, outputs)
         except EngineError as error:
+            self._deployment.report(error, request.urn)
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return empty_pb2.Empty()
 
@@ -364,8 +381,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         except CancelledUpdateError:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except EngineError as error:
-            self._deployment.errored = True
-            self._deployment.executor.report(error, self._service.root_urn)
+            self._deployment.report(error, self._service.root_urn)
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         return resource_pb2.ReadResourceResponse(
             urn=read.state.urn,
@@ -375,7 +391,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         )
 
     async def ExistsResource(self, request: Any, context: _Context) -> Any:  # noqa: N802
-        """Asking whether a resource exists is not there."""
+        """Not supported."""
         await self._refuse(context, f"asking whether a {request.type} exists")
 
     # --- functions -----------------------------------------------------------------------------------------------
@@ -433,7 +449,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def Call(  # noqa: N802
         self, request: resource_pb2.ResourceCallRequest, context: _Context
     ) -> provider_pb2.CallResponse:
-        """Methods of resources exist for remote components only, which this engine does not run."""
+        """Not supported: methods belong to remote components."""
         await self._refuse(context, f"calling the method {request.tok}")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
@@ -457,25 +473,46 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def RegisterResourceHook(  # noqa: N802
         self, request: resource_pb2.RegisterResourceHookRequest, context: _Context
     ) -> empty_pb2.Empty:
-        """Hooks are not there."""
-        await self._refuse(context, f"the resource hook {request.name!r}")
+        """Register a function of the program that runs before or after steps of resources."""
+
+        async def invoke(arguments: resource_pb2.ResourceHookRequest) -> resource_pb2.ResourceHookResponse:
+            response: resource_pb2.ResourceHookResponse = await self._call_back(
+                request.callback, arguments, resource_pb2.ResourceHookResponse
+            )
+            return response
+
+        try:
+            self._deployment.executor.hooks.register(request, invoke)
+        except EngineError as error:
+            await _abort(context, grpc.StatusCode.ALREADY_EXISTS, str(error))
+        return empty_pb2.Empty()
 
     async def RegisterErrorHook(  # noqa: N802
         self, request: resource_pb2.RegisterErrorHookRequest, context: _Context
     ) -> empty_pb2.Empty:
-        """Hooks are not there."""
-        await self._refuse(context, f"the error hook {request.name!r}")
+        """Register a function of the program that decides whether a failed step is tried again."""
+
+        async def invoke(arguments: resource_pb2.ErrorHookRequest) -> resource_pb2.ErrorHookResponse:
+            response: resource_pb2.ErrorHookResponse = await self._call_back(
+                request.callback, arguments, resource_pb2.ErrorHookResponse
+            )
+            return response
+
+        try:
+            self._deployment.executor.hooks.register_error_hook(request.name, invoke)
+        except EngineError as error:
+            await _abort(context, grpc.StatusCode.ALREADY_EXISTS, str(error))
+        return empty_pb2.Empty()
 
     async def RegisterPackage(  # noqa: N802
         self, request: resource_pb2.RegisterPackageRequest, context: _Context
     ) -> resource_pb2.RegisterPackageResponse:
-        """Parameterized packages are not there."""
+        """Not supported."""
         await self._refuse(context, f"the parameterized package {request.name!r}")
 
     async def _refuse(self, context: _Context, what: str) -> NoReturn:
         error = EngineError(f"{what} is not supported by this engine", remedy="use the Pulumi CLI for it")
-        self._deployment.errored = True
-        self._deployment.executor.report(error, self._service.root_urn)
+        self._deployment.report(error, self._service.root_urn)
         await _abort(context, grpc.StatusCode.UNIMPLEMENTED, str(error))
 
     async def _transform(
@@ -512,7 +549,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
                 callback_pb2.CallbackInvokeRequest(token=callback.token, request=request.SerializeToString())
             )
         except grpc.aio.AioRpcError as error:
-            raise EngineError(f"a transform of the program failed: {error.details()}") from None
+            raise EngineError(f"a function of the program failed: {error.details()}") from None
         return response_type.FromString(response.response)
 
 
@@ -530,14 +567,12 @@ def _outputs_for(
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:
-    """Name what this engine does not have rather than do something else."""
+    """Refuse, by name, what this engine does not support."""
     what = ""
     if request.remote:
         what = f"the remote component {request.type} (its package would have to construct it)"
     elif request.packageRef:
         what = f"the parameterized package of {request.type}"
-    elif any(names for _, names in request.hooks.ListFields()):
-        what = "resource hooks"
     elif request.state_migrations:
         what = "state migrations"
     if what:

@@ -8,13 +8,17 @@ import math
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc.aio
 from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2_grpc
 
+from protocol.values import is_secret
+
+from . import integrity
 from . import snapshot as snapshots
+from .analyzers import StackSettings
 from .builtin import BuiltinProvider
 from .deployment import Deployment
 from .errors import EngineError
@@ -22,20 +26,23 @@ from .events import Emitter, mask
 from .goal import UpdateOptions
 from .language import EXIT_ERROR_SHOWN, Program
 from .monitor import EngineService, ResourceMonitor, package_config
+from .plan import Plan, Planner, fingerprints
 from .plugins import CHANNEL_OPTIONS, PluginHost
+from .policies import Policies
 from .registry import ProviderRegistry
 from .secrets import find_passphrase, open_secrets_manager
 from .snapshot import Snapshot
 from .state import Codec, State
 from .urn import ROOT_STACK_TYPE, make_urn
-from .values import Secret, contains_secret, is_secret, reveal, transform
+from .values import Secret, contains_secret, reveal, transform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from .backend.base import Backend, Update
+    from .backend import Backend, Update
     from .events import Event
+    from .policypack import PolicyPack
     from .project import Project
     from .secrets import SecretsManager
 
@@ -58,8 +65,19 @@ class UpdateRequest:
     plugin_dirs: tuple[Path, ...] = ()
     """Folders searched for ``pulumi-resource-<name>`` after Pulumi's plugin folder and ``PATH``."""
     message: str = ""
+    made_of: dict[str, str] = field(default_factory=dict)
+    """Where the program is from, for the history, under the CLI's names: `git.head` and the like."""
     config_record: dict[str, Any] = field(default_factory=dict)
     """The stack's configuration as history keeps it: secrets encrypted."""
+    plan: Plan | None = None
+    """The plan that constrains the operation."""
+    plan_of_former_state: bool = False
+    """Accept a plan of another state: for a preview, which changes nothing."""
+    record_plan: bool = False
+    """Whether to return the plan of this preview."""
+    policy_packs: tuple[PolicyPack, ...] = ()
+    unprotect: frozenset[str] = frozenset()
+    """URNs of protected resources that may be deleted all the same; the state keeps their protection."""
 
 
 @dataclass
@@ -71,13 +89,17 @@ class UpdateResult:
     outputs: dict[str, Any]
     duration_seconds: float
     errors: list[str]
+    plan: Plan | None = None
+    """The plan of a successful preview with ``record_plan``."""
+    unchanged: dict[str, str] | None = None
+    """Of a successful preview whose update would leave the whole state as it is: the fingerprints of that state."""
 
 
 class Cancellation:
     """How the user stops an operation, from any thread.
 
-    The first :meth:`cancel` lets the steps under way end and begins no new ones; the second asks the providers to give
-    up as well; a third stops the programs without waiting.
+    The first :meth:`cancel` lets the running steps end and begins no new ones; the second also asks the providers to
+    cancel; a third stops the programs without waiting.
     """
 
     def __init__(self) -> None:
@@ -103,15 +125,40 @@ class Cancellation:
 
 
 def run_update(request: UpdateRequest, emit: Callable[[Event], None], cancellation: Cancellation) -> UpdateResult:
-    """Carry out an operation; blocks until it has ended and its state is written.
+    """Run an operation; blocks until it has ended and its state is written.
 
-    Raises :class:`EngineError` for what keeps it from beginning: a locked stack, a wrong passphrase, a missing program.
-    Failures of resources are told as events and in the result.
+    Raises :class:`EngineError` where it cannot start: a locked stack, a wrong passphrase, a missing program. Failures
+    of resources are in the events and in the result.
     """
     if request.dry_run:
-        return asyncio.run(_Run(request, emit, cancellation).preview())
+        return asyncio.run(_Run(request, emit, cancellation).run())
     with request.backend.lock(request.project.name, request.stack, request.kind):
-        return asyncio.run(_Run(request, emit, cancellation).update())
+        return asyncio.run(_Run(request, emit, cancellation).run())
+
+
+def record_unchanged(request: UpdateRequest, preview: UpdateResult) -> UpdateResult | None:
+    """Enter an update into the history whose preview found nothing to do, without running the program once more.
+
+    None where the state is not the one that was previewed, or the preview found something.
+    """
+    if preview.unchanged is None:
+        return None
+    started = time.monotonic()
+    project, stack = request.project.name, request.stack
+    with request.backend.lock(project, stack, request.kind):
+        checkpoint = request.backend.load(project, stack)
+        if fingerprints(checkpoint) != preview.unchanged:
+            return None
+        update = request.backend.begin_update(
+            project,
+            stack,
+            request.kind,
+            message=request.message,
+            environment=request.made_of,
+            config=request.config_record,
+        )
+        update.finish(checkpoint, result="succeeded", changes=preview.changes)
+    return replace(preview, duration_seconds=time.monotonic() - started)
 
 
 class _Run:
@@ -123,6 +170,35 @@ class _Run:
         self._codec = Codec(request.secrets)
         self._secret_texts = {request.config[key] for key in request.config_secret_keys if request.config[key]}
         self._hard_stop: asyncio.Event | None = None
+        self._planner = Planner(request.plan, record=request.record_plan)
+        self._base: dict[str, Any] = {}
+        self._found: dict[str, str] = {}
+        """Fingerprints of the state at the start of a preview."""
+        self._environment = {**os.environ, "PULUMI_PROJECT": request.project.name}
+        self._policies: Policies | None = None
+        self._running: asyncio.Task[None] | None = None
+        """The program, until it has ended."""
+
+    async def run(self) -> UpdateResult:
+        """Run the operation, unless a policy pack does not start."""
+        request = self._request
+        perform = self.preview if request.dry_run else self.update
+        if not request.policy_packs:
+            return await perform()
+        settings = StackSettings(
+            project=request.project.name,
+            stack=request.stack,
+            config=request.config,
+            config_secret_keys=request.config_secret_keys,
+            dry_run=request.dry_run,
+            program=request.project.program_folder,
+        )
+        self._policies = Policies(request.policy_packs, settings, self._emitter)
+        try:
+            await self._policies.start(self._environment)
+            return await perform()
+        finally:
+            await self._policies.close()
 
     async def preview(self) -> UpdateResult:
         return await self._run(Snapshot(*snapshots.load(self._checkpoint(), self._codec), self._codec, None), None)
@@ -135,7 +211,7 @@ class _Run:
             request.stack,
             request.kind,
             message=request.message,
-            environment={},
+            environment=request.made_of,
             config=request.config_record,
         )
         await asyncio.wrap_future(update.append(snapshots.header(request.secrets)))
@@ -143,9 +219,23 @@ class _Run:
         return await self._run(snapshot, update)
 
     def _checkpoint(self) -> dict[str, Any]:
-        """The checkpoint, with its secrets under the stack's key: an import may have brought them under another."""
+        """The checkpoint, with its secrets under the stack's key: an imported state may use another."""
         request = self._request
         checkpoint = request.backend.load(request.project.name, request.stack)
+        if request.dry_run:
+            self._found = fingerprints(checkpoint)
+        records = checkpoint["deployment"].get("resources") or []
+        # Only their order is repaired: earlier versions wrote children before their parents after a refresh.
+        integrity.check_read([records[index] for index in integrity.in_order(records)], request.stack)
+        if request.plan is not None:
+            request.plan.check_base(request.project.name, request.stack, checkpoint, moved=request.plan_of_former_state)
+        if request.record_plan:
+            self._base = {
+                "project": request.project.name,
+                "stack": request.stack,
+                "refresh": request.options.refresh,
+                "resources": self._found or fingerprints(checkpoint),
+            }
         foreign = self._secrets_of(checkpoint)
         if foreign is request.secrets:
             return checkpoint
@@ -158,13 +248,13 @@ class _Run:
         rekeyed: dict[str, Any] = transform(checkpoint, rekey)
         rekeyed["deployment"]["secrets_providers"] = {"type": request.secrets.type, "state": request.secrets.state()}
         if not request.dry_run:
-            request.backend.save(request.project.name, request.stack, rekeyed)
+            request.backend.save(request.project.name, request.stack, rekeyed, check=False)
         return rekeyed
 
     async def _run(self, snapshot: Snapshot, update: Update | None) -> UpdateResult:
         request = self._request
         program = Program(request.project)
-        environment = {**os.environ, "PULUMI_PROJECT": request.project.name}
+        environment = self._environment
         host = PluginHost(
             root=request.project.root,
             program=program.folder,
@@ -185,6 +275,9 @@ class _Run:
             dry_run=request.dry_run,
             package_config=lambda package: package_config(request.config, request.config_secret_keys, package),
             known_secrets=self._secret_texts,
+            planner=self._planner,
+            policies=self._policies,
+            unprotected=request.unprotect,
         )
         shown = {
             key: "[secret]" if key in request.config_secret_keys else value for key, value in request.config.items()
@@ -235,31 +328,53 @@ class _Run:
         service: EngineService,
         address: str,
     ) -> None:
-        kind = self._request.kind
         try:
-            await deployment.settle_interrupted()
-            if kind == "refresh":
-                deployment.check_targets()
-                await deployment.refresh()
-                await deployment.forget_interrupted()
-                return
-            if self._request.options.refresh:
-                await deployment.refresh()
-                if deployment.errored:
-                    return
-            deployment.check_replace_targets()
-            if kind in {"preview", "update"}:
-                await self._run_program(program, deployment, service, address)
-                if deployment.cancelled:
-                    return
-            deployment.check_targets()
-            if not deployment.errored or kind == "destroy":
-                await deployment.delete_unregistered()
-            if monitor.stack_outputs is not None:
-                await deployment.register_outputs(*monitor.stack_outputs)
+            await self._operate(deployment, monitor, lambda: self._run_program(program, deployment, service, address))
         except EngineError as error:
-            deployment.errored = True
-            deployment.executor.report(error)
+            deployment.report(error)
+        except asyncio.CancelledError:
+            if self._running is not None:
+                self._running.cancel()
+            raise
+        finally:
+            monitor.let_program_end()
+            if self._running is not None:
+                await self._running
+            deployment.errored |= deployment.executor.hooks.failed
+
+    async def _operate(
+        self, deployment: Deployment, monitor: ResourceMonitor, run_program: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        kind = self._request.kind
+        if kind == "destroy":
+            deployment.check_delete_hooks()
+        await deployment.recovery.resolve()
+        if kind == "refresh":
+            deployment.check_targets()
+            await deployment.refresh()
+            await deployment.recovery.forget()
+            return
+        if self._request.options.refresh:
+            await deployment.refresh()
+            if deployment.errored:
+                return
+        deployment.check_replace_targets()
+        if kind in {"preview", "update"}:
+            self._running = asyncio.create_task(run_program())
+            registered_all = asyncio.create_task(monitor.registered_all.wait())
+            await asyncio.wait({self._running, registered_all}, return_when=asyncio.FIRST_COMPLETED)
+            registered_all.cancel()
+            if deployment.cancelled:
+                return
+        deployment.check_targets()
+        if not deployment.errored or kind == "destroy":
+            await deployment.delete_unregistered()
+        if monitor.stack_outputs is not None:
+            await deployment.register_outputs(*monitor.stack_outputs)
+        if kind in {"preview", "update"}:
+            await deployment.analyze_stack()
+        if not deployment.errored and not deployment.cancelled:
+            deployment.finish_plan()
 
     async def _run_program(
         self,
@@ -279,6 +394,7 @@ class _Run:
             "dry_run": request.dry_run,
             "config": request.config,
             "config_secret_keys": request.config_secret_keys,
+            "policy_pack": False,
         }
 
         def show(severity: str, line: str) -> None:
@@ -307,7 +423,7 @@ class _Run:
         self._emitter.diagnostic("info#err", f"{package}: {mask(line, self._secret_texts)}")
 
     def _resources_of(self, name: str) -> list[State]:
-        """The resources of a stack, named as a reference names it: ``stack`` or ``organization/project/stack``."""
+        """The resources of a stack, named ``stack`` or ``organization/project/stack``."""
         parts = name.split("/")
         stack = parts[-1]
         project = parts[-2] if len(parts) > 1 else self._request.project.name
@@ -326,7 +442,8 @@ class _Run:
     def _finish(
         self, deployment: Deployment, snapshot: Snapshot, update: Update | None, plugins: list[dict[str, Any]]
     ) -> UpdateResult:
-        verb = "preview" if self._request.dry_run else "update"
+        request = self._request
+        verb = "preview" if request.dry_run else "update"
         outcome: Literal["succeeded", "failed", "cancelled"] = "succeeded"
         if deployment.errored:
             outcome = "failed"
@@ -335,16 +452,16 @@ class _Run:
             outcome = "cancelled"
             self._emitter.diagnostic("error", f"{verb} canceled")
         unexpected = {op: count for op, count in deployment.executor.changes.items() if op not in {"same", "read"}}
-        if self._request.options.expect_no_changes and outcome == "succeeded" and unexpected:
+        if request.options.expect_no_changes and outcome == "succeeded" and unexpected:
             outcome = "failed"
             self._emitter.diagnostic(
                 "error",
-                "no changes were expected but changes were " + ("proposed" if self._request.dry_run else "made"),
+                "no changes were expected but changes were " + ("proposed" if request.dry_run else "made"),
             )
         duration = time.monotonic() - self._started
         if update is not None:
             update.finish(
-                snapshot.checkpoint(self._request.secrets, plugins),
+                snapshot.checkpoint(request.secrets, plugins),
                 result="succeeded" if outcome == "succeeded" else "failed",
                 changes=deployment.executor.changes,
             )
@@ -354,8 +471,8 @@ class _Run:
                 "maybeCorrupt": False,
                 "durationSeconds": math.ceil(duration),
                 "resourceChanges": deployment.executor.changes,
-                "PolicyPacks": {},
-                "isPreview": self._request.dry_run,
+                "PolicyPacks": self._policies.versions if self._policies else {},
+                "isPreview": request.dry_run,
                 "result": outcome if outcome == "succeeded" else "failed",
             },
         )
@@ -368,4 +485,10 @@ class _Run:
             outputs={key: Secret(reveal(value)) if contains_secret(value) else value for key, value in outputs.items()},
             duration_seconds=duration,
             errors=self._emitter.errors,
+            plan=Plan(self._planner.recorded, request.config_record, self._base)
+            if request.record_plan and outcome == "succeeded"
+            else None,
+            unchanged=self._found
+            if request.dry_run and outcome == "succeeded" and not unexpected and not snapshot.changed
+            else None,
         )

@@ -2,73 +2,55 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from typing import TYPE_CHECKING, Any
 
+from protocol import paths
+from protocol.paths import WILDCARD, Path, covers
+from protocol.values import is_secret, secret
+
 from .errors import EngineError
-from .values import is_secret, secret
+from .values import contains_secret
 
 if TYPE_CHECKING:
-    from .values import Properties
+    from protocol.values import Properties
 
-Path = tuple[str | int, ...]
-WILDCARD = "*"
-
-_TOKEN = re.compile(
-    r"""\.?(?P<name>[^.\[\]"]+)      # .name or *
-      | \["(?P<quoted>(?:[^"\\]|\\.)*)"\]
-      | \[(?P<index>\d+|\*)\]""",
-    re.VERBOSE,
-)
+__all__ = ["Path", "covers", "parse_path", "reset"]
 
 
 def parse_path(text: str) -> Path:
     """Parse a property path; raises :class:`EngineError` where it is not one."""
-    parts: list[str | int] = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise EngineError(
-                f"{text!r} is not a property path (at character {position})",
-                remedy='write it like tags, tags.owner, rules[0].port, rules[*] or tags["a.b"]',
-            )
-        if (index := match["index"]) is not None:
-            parts.append(WILDCARD if index == WILDCARD else int(index))
-        elif (quoted := match["quoted"]) is not None:
-            parts.append(re.sub(r"\\(.)", r"\1", quoted))
-        else:
-            parts.append(match["name"])
-        position = match.end()
-    return tuple(parts)
-
-
-def covers(pattern: Path, path: Path) -> bool:
-    """Whether the pattern names the path or something that holds it."""
-    return len(pattern) <= len(path) and all(
-        left in (WILDCARD, right) for left, right in zip(pattern, path, strict=False)
-    )
+    try:
+        return paths.parse_path(text)
+    except ValueError as error:
+        raise EngineError(
+            str(error), remedy='write it like tags, tags.owner, rules[0].port, rules[*] or tags["a.b"]'
+        ) from None
 
 
 def reset(path: Path, old: Properties, new: Properties) -> bool:
     """Set what ``path`` names in ``new`` back to what ``old`` has there; False where the two cannot be matched.
 
     ``new`` is changed in place. An element that only one side has can't be reset inside a list, but a key of an object
-    can: it is added or removed.
+    can: it is added or removed. Secrets of either side stay secret.
     """
-    return _reset(path, old, new)
+    return _reset(path, old, new, hidden=False)
 
 
-def _reset(path: Path, old: Any, new: Any) -> bool:
+def _reset(path: Path, old: Any, new: Any, *, hidden: bool) -> bool:
+    """``hidden`` says that ``old`` is part of a secret and ``new`` is not."""
     if is_secret(old) or is_secret(new):
-        return _reset_through_secret(path, old, new)
+        inner_old = old["value"] if is_secret(old) else old
+        inner_new = new["value"] if is_secret(new) else new
+        return _reset(path, inner_old, inner_new, hidden=(hidden or is_secret(old)) and not is_secret(new))
     head, rest = path[0], path[1:]
     if head == WILDCARD:
-        return _reset_all(rest, old, new)
+        return _reset_all(rest, old, new, hidden=hidden)
     old_has, new_has = _has(old, head), _has(new, head)
     if not rest:
-        if (old_has and isinstance(new, dict)) or (old_has and new_has):
-            new[head] = old[head]
+        if old_has and (new_has or (isinstance(new, dict) and isinstance(head, str))):
+            value = copy.deepcopy(old[head])
+            new[head] = secret(value) if hidden or (new_has and is_secret(new[head])) else value
         elif new_has and isinstance(new, dict):
             del new[head]
         else:
@@ -76,29 +58,19 @@ def _reset(path: Path, old: Any, new: Any) -> bool:
         return True
     if not old_has and not new_has:
         return isinstance(new, dict)
-    return old_has and new_has and _reset(rest, old[head], new[head])
+    return old_has and new_has and _reset(rest, old[head], new[head], hidden=hidden)
 
 
-def _reset_through_secret(path: Path, old: Any, new: Any) -> bool:
-    inner_old = old["value"] if is_secret(old) else old
-    if not is_secret(new):
-        return _reset(path, inner_old, new)
-    return _reset(path, inner_old, secret(new)["value"])
-
-
-def _reset_all(rest: Path, old: Any, new: Any) -> bool:
+def _reset_all(rest: Path, old: Any, new: Any, *, hidden: bool) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
-        if not rest:
-            new.clear()
-            new.update(old)
-            return True
-        matched = [_reset((key, *rest), old, new) for key in {*old, *new}]
+        matched = [_reset((key, *rest), old, new, hidden=hidden) for key in {**old, **new}]
         return all(matched)
     if isinstance(old, list) and isinstance(new, list):
         if not rest:
-            new[:] = old
+            fresh = copy.deepcopy(old)
+            new[:] = map(secret, fresh) if hidden or contains_secret(new) else fresh
             return True
-        matched = [_reset((index, *rest), old, new) for index in range(min(len(old), len(new)))]
+        matched = [_reset((index, *rest), old, new, hidden=hidden) for index in range(min(len(old), len(new)))]
         return len(old) == len(new) and all(matched)
     return False
 

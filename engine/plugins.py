@@ -19,19 +19,14 @@ from google.protobuf import empty_pb2
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import errors_pb2, provider_pb2, provider_pb2_grpc
 
+from protocol.recovery import BEGAN_KEY, OTHERS_KEY, RECOVERY_KEY, UNKNOWN_OUTCOME_KEY
+from protocol.values import Properties, to_wire
+
 from .diff import Diff, PropertyDiff
 from .errors import EngineError, UnknownOutcomeError
 from .processes import spawn, stop
 from .urn import name_of, type_of
-from .values import (
-    Properties,
-    convert_properties,
-    from_wire,
-    propagate_secrets,
-    reveal_properties,
-    to_wire,
-    without_references,
-)
+from .values import convert_properties, from_wire, propagate_secrets, reveal_properties, without_references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,16 +42,8 @@ CHANNEL_OPTIONS = [
 START_TIMEOUT_SECONDS = 60.0
 CANCEL_TIMEOUT_SECONDS = 5.0
 DYNAMIC_PACKAGE = "pulumi-python"
-RECOVERY_KEY = "recovers-interrupted-creates"
-"""Metadata by which a provider says that ``Read`` without an ID finds what an unfinished create may have left."""
-UNKNOWN_OUTCOME_KEY = "outcome-unknown"
-"""Trailing metadata of a failed create that may have made something, or may do so yet."""
-BEGAN_KEY = "interrupted-create-began"
-"""Metadata of such a ``Read``: when that create began, as the checkpoint writes times."""
-OTHERS_KEY = "interrupted-create-others"
-"""Metadata of such a ``Read``: a JSON list of the IDs of the type's other resources: it made none of these."""
-MOST_OTHERS = 100
-"""How many of them are told, the latest: metadata has a limit, and older ones are told apart by time."""
+MAX_OTHERS = 100
+"""IDs under ``OTHERS_KEY``, the latest: metadata has a limit, and the time of creation rules out older ones."""
 
 
 class ProviderError(EngineError):
@@ -64,7 +51,7 @@ class ProviderError(EngineError):
 
 
 class PartialFailureError(ProviderError):
-    """The resource exists but is not as it should be; what the provider knows of it is kept in the state."""
+    """The resource exists, but its create or update did not succeed; the state keeps what the provider returned."""
 
     def __init__(self, reasons: Sequence[str], id_: str, outputs: Properties, inputs: Properties | None) -> None:
         super().__init__("\n".join(reasons) or "the resource was created but did not become ready")
@@ -75,12 +62,12 @@ class PartialFailureError(ProviderError):
 
 
 class DiffUnavailableError(ProviderError):
-    """The provider cannot tell, for instance because its own configuration is not known yet."""
+    """The provider cannot diff, for instance because its own configuration is not known yet."""
 
 
 @dataclass
 class ReadResult:
-    """A resource as its provider finds it; an empty ID means that it does not exist."""
+    """A resource as its provider read it; an empty ID means that it does not exist."""
 
     id: str
     inputs: Properties | None
@@ -114,7 +101,7 @@ class Provider:
         self.configured = False
 
     async def greet(self, engine_address: str, root: Path, program: Path) -> None:
-        """Exchange what each side supports and learn the plugin's version."""
+        """Exchange supported features, and get the plugin's version."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self._stub.Handshake(
                 provider_pb2.ProviderHandshakeRequest(
@@ -160,7 +147,7 @@ class Provider:
             return Diff(changed=False, known=False)
 
     async def configure(self, urn: str, id_: str, inputs: Properties) -> None:
-        """Hand the provider its configuration; resource operations are possible from then on."""
+        """Configure the provider, which is then ready for resource operations."""
         variables = {
             f"{self.package}:config:{key}": value if isinstance(value, str) else json.dumps(value)
             for key, value in reveal_properties(inputs).items()
@@ -182,14 +169,14 @@ class Provider:
         )
         self._accepts_secrets = response.acceptSecrets
         self._accepts_references = response.acceptResources
-        # The dynamic provider of the SDKs takes no previews of creates and updates.
+        # The SDK's dynamic provider supports no previews of creates and updates.
         self._supports_preview = response.supportsPreview
         self.configured = True
 
     async def check(
         self, urn: str, olds: Properties | None, news: Properties, seed: bytes
     ) -> tuple[Properties, list[tuple[str, str]]]:
-        """Validate inputs and fill in defaults; returns the inputs and (property, reason) of each fault."""
+        """Validate inputs and fill in defaults; returns the inputs and (property, reason) of each failure."""
         request = provider_pb2.CheckRequest(
             urn=urn,
             name=name_of(urn),
@@ -203,7 +190,7 @@ class Provider:
         except _UnimplementedError:
             return news, []
         failures = [(failure.property, failure.reason) for failure in response.failures]
-        # A provider may answer faults without inputs.
+        # A provider may return failures without inputs.
         inputs = self._decode(response.inputs, news) if response.HasField("inputs") else {}
         return inputs, failures
 
@@ -217,7 +204,7 @@ class Provider:
         news: Properties,
         ignore_changes: Sequence[str],
     ) -> Diff:
-        """Ask what a change of inputs means."""
+        """Diff a resource."""
         request = provider_pb2.DiffRequest(
             id=id_,
             urn=urn,
@@ -234,7 +221,7 @@ class Provider:
             return Diff(changed=False, known=False)
 
     async def create(self, urn: str, inputs: Properties, timeout: float, *, preview: bool) -> tuple[str, Properties]:
-        """Create a resource; in a preview, say what is known of its outputs beforehand."""
+        """Create a resource; in a preview, return the outputs that are known beforehand."""
         if preview and not self._supports_preview:
             return "", {}
         request = provider_pb2.CreateRequest(
@@ -306,9 +293,9 @@ class Provider:
         began: str = "",
         others: Sequence[str] = (),
     ) -> ReadResult:
-        """Look a resource up by its ID; without one, what an interrupted create that ``began`` then has made.
+        """Read a resource by its ID; without one, find what an interrupted create that ``began`` then has made.
 
-        ``others`` are the IDs of resources of the type that are known, in the order in which they were made.
+        ``others`` are the known IDs of the type, in the order of their creation.
         """
         request = provider_pb2.ReadRequest(
             id=id_,
@@ -320,7 +307,7 @@ class Provider:
             timeout=timeout,
         )
         known = {**(outputs or {}), **(inputs or {})}
-        interrupted = {BEGAN_KEY: began, OTHERS_KEY: json.dumps(others[-MOST_OTHERS:])} if began else {}
+        interrupted = {BEGAN_KEY: began, OTHERS_KEY: json.dumps(others[-MAX_OTHERS:])} if began else {}
         try:
             response = await self._call(self._stub.Read, request, known, interrupted)
         except _UnimplementedError as error:
@@ -344,7 +331,7 @@ class Provider:
         return from_wire(getattr(response, "return")), failures
 
     async def cancel(self) -> None:
-        """Ask the provider to give up what it is doing."""
+        """Ask the provider to cancel its operations."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             call: Any = self._stub.Cancel(empty_pb2.Empty(), timeout=CANCEL_TIMEOUT_SECONDS)
             await call
@@ -405,7 +392,7 @@ class Provider:
             )
         if any(key == UNKNOWN_OUTCOME_KEY for key, _ in _trailer(error)):
             return UnknownOutcomeError(
-                message.strip(), remedy="run the command again: it looks for what may have been made all the same"
+                message.strip(), remedy="run the command again: it looks for what the create may have made"
             )
         return ProviderError(message.strip())
 
@@ -434,7 +421,7 @@ def _diff_from(response: provider_pb2.DiffResponse) -> Diff:
             path: PropertyDiff(_KINDS[entry.kind], entry.inputDiff) for path, entry in response.detailedDiff.items()
         }
     return Diff(
-        # A provider that names what replaces has said that there are changes.
+        # Replace keys imply changes.
         changed=response.changes == provider_pb2.DiffResponse.DIFF_SOME,
         known=response.changes != provider_pb2.DiffResponse.DIFF_UNKNOWN,
         replace_keys=list(response.replaces),
@@ -445,7 +432,7 @@ def _diff_from(response: provider_pb2.DiffResponse) -> Diff:
 
 
 class PluginHost:
-    """Finds and starts provider plugins, and ends them all when the update is over."""
+    """Finds and starts provider plugins, and stops them when the update ends."""
 
     def __init__(
         self,
@@ -471,12 +458,12 @@ class PluginHost:
         self.engine_address = ""
 
     def prestart(self, package: str, version: str) -> None:
-        """Start a provider that will probably be asked for, while the program starts."""
+        """Start a provider that the program will probably use, while the program starts."""
         if (package, version) not in self._spare:
             self._spare[package, version] = asyncio.create_task(self._start(package, version))
 
     async def start(self, package: str, version: str) -> Provider:
-        """A provider of its own; raises :class:`EngineError` where it is not to be found or does not start."""
+        """A new provider process; raises :class:`EngineError` where the plugin is not found or does not start."""
         spare = self._spare.pop((package, version), None)
         return await (self._start(package, version) if spare is None else spare)
 
@@ -499,7 +486,7 @@ class PluginHost:
         return provider
 
     def find(self, package: str, version: str) -> Path:
-        """The executable of a provider: named by Pulumi.yaml, in Pulumi's plugin folder, on ``PATH``, or given."""
+        """The executable of a provider: from Pulumi.yaml, Pulumi's plugin folder, ``PATH``, or the own folders."""
         name = f"pulumi-resource-{package}"
         if chosen := self._plugin_paths.get(package):
             return chosen / name if chosen.is_dir() else chosen
@@ -548,11 +535,11 @@ class PluginHost:
         task.add_done_callback(self._readers.discard)
 
     async def cancel(self) -> None:
-        """Ask every provider to give up what it is doing."""
+        """Ask every provider to cancel its operations."""
         await asyncio.gather(*(provider.cancel() for provider in self._running))
 
     async def close(self) -> None:
-        """End every provider."""
+        """Stop every provider."""
         await asyncio.gather(*self._spare.values(), return_exceptions=True)
         await asyncio.gather(*(provider.close() for provider in self._running))
         self._running.clear()

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive the engine."""
+"""Child processes that end with the engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bind_to_parent() -> None:
 async def spawn(
     command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], stdin: bool = False
 ) -> asyncio.subprocess.Process:
-    """Start a child whose output, and input if asked for, is the caller's; it ends with the engine, however that ends.
+    """Start a child with its output, and on request its input, as pipes; it ends with the engine, however that ends.
 
     The kernel ties the child to the *thread* that forks it: call this from the engine's own thread only.
     """
@@ -46,14 +46,15 @@ async def spawn(
 
 
 async def stop(process: asyncio.subprocess.Process, grace_seconds: float = 5.0) -> None:
-    """End a child: politely first, by force after ``grace_seconds``."""
+    """Stop a child: SIGTERM first, SIGKILL after ``grace_seconds``."""
     if process.returncode is not None:
         return
+    # `process.terminate` would collect the status of a child that has just ended, and asyncio would miss it.
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        os.kill(process.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), grace_seconds)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
         await process.wait()

@@ -108,7 +108,7 @@ class Project:
     """A Pulumi project.
 
     ``main`` is the program: a folder, or a file when ``main:`` names one. ``virtualenv`` is the Python environment it
-    runs in, None for the one at hand. ``provider_paths`` are the plugins of ``plugins.providers``, by package name.
+    runs in, None for the current one. ``provider_paths`` are the plugins of ``plugins.providers``, by package name.
     """
 
     name: str
@@ -129,11 +129,16 @@ class Project:
         """The folder of ``Pulumi.yaml``."""
         return self.file.parent
 
+    @property
+    def program_folder(self) -> Path:
+        """The folder that the program runs in."""
+        return self.main if self.main.is_dir() else self.main.parent
+
     @classmethod
     def find(cls, cwd: Path) -> Self:
         """Load the nearest ``Pulumi.yaml`` of ``cwd`` and its parents.
 
-        Raises EngineError when there is none, ConfigError with every fault of the file when it is not valid.
+        Raises EngineError when there is none, ConfigError naming everything that is wrong with it.
         """
         start = cwd.resolve()
         for folder in (start, *start.parents):
@@ -149,11 +154,11 @@ class Project:
     def _load(cls, path: Path) -> Self:
         file = YamlFile(path)
         raw: dict[str, Any] = {key.value: tree(value) for key, value in entries(file.root)}
-        faults: list[str] = []
+        problems: list[str] = []
         if isinstance(raw.get("config"), str):
             if raw.get("stackConfigDir"):
-                faults.append(
-                    file.fault(child(file.root, "config"), "use only stackConfigDir for the folder of stack settings.")
+                problems.append(
+                    file.locate(child(file.root, "config"), "use only stackConfigDir for the folder of stack settings.")
                 )
             raw["stackConfigDir"] = raw.pop("config")
         name = raw.get("name")
@@ -162,15 +167,16 @@ class Project:
         try:
             parsed = _ProjectFile.model_validate(raw)
         except ValidationError as error:
-            raise ConfigError(faults + _explain(file, error)) from None
+            raise ConfigError(problems + _explain(file, error)) from None
         schema = parsed.config or {}
         for key, declared in schema.items():
             node = child(child(file.root, "config"), key)
-            faults += [
-                file.fault(node, f"config {key}: {fault}") for fault in _schema_faults(parsed.name, key, declared)
+            problems += [
+                file.locate(node, f"config {key}: {problem}")
+                for problem in _schema_problems(parsed.name, key, declared)
             ]
-        if faults:
-            raise ConfigError(faults)
+        if problems:
+            raise ConfigError(problems)
         root = path.parent
         options = parsed.runtime.options if parsed.runtime else {}
         plugins = parsed.plugins.providers if parsed.plugins else []
@@ -181,7 +187,7 @@ class Project:
             main=main,
             runtime_name=parsed.runtime.name if parsed.runtime else "",
             runtime_options=options,
-            virtualenv=_find_virtualenv(root, main, options),
+            virtualenv=find_virtualenv(root, main, options),
             backend_url=parsed.backend.url if parsed.backend else None,
             description=parsed.description,
             config_schema=schema,
@@ -191,7 +197,7 @@ class Project:
         )
 
     def stack_config_path(self, stack: str) -> Path:
-        """Where the settings of ``stack`` are."""
+        """The path of the settings of ``stack``."""
         return self.root / self.stack_config_dir / f"Pulumi.{stack}{self.file.suffix}"
 
     def full_key(self, key: str) -> str:
@@ -230,7 +236,8 @@ class StackConfig:
 
     @classmethod
     def load(cls, project: Project, stack: str) -> Self:
-        """Load the settings of ``stack``; an absent file has none. Raises ConfigError with every fault of the file."""
+        """Load the settings of ``stack``; a missing file has none. Raises ConfigError naming everything wrong with
+        it."""
         return cls(project, stack, YamlFile(project.stack_config_path(stack)))
 
     @property
@@ -289,7 +296,7 @@ class StackConfig:
         assign(self._file.root, ["config"], config)
 
     def remove(self, key: str, *, path: bool = False) -> None:
-        """Remove ``key``, or with ``path`` a place inside it; nothing happens when it is not set."""
+        """Remove ``key``, or with ``path`` a place inside it, if it is set."""
         full, rest = self._parse(key, path=path)
         discard(self._file.root, ["config", self._written(full), *rest])
 
@@ -302,16 +309,16 @@ class StackConfig:
         return re.sub(r'\{"secure":"([^"]*)"\}', lambda match: to_json(_need(crypter).decrypt(match[1])), value.value)
 
     def decrypt_all(self, crypter: SecretsManager | None, *, validate: bool = True) -> tuple[dict[str, str], list[str]]:
-        """What the program is given: full keys with text or JSON, and the keys that hold secrets.
+        """The program's configuration: full keys with text or JSON, and the keys that hold secrets.
 
         Defaults of the project's ``config`` schema are applied and, with ``validate``, types are checked. ``crypter``
-        may be None when there are no secrets. Raises ConfigError with every fault at once, PassphraseError for a secret
-        without a key.
+        may be None when there are no secrets. Raises ConfigError naming everything that is wrong, PassphraseError for a
+        secret without a key.
         """
         values = self._trees()
-        faults = self._apply_schema(values, crypter)
-        if faults and validate:
-            raise ConfigError(faults)
+        problems = self._apply_schema(values, crypter)
+        if problems and validate:
+            raise ConfigError(problems)
         texts = {key: _text(_decrypt(value, crypter)) for key, value in values.items()}
         return texts, [key for key, value in values.items() if _holds_secret(value)]
 
@@ -320,7 +327,7 @@ class StackConfig:
         self._file.save()
 
     def _apply_schema(self, values: dict[str, Tree], crypter: SecretsManager | None) -> list[str]:
-        faults = []
+        problems = []
         for key, declared in sorted(self._project.config_schema.items()):
             full, rest = self._parse(key, path=True)
             found, place = _lookup(values, [full, *rest])
@@ -334,46 +341,48 @@ class StackConfig:
                 values[full] = tree(assign(make_node(values.get(full)), rest, new, [full]))
             elif full.startswith(f"{self._project.name}:"):
                 secret = "--secret " if declared.secret else ""
-                faults.append(
+                problems.append(
                     f"{self.path}: {key} is not set, and the project needs it; run `config set {secret}{key} <value>`."
                 )
                 continue
-            if declared.type and (fault := _type_fault(key, declared, place, crypter)):
+            if declared.type and (problem := _type_problem(key, declared, place, crypter)):
                 shown = _HIDDEN if declared.secret or _holds_secret(place) else _text(place)
-                faults.append(self._file.fault(node, f"{key} = {shown}: {fault}"))
-        return faults
+                problems.append(self._file.locate(node, f"{key} = {shown}: {problem}"))
+        return problems
 
     def _check(self) -> None:
         root = self._file.root
-        faults = []
+        problems = []
         config = child(root, "config")
         value = None if config is None else tree(config)
         if value is not None and not isinstance(value, dict):
-            faults.append(self._file.fault(config, f"config = {_text(value)}: this should be a map of keys to values."))
+            problems.append(
+                self._file.locate(config, f"config = {_text(value)}: this should be a map of keys to values.")
+            )
         for key in value if isinstance(value, dict) else ():
             try:
                 self._project.full_key(key)
             except ConfigError as error:
-                faults += [self._file.fault(child(config, key), fault) for fault in error.faults]
+                problems += [self._file.locate(child(config, key), problem) for problem in error.problems]
         for key in ("encryptionsalt", "secretsprovider", "encryptedkey"):
             node = child(root, key)
             if node is not None and not isinstance(tree(node), str):
-                faults.append(self._file.fault(node, f"{key} = {_text(tree(node))}: this should be text."))
+                problems.append(self._file.locate(node, f"{key} = {_text(tree(node))}: this should be text."))
         if (environment := child(root, "environment")) is not None:
-            faults.append(
-                self._file.fault(
+            problems.append(
+                self._file.locate(
                     environment,
                     "environment: Pulumi ESC environments need Pulumi Cloud and are not supported; "
                     "put their values under config, or use the Pulumi CLI.",
                 )
             )
-        if faults:
-            raise ConfigError(faults)
+        if problems:
+            raise ConfigError(problems)
 
     def _trees(self) -> dict[str, Tree]:
         config = child(self._file.root, "config")
         values = _as_map(tree(config)) if config is not None else {}
-        # The CLI takes a key without a value for an empty text.
+        # In the CLI a key without a value is an empty string.
         return {self._project.full_key(key): "" if value is None else value for key, value in values.items()}
 
     def _parse(self, key: str, *, path: bool) -> tuple[str, Sequence[str | int]]:
@@ -386,7 +395,7 @@ class StackConfig:
         return f"{namespace}:{first}", rest
 
     def _written(self, full: str) -> str:
-        """The spelling of a full key in the file, which may lack the project's name."""
+        """The full key as the file spells it, with or without the project's name."""
         config = child(self._file.root, "config")
         for key in _as_map(tree(config)) if config is not None else ():
             if self._project.full_key(key) == full:
@@ -410,7 +419,7 @@ class StackConfig:
 def config_for_history(
     config: Mapping[str, str], secret_keys: Sequence[str], crypter: SecretsManager | None
 ) -> dict[str, str | dict[str, str]]:
-    """The configuration of an update as its history may keep it: secret keys encrypted."""
+    """The configuration of an update for the history: secret values encrypted."""
     return {
         key: {"secure": _need(crypter).encrypt(value)} if key in secret_keys else value for key, value in config.items()
     }
@@ -426,27 +435,27 @@ def _is_own(project: str, key: str) -> bool:
     return ":" not in key or key.startswith(f"{project}:")
 
 
-def _schema_faults(project: str, key: str, declared: ConfigType) -> list[str]:
-    """What the types of a model cannot say; the rules are the CLI's."""
-    faults = []
+def _schema_problems(project: str, key: str, declared: ConfigType) -> list[str]:
+    """Checks that a model's types cannot express; the rules are the CLI's."""
+    problems = []
     if declared.default is not None and declared.value is not None:
-        faults.append("give either a default or a value, not both.")
+        problems.append("give either a default or a value, not both.")
     if _is_own(project, key):
         if declared.type == "array" and declared.items is None:
-            faults.append("an array needs the type of its items; add items.")
+            problems.append("an array needs the type of its items; add items.")
         elif declared.type and declared.default is not None and not _fits(declared, declared.default):
-            faults.append(f"the default {_text(declared.default)} should be of type {declared.describe()}.")
-        return faults
+            problems.append(f"the default {_text(declared.default)} should be of type {declared.describe()}.")
+        return problems
     if declared.type:
-        faults.append("a key of another namespace should have no type; only the project's own keys are typed.")
+        problems.append("a key of another namespace should have no type; only the project's own keys are typed.")
     if declared.default is not None:
-        faults.append("a key of another namespace should have a value, not a default.")
+        problems.append("a key of another namespace should have a value, not a default.")
     elif declared.value is None:
-        faults.append("a key of another namespace needs a value.")
-    return faults
+        problems.append("a key of another namespace needs a value.")
+    return problems
 
 
-def _type_fault(key: str, declared: ConfigType, value: Tree, crypter: SecretsManager | None) -> str | None:
+def _type_problem(key: str, declared: ConfigType, value: Tree, crypter: SecretsManager | None) -> str | None:
     if declared.secret and not _holds_secret(value):
         return f"this is a secret and should be encrypted; run `config set --secret {key}`."
     plain = _decrypt(value, crypter)
@@ -472,7 +481,7 @@ def _fits(declared: ConfigType | ItemsType, value: Tree) -> bool:
 
 
 def _explain(file: YamlFile, error: ValidationError) -> list[str]:
-    faults = []
+    problems = []
     for detail in error.errors():
         node: Node | None = file.root
         known: list[str] = []
@@ -485,13 +494,13 @@ def _explain(file: YamlFile, error: ValidationError) -> list[str]:
         last = str(detail["loc"][-1])
         match detail["type"]:
             case "missing":
-                fault = f"{'.'.join(map(str, detail['loc']))} is missing; add it."
+                problem = f"{'.'.join(map(str, detail['loc']))} is missing; add it."
             case "extra_forbidden":
-                fault = f"{place} is not a key that belongs here; remove it or correct its name{_nearest(last)}."
+                problem = f"{place} is not a key that belongs here; remove it or correct its name{_nearest(last)}."
             case _:
-                fault = f"{place} = {_text(detail['input'])}: {detail['msg'][0].lower()}{detail['msg'][1:]}."
-        faults.append(file.fault(node, fault))
-    return faults
+                problem = f"{place} = {_text(detail['input'])}: {detail['msg'][0].lower()}{detail['msg'][1:]}."
+        problems.append(file.locate(node, problem))
+    return problems
 
 
 def _nearest(name: str) -> str:
@@ -500,7 +509,7 @@ def _nearest(name: str) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _find_virtualenv(root: Path, main: Path, options: Mapping[str, Any]) -> Path | None:
+def find_virtualenv(root: Path, main: Path, options: Mapping[str, Any]) -> Path | None:
     """As the CLI's Python host does it: the option, else uv's ``.venv`` next to the nearest ``uv.lock``."""
     if chosen := options.get("virtualenv"):
         return root / str(chosen)

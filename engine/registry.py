@@ -1,4 +1,4 @@
-"""Providers as resources: which process serves which reference, and what happens when a provider itself changes."""
+"""Providers as resources: which process serves which reference, and how a change of a provider is handled."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from protocol.signatures import UNKNOWN
+
 from .builtin import PACKAGE as BUILTIN_PACKAGE
 from .builtin import BuiltinProvider
 from .diff import Diff
 from .errors import EngineError
 from .urn import name_of, package_of, split_reference
-from .values import UNKNOWN, Properties, contains_unknown
+from .values import contains_unknown, equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from protocol.values import Properties
 
     from .plugins import PluginHost, Provider
     from .state import State
@@ -41,7 +45,7 @@ class ProviderRegistry:
         self._loading: dict[str, asyncio.Task[Provider | BuiltinProvider]] = {}
 
     def prestart(self, states: Iterable[State]) -> None:
-        """Start the plugins that the stack's providers needed last time."""
+        """Start the plugins of the providers in the state."""
         for state in states:
             if state.is_provider and not state.delete and package_of(state.type) != BUILTIN_PACKAGE:
                 self._host.prestart(package_of(state.type), _version(state.inputs))
@@ -68,25 +72,26 @@ class ProviderRegistry:
         provider = await self._start(urn, news)
         diff = await provider.diff_config(urn, _config(old.inputs), _config(old.outputs), _config(news))
         if not diff.known:
-            return Diff(changed=old.inputs != news)
-        if not diff.changed and {k: old.inputs.get(k) for k in _OWN_KEYS} != {k: news.get(k) for k in _OWN_KEYS}:
+            diff = Diff(changed=not is_same_configuration(old.inputs, news))
+        # The CLI writes some empty keys of its own.
+        if any((old.inputs.get(key) or None) != (news.get(key) or None) for key in _OWN_KEYS):
             diff.changed = True
         return diff
 
     async def create(self, urn: str, inputs: Properties) -> str:
-        """Configure a new provider and give it an ID, which a preview does not know yet."""
+        """Configure a new provider and return its ID, which is unknown in a preview."""
         id_ = UNKNOWN if self._dry_run else str(uuid.uuid4())
         await self.serve(urn, id_, inputs)
         return id_
 
     async def serve(self, urn: str, id_: str, inputs: Properties) -> None:
-        """Make a provider with this configuration answer to ``<urn>::<id>``."""
+        """Serve ``<urn>::<id>`` by a provider with this configuration."""
         if package_of(_type(urn)) == BUILTIN_PACKAGE:
             self._ready[f"{urn}::{id_}"] = self._builtin
             return
         provider = await self._start(urn, inputs)
         if provider.configured:
-            # Serves another reference already: an old and a new configuration can be needed side by side.
+            # It serves another reference already: an old and a new configuration may be needed at once.
             self._started.pop(urn)
             provider = await self._start(urn, inputs)
         config = _config(inputs)
@@ -128,6 +133,11 @@ def _type(urn: str) -> str:
 def _version(inputs: Mapping[str, Any]) -> str:
     version = inputs.get("version")
     return version if isinstance(version, str) else ""
+
+
+def is_same_configuration(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two providers with these inputs are configured alike; their versions may differ."""
+    return equal(_config(one), _config(other))
 
 
 def _config(inputs: Mapping[str, Any]) -> Properties:

@@ -1,7 +1,7 @@
 """Secrets under a passphrase, in the format of the Pulumi CLI's ``passphrase`` secrets provider.
 
-The state of the provider is ``v1:<base64 salt>:<check>``, where ``<check>`` is the word ``pulumi`` encrypted; it tells
-a wrong passphrase from a right one. The key is PBKDF2-HMAC-SHA256 of the passphrase (1 000 000 iterations, 32 bytes);
+The state of the provider is ``v1:<base64 salt>:<check>``, where ``<check>`` is the encrypted word ``pulumi``, which
+verifies a passphrase. The key is PBKDF2-HMAC-SHA256 of the passphrase (1 000 000 iterations, 32 bytes);
 a value is ``v1:<base64 nonce>:<base64 ciphertext and tag>`` of AES-256-GCM with a random 12-byte nonce.
 """
 
@@ -40,7 +40,7 @@ class SecretsManager(Protocol):
         ...
 
     def encrypt(self, plaintext: str) -> str:
-        """Encrypt one value; each call gives another ciphertext."""
+        """Encrypt one value; each call returns another ciphertext."""
         ...
 
     def decrypt(self, ciphertext: str) -> str:
@@ -144,7 +144,7 @@ def require_passphrase_provider(provider: str) -> None:
 
 
 def require_passphrase(passphrase: str | None) -> str:
-    """Return the passphrase, or raise PassphraseError saying how to give one. An empty one is valid, as in the CLI."""
+    """Return the passphrase, or raise PassphraseError with how to set it. An empty one is valid, as in the CLI."""
     if passphrase is None:
         raise missing_passphrase()
     return passphrase
@@ -179,7 +179,7 @@ def find_passphrase() -> str | None:
         ) from None
 
 
-# One command opens the same salt for its settings and for its state, at about a third of a second each.
+# A command derives the same key for its settings and for its state; each time takes a third of a second.
 @functools.lru_cache(maxsize=8)
 def _derive_key(passphrase: str, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, _ITERATIONS, _KEY_BYTES)

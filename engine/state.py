@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from protocol.signatures import RESOURCE_SIG, SECRET_SIG, SIG
+from protocol.values import Properties, is_secret, secret, signature
+
+from .errors import EngineError
 from .urn import is_provider_type, split_reference
-from .values import RESOURCE_SIG, SECRET_SIG, SIG, Properties, is_secret, reveal, secret, signature
+from .values import reveal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,13 +26,13 @@ Json = dict[str, Any]
 
 @dataclass(eq=False)
 class State:
-    """What the engine knows of one resource. Two states are the same only if they are one object."""
+    """The state of one resource. States are compared by identity."""
 
     type: str
     urn: str
     custom: bool = False
     delete: bool = False
-    """Replaced by another resource of the same URN and waiting to be deleted."""
+    """Replaced, and waiting to be deleted."""
     id: str = ""
     inputs: Properties = field(default_factory=dict)
     outputs: Properties = field(default_factory=dict)
@@ -36,13 +41,13 @@ class State:
     taint: bool = False
     """Replaced at the next update, as ``pulumi state taint`` asks."""
     external: bool = False
-    """Read, not managed: never changed or deleted."""
+    """Read, not managed: never updated or deleted."""
     dependencies: list[str] = field(default_factory=list)
     init_errors: list[str] = field(default_factory=list)
     provider: str = ""
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
     pending_replacement: bool = False
-    """Already deleted for a replacement that is still to be created."""
+    """Deleted already; its replacement is still to be created."""
     additional_secret_outputs: list[str] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     custom_timeouts: dict[str, float] = field(default_factory=dict)
@@ -60,10 +65,10 @@ class State:
     refresh_before_update: bool = False
     resource_hooks: dict[str, list[str]] = field(default_factory=dict)
     extra: Json = field(default_factory=dict)
-    """Keys of the checkpoint that this engine has no use for, kept for whoever has."""
+    """Other keys of the checkpoint, which this engine preserves."""
 
     def copy(self, **changes: Any) -> State:
-        """A state of its own with some fields changed; properties may be changed without touching the original."""
+        """A copy with some fields changed; changes of its properties do not affect the original."""
         fresh = replace(self, **changes)
         fresh.inputs = copy.deepcopy(fresh.inputs)
         fresh.outputs = copy.deepcopy(fresh.outputs)
@@ -75,7 +80,7 @@ class State:
         return is_provider_type(self.type)
 
     def all_dependencies(self) -> Iterator[str]:
-        """The URNs this resource must outlive nothing of: parent, provider, dependencies of any kind."""
+        """The URNs of all that this resource depends on: parent, provider, dependencies of any kind."""
         if self.parent:
             yield self.parent
         if self.provider:
@@ -87,9 +92,22 @@ class State:
             yield self.deleted_with
         yield from self.replace_with
 
+    def drop(self, urn: str) -> bool:
+        """Remove every reference to a URN, except a provider reference; returns whether there were any."""
+        before = (self.parent, self.dependencies, self.property_dependencies, self.deleted_with, self.replace_with)
+        self.parent = "" if self.parent == urn else self.parent
+        self.dependencies = [other for other in self.dependencies if other != urn]
+        self.property_dependencies = {
+            key: [other for other in urns if other != urn] for key, urns in self.property_dependencies.items()
+        }
+        self.deleted_with = "" if self.deleted_with == urn else self.deleted_with
+        self.replace_with = [other for other in self.replace_with if other != urn]
+        after = (self.parent, self.dependencies, self.property_dependencies, self.deleted_with, self.replace_with)
+        return before != after
+
 
 def now() -> str:
-    """The present moment as the checkpoint writes it."""
+    """The current time in the form of a checkpoint."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -128,7 +146,30 @@ _KEYS = {
     "resource_hooks": "resourceHooks",
 }
 _FIELDS = {key: name for name, key in _KEYS.items()}
+_LARGEST_NUMBER = int(sys.float_info.max)
 _VALUE_FIELDS = frozenset({"inputs", "outputs", "replacement_trigger"})
+
+
+_OUTLINE = (
+    "urn",
+    "custom",
+    "delete",
+    "id",
+    "type",
+    "parent",
+    "dependencies",
+    "provider",
+    "property_dependencies",
+    "pending_replacement",
+    "aliases",
+    "deleted_with",
+    "replace_with",
+)
+
+
+def outline(state: State) -> Json:
+    """The checkpoint form of a state without its values: its identity and its references."""
+    return {_KEYS[name]: getattr(state, name) for name in _OUTLINE}
 
 
 class Codec:
@@ -146,7 +187,8 @@ class Codec:
         record: Json = {}
         for name, key in _KEYS.items():
             value = getattr(state, name)
-            if not value and name != "custom":
+            # A trigger of 0, false or empty is still a trigger.
+            if not value and name != "custom" and (name != "replacement_trigger" or value is None):
                 continue
             if name in _VALUE_FIELDS:
                 value = self.encode_value(value)
@@ -161,13 +203,17 @@ class Codec:
         state = State(type=record["type"], urn=record["urn"])
         for key, value in record.items():
             name = _FIELDS.get(key)
+            if value is None:
+                continue
             if name is None:
                 state.extra[key] = value
             elif name in _VALUE_FIELDS:
                 setattr(state, name, self.decode_value(value))
             elif name == "custom_timeouts":
-                state.custom_timeouts = {op: float(seconds) for op, seconds in (value or {}).items() if seconds}
-            elif value is not None:
+                state.custom_timeouts = {op: float(seconds) for op, seconds in value.items() if seconds}
+            elif name == "property_dependencies":
+                state.property_dependencies = {key: urns or [] for key, urns in value.items()}
+            else:
                 setattr(state, name, value)
         return state
 
@@ -181,7 +227,7 @@ class Codec:
             return {SIG: SECRET_SIG, "ciphertext": ciphertext}
         if isinstance(value, dict):
             record = {key: self.encode_value(item) for key, item in value.items()}
-            # A checkpoint always has it; on the wire there is none for the version "".
+            # A checkpoint always has it; on the wire it is absent for the version "".
             return record if signature(value) != RESOURCE_SIG else {"packageVersion": "", **record}
         if isinstance(value, list):
             return [self.encode_value(item) for item in value]
@@ -190,15 +236,26 @@ class Codec:
     def decode_value(self, value: Any) -> Any:
         """Decrypt the secrets in a value."""
         if is_secret(value):
-            if "ciphertext" in value:
-                plaintext = self._secrets.decrypt(value["ciphertext"])
-                self._ciphertexts[plaintext] = value["ciphertext"]
-            else:
-                plaintext = value["plaintext"]
-            return secret(json.loads(plaintext))
+            return secret(self._decode_secret(value))
         if isinstance(value, dict):
             versionless = signature(value) == RESOURCE_SIG and not value.get("packageVersion")
             return {k: self.decode_value(item) for k, item in value.items() if k != "packageVersion" or not versionless}
         if isinstance(value, list):
             return [self.decode_value(item) for item in value]
+        if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
+            raise EngineError(f"the state has a number of {len(str(abs(value)))} digits, which no property can hold")
         return value
+
+    def _decode_secret(self, value: Json) -> Any:
+        ciphertext, plaintext = value.get("ciphertext"), value.get("plaintext")
+        if isinstance(ciphertext, str):
+            plaintext = self._secrets.decrypt(ciphertext)
+            self._ciphertexts[plaintext] = ciphertext
+        try:
+            # In an export with plain-text secrets it is JSON, too.
+            return json.loads(plaintext or "")
+        except (ValueError, TypeError):
+            raise EngineError(
+                "the state has a secret that is damaged: it has neither a ciphertext nor a plaintext that is JSON",
+                remedy="restore a backup of the state with `lab state import`",
+            ) from None

@@ -1,49 +1,38 @@
-"""Property values in the form that Pulumi puts on the wire and in checkpoints.
-
-A value is plain JSON data. What JSON cannot say is an object that carries a signature under :data:`SIG`: a secret, an
-asset, an archive, a reference to a resource, an output. A value that a preview cannot know yet is the string
-:data:`UNKNOWN`. The signatures are constants of the protocol (``sdk/go/common/resource`` in pulumi/pulumi).
-"""
+"""What the engine does with property values (``protocol.values``): secrets, outputs, references, assets."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import tarfile
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from google.protobuf import struct_pb2
+from protocol import values
+from protocol.signatures import ARCHIVE_SIG, ASSET_SIG, OUTPUT_SIG, RESOURCE_SIG, SIG, UNKNOWN
+from protocol.values import is_secret, secret, signature
+
+from .errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-SIG = "4dabf18193072939515e22adb298388d"
-SECRET_SIG = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
-ASSET_SIG = "c44067f5952c0a294b673a41bacd8c17"
-ARCHIVE_SIG = "0def7320c3a5731c473e5ecbe6d01bc7"
-RESOURCE_SIG = "5cf8f73096256a8f31e491e813e4eb8e"
-OUTPUT_SIG = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
-UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+    from google.protobuf import struct_pb2
+
+    from protocol.values import Properties, Value
+
 REDACTED = "[secret]"
 
-_UNKNOWNS = frozenset(
-    {
-        UNKNOWN,
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-        "030794c1-ac77-496b-92df-f27374a8bd58",
-        "e48ece36-62e2-4504-bad9-02848725956a",
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
-    }
-)
-_EXACT_INTEGERS = 2**53
 
-Value = Any
-"""Plain JSON data, with signed objects for what JSON cannot say."""
-Properties = dict[str, Value]
+def from_wire(struct: struct_pb2.Struct) -> Properties:
+    """Decode a protobuf object; raises :class:`EngineError` for a number that no state can hold."""
+    try:
+        return values.from_wire(struct)
+    except ValueError as error:
+        raise EngineError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -56,75 +45,6 @@ class Secret:
         return REDACTED
 
 
-def from_wire(struct: struct_pb2.Struct) -> Properties:
-    """Decode a protobuf object; every typed unknown becomes :data:`UNKNOWN`."""
-    return {key: value_from_wire(field) for key, field in struct.fields.items()}
-
-
-def value_from_wire(value: struct_pb2.Value) -> Value:
-    """Decode one protobuf value."""
-    kind = value.WhichOneof("kind")
-    if kind == "string_value":
-        text = value.string_value
-        return UNKNOWN if text in _UNKNOWNS else text
-    if kind == "struct_value":
-        return from_wire(value.struct_value)
-    if kind == "list_value":
-        return [value_from_wire(item) for item in value.list_value.values]
-    if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) < _EXACT_INTEGERS else number
-    if kind == "bool_value":
-        return value.bool_value
-    return None
-
-
-def to_wire(properties: Mapping[str, Value]) -> struct_pb2.Struct:
-    """Encode properties as a protobuf object."""
-    struct = struct_pb2.Struct()
-    fields = struct.fields
-    for key, value in properties.items():
-        _set_wire(fields[key], value)
-    return struct
-
-
-def _set_wire(wire: struct_pb2.Value, value: Value) -> None:
-    if isinstance(value, str):
-        wire.string_value = value
-    elif value is None:
-        wire.null_value = struct_pb2.NULL_VALUE
-    elif isinstance(value, bool):
-        wire.bool_value = value
-    elif isinstance(value, int | float):
-        wire.number_value = value
-    elif isinstance(value, list):
-        items = wire.list_value.values
-        # Mentioning the field is what makes an empty list a list.
-        wire.list_value.SetInParent()
-        for item in value:
-            _set_wire(items.add(), item)
-    else:
-        fields = wire.struct_value.fields
-        wire.struct_value.SetInParent()
-        for key, item in value.items():
-            _set_wire(fields[key], item)
-
-
-def signature(value: Value) -> str | None:
-    """The signature of a signed object, or None."""
-    return value.get(SIG) if isinstance(value, dict) else None
-
-
-def secret(value: Value) -> Value:
-    """Mark a value as secret; a secret stays as it is."""
-    return value if is_secret(value) else {SIG: SECRET_SIG, "value": value}
-
-
-def is_secret(value: Value) -> bool:
-    """Whether the value itself is a secret (not one of its parts)."""
-    return isinstance(value, dict) and value.get(SIG) == SECRET_SIG
-
-
 def transform(value: Value, change: Callable[[Value], Value]) -> Value:
     """Rebuild a value bottom-up: ``change`` sees every part after its own parts were changed."""
     if isinstance(value, dict):
@@ -135,8 +55,17 @@ def transform(value: Value, change: Callable[[Value], Value]) -> Value:
 
 
 def convert_properties(properties: Mapping[str, Value], convert: Callable[[Value], Value]) -> Properties:
-    """Apply ``convert``, which goes through all parts of a value itself, to each property."""
+    """Apply ``convert``, which handles nested values itself, to each property."""
     return {key: convert(value) for key, value in properties.items()}
+
+
+def equal(left: Value, right: Value) -> bool:
+    """Whether two values are equal; ``true`` and 1 are not, though they are in Python."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
 
 
 def contains(value: Value, test: Callable[[Value], bool]) -> bool:
@@ -184,7 +113,7 @@ def _redact_parts(value: Value) -> Value:
 
 
 def lower_outputs(value: Value, dependencies: set[str] | None = None) -> Value:
-    """Replace output values by what they hold: unknown, secret or plain. Collects their dependencies."""
+    """Replace output values by their values: unknown, secret or plain. Collects their dependencies."""
 
     def lower(part: Value) -> Value:
         if signature(part) != OUTPUT_SIG:
@@ -214,7 +143,7 @@ def raise_outputs(value: Value, dependencies: Iterable[str]) -> Value:
 
 
 def without_references(value: Value) -> Value:
-    """Replace resource references by the ID (or URN) they stand for, for a peer that does not take references."""
+    """Replace resource references by their ID (or URN), for a provider that does not accept references."""
 
     def plain(part: Value) -> Value:
         if signature(part) != RESOURCE_SIG:
@@ -237,9 +166,65 @@ def _propagate(output: Value, source: Value) -> Value:
     if isinstance(source, dict) and isinstance(output, dict):
         return {key: _propagate(item, source.get(key)) for key, item in output.items()}
     if isinstance(source, list) and isinstance(output, list):
-        # Elements may have moved: a secret anywhere in the list taints the whole of it.
+        # Elements may have moved: a secret anywhere in the list makes the whole list secret.
         return secret(output) if contains_secret(source) else output
     return output
+
+
+def cover_secrets(output: Value, source: Value) -> Value:
+    """The output, with every part marked that is secret in its source; existing marks stay."""
+    if is_secret(output) or source is None:
+        return output
+    if is_secret(source):
+        return secret(reveal(output))
+    if isinstance(source, dict) and isinstance(output, dict):
+        return {key: cover_secrets(item, source.get(key)) for key, item in output.items()}
+    if isinstance(source, list) and isinstance(output, list):
+        if contains_secret(source) and not equal(reveal(source), reveal(output)):
+            # Elements may have moved.
+            return output if contains_secret(output) else secret(output)
+        return [cover_secrets(item, part) for item, part in zip(output, source, strict=True)]
+    return output
+
+
+def secret_texts(value: Value) -> set[str]:
+    """The texts and numbers inside the secrets of a value."""
+    if is_secret(value):
+        return {json.dumps(leaf) if not isinstance(leaf, str) else leaf for leaf in _leaves(reveal(value))}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(secret_texts, parts))
+
+
+def _leaves(value: Value) -> Iterator[str | int | float]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key != SIG:
+                yield from _leaves(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _leaves(part)
+    elif value and not isinstance(value, bool):
+        yield value
+
+
+def conceal(value: Value, texts: Iterable[str]) -> Value:
+    """The value, with every part marked as secret that contains one of the texts as whole words."""
+    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1])}
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms))
+
+    def conceal_part(part: Value) -> Value:
+        if is_secret(part):
+            return part
+        if signature(part):
+            return secret(part) if any(pattern.search(str(leaf)) for leaf in _leaves(part)) else part
+        if isinstance(part, dict):
+            return {key: conceal_part(item) for key, item in part.items()}
+        if isinstance(part, list):
+            return [conceal_part(item) for item in part]
+        plain = part if isinstance(part, str) else json.dumps(part)
+        return secret(part) if pattern.search(plain) else part
+
+    return conceal_part(value)
 
 
 def hash_assets(value: Value, folder: Path) -> Value:
@@ -262,7 +247,7 @@ def _asset_bytes(asset: Mapping[str, Value], folder: Path) -> bytes:
     if "path" in asset:
         path: Path = folder / asset["path"]
         return path.read_bytes()
-    # A remote asset is known by its address: fetching it here would make previews depend on the network.
+    # A remote asset is hashed by its address: fetching it would make previews depend on the network.
     return str(asset.get("text") or asset.get("uri") or "").encode()
 
 
@@ -296,7 +281,7 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _archive_hash(archive: Mapping[str, Value], folder: Path) -> str:
-    """The CLI's: of the archive file if there is one, else of the tar file that Go would write of the contents."""
+    """The CLI's hash: of the archive file if there is one, else of the tar file that Go would write."""
     if "path" in archive and (path := folder / archive["path"]).is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()

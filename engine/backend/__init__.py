@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from engine.backend.base import Backend, LockHolder, StackSummary, Update
+from engine.backend.base import Backend, StackSummary
+from engine.backend.journal import Update
+from engine.backend.locks import LockHolder, StateLockedError
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from engine.backend.base import Bucket
+    from engine.backend.bucket import Bucket
     from engine.project import Project
 
-__all__ = ["Backend", "LockHolder", "StackSummary", "Update", "default_backend_url", "open_backend"]
+__all__ = ["Backend", "LockHolder", "StackSummary", "StateLockedError", "Update", "default_backend_url", "open_backend"]
 
 
 def open_backend(url: str) -> Backend:
     """Open the backend at ``url``: ``file://<folder>`` or ``s3://<bucket>[/<prefix>][?endpoint=...&region=...]``.
 
-    Raises EngineError when the URL is of another kind, or when what it names is absent or cannot be used.
+    Raises EngineError when the URL is of another kind, or when its target is missing or unusable.
     """
     scheme = urlsplit(url).scheme
     bucket: Bucket
@@ -40,7 +42,7 @@ def open_backend(url: str) -> Backend:
         )
     else:
         raise EngineError(
-            f"The backend '{url}' is of no kind that can be used here.",
+            f"The backend '{url}' is not of a supported kind.",
             remedy="Use file://<folder> or s3://<bucket>; for gs:// and azblob:// use the Pulumi CLI.",
         )
     return Backend(url, bucket)

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote
 
-from engine.backend.base import Entry, StorageError
+import psutil
+
+from engine.backend.bucket import ABSENT, ConflictError, Entry, StorageError
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Options of the CLI's file backend; the last two change nothing here.
+# Options of the CLI's file backend; the last two have no effect here.
 _OPTIONS = {"create_dir", "no_tmp_dir", "metadata"}
+_LOCAL_FILE_SYSTEMS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 
 
 class FileBucket:
-    """Keys are paths below ``root``. Files are 0600, the folders it makes 0700."""
+    """Keys are paths below ``root``. Files have mode 0600, new folders 0700."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @property
+    def creates_once(self) -> bool:
+        """Not guaranteed on every file system that may be mounted."""
+        return False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a local disk, not on a network file system."""
+        return _file_system(self._root) in _LOCAL_FILE_SYSTEMS
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -56,8 +70,19 @@ class FileBucket:
             except FileNotFoundError:
                 return None
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write ``key`` atomically and durably: it has its old or its new contents, whatever happens."""
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """The contents of ``key`` and their digest; None when there is no such file."""
+        data = self.read(key)
+        return None if data is None else (data, hashlib.sha256(data).hexdigest())
+
+    def write(self, key: str, data: bytes, *, version: str | None = None) -> None:
+        """Write ``key`` atomically and durably: it has its old or its new contents, whatever happens. ``version`` is
+        compared before the write; a write of another process in between goes unnoticed.
+        """
+        if version is not None:
+            found = self.read_version(key)
+            if (found[1] if found else ABSENT) != version:
+                raise ConflictError(self.locate(key))
         path = self._root / key
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         with self._errors("written", key):
@@ -73,8 +98,10 @@ class FileBucket:
                 raise
             _sync_folder(path.parent)
 
-    def delete(self, key: str) -> None:
-        """Delete ``key``, durably; nothing happens when there is no such file."""
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        """Delete ``key``, durably; nothing happens when there is no such file, or none of this ``version``."""
+        if version is not None and (found := self.read_version(key)) and found[1] != version:
+            return
         path = self._root / key
         with self._errors("deleted", key):
             try:
@@ -91,7 +118,7 @@ class FileBucket:
                 for name in names:
                     path = Path(folder, name)
                     key = path.relative_to(self._root).as_posix()
-                    # Dot files are writes under way.
+                    # Dot files are unfinished writes.
                     if key.startswith(prefix) and not name.startswith(".") and not name.endswith(".attrs"):
                         with contextlib.suppress(FileNotFoundError):
                             yield Entry(key, path.stat().st_mtime)
@@ -104,12 +131,12 @@ class FileBucket:
         """Start a journal that holds ``data``, in place of any that is there."""
         self.write(key, data)
         with self._errors("written", key):
-            return FileJournal(self._root / key, len(data))
+            return FileJournal(self, key, len(data))
 
     def resume_journal(self, key: str, length: int) -> FileJournal:
         """Open the journal at ``key`` to append after its first ``length`` bytes."""
         with self._errors("written", key):
-            return FileJournal(self._root / key, length)
+            return FileJournal(self, key, length)
 
     def delete_journal(self, key: str) -> None:
         """Delete the journal."""
@@ -132,10 +159,12 @@ class FileBucket:
 class FileJournal:
     """A journal open for appending."""
 
-    def __init__(self, path: Path, length: int) -> None:
-        self._path = path
+    def __init__(self, bucket: FileBucket, key: str, length: int) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._path = Path(bucket.locate(key))
         self._length = length
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
 
     def append(self, data: bytes) -> None:
         """Add ``data``, durably. What a failed append left of it, the next one overwrites."""
@@ -151,14 +180,24 @@ class FileJournal:
         """Release the file."""
         os.close(self._descriptor)
 
+    def remove(self) -> None:
+        """Delete the journal."""
+        self._bucket.delete(self._key)
+
 
 def storage_error(path: Path, verb: str, error: OSError) -> StorageError:
-    """What the user is told of a failed system call."""
+    """The error for a failed system call."""
     return StorageError(
         f"'{path}' cannot be {verb}: {error.strerror or error}.",
         remedy="Free space on its file system, or check its permissions and its disk, then run the command again: "
         "what was recorded so far is kept.",
     )
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that a folder is on; empty where unknown."""
+    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    return next((mounts[str(place)] for place in (folder, *folder.parents) if str(place) in mounts), "")
 
 
 def _attributes(path: Path) -> Path:

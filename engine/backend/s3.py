@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
-from typing import TYPE_CHECKING, Any, Self
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # type: ignore[import-untyped]
 
-from engine.backend.base import Entry, StorageError
+from engine.backend.base import META
+from engine.backend.bucket import ABSENT, ConflictError, Entry, StorageError
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,11 +34,14 @@ _OPTIONS = {
     "awssdk",
 }
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
+_CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_ABSENT}
+_UNKNOWN_CONDITION = {"NotImplemented", "501"}
+_MARK = b"$journal "
 _DELETE_LIMIT = 1000  # objects in one request, https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
 class S3Bucket:
-    """Keys are objects of ``bucket`` below ``prefix``. A journal is a folder of numbered objects, one a batch."""
+    """Keys are objects of ``bucket`` below ``prefix``. A journal is a folder of numbered batches, an object each."""
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self._client = client
@@ -54,12 +60,38 @@ class S3Bucket:
             bucket._client.head_bucket(Bucket=parts.netloc)
         return bucket
 
+    @property
+    def is_local(self) -> bool:
+        """Anybody with credentials can reach it, from anywhere."""
+        return False
+
+    @functools.cached_property
+    def creates_once(self) -> bool:
+        """Whether the store supports conditional writes: tried on an existing object, which stays as it is."""
+        found = self.read_version(META)
+        if found is None:
+            return False
+        with self._errors("written", META):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._prefix + META, Body=found[0], IfNoneMatch="*")
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code not in _CONFLICTS | _UNKNOWN_CONDITION:
+                    raise
+                return code in _CONFLICTS
+        return False
+
     def locate(self, key: str) -> str:
         """The URL of ``key``."""
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def read(self, key: str) -> bytes | None:
         """The contents of ``key``; None when there is no such object."""
+        found = self.read_version(key)
+        return None if found is None else found[0]
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """The contents of ``key`` and their entity tag; None when there is no such object."""
         with self._errors("read", key):
             try:
                 response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
@@ -67,18 +99,42 @@ class S3Bucket:
                 if error.response["Error"]["Code"] in _ABSENT:
                     return None
                 raise
-            body: bytes = response["Body"].read()
-            return body
+            return response["Body"].read(), response["ETag"]
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write ``key``; S3 replaces an object atomically and answers once it is durable."""
+    def write(self, key: str, data: bytes, *, version: str | None = None) -> None:
+        """Write ``key``; S3 replaces an object atomically and answers once it is durable.
+
+        The store compares ``version`` and writes in one step. A store without conditional writes ignores it.
+        """
+        put = functools.partial(self._client.put_object, Bucket=self._bucket, Key=self._prefix + key, Body=data)
+        condition: dict[str, str] = {}
+        if version is not None:
+            condition = {"IfMatch": version} if version != ABSENT else {"IfNoneMatch": "*"}
         with self._errors("written", key):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+            try:
+                put(**condition)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if not condition or code not in _CONFLICTS | _UNKNOWN_CONDITION:
+                    raise
+                if code in _UNKNOWN_CONDITION:
+                    put()
+                # After a lost response the client has sent the write again, and found its own first one.
+                elif self.read(key) != data:
+                    raise ConflictError(self.locate(key)) from None
 
-    def delete(self, key: str) -> None:
-        """Delete ``key``; nothing happens when there is no such object."""
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        """Delete ``key``; nothing happens when there is no such object, or none of this ``version``."""
+        delete = functools.partial(self._client.delete_object, Bucket=self._bucket, Key=self._prefix + key)
         with self._errors("deleted", key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+            try:
+                delete(**({"IfMatch": version} if version is not None else {}))
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if version is None or code not in _CONFLICTS | _UNKNOWN_CONDITION:
+                    raise
+                if code in _UNKNOWN_CONDITION:
+                    delete()
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """The objects whose key starts with ``prefix``, in the order of keys."""
@@ -92,31 +148,44 @@ class S3Bucket:
 
     def read_journal(self, key: str) -> bytes | None:
         """The batches at ``key`` in their order; None when there are none."""
-        batches = [self.read(entry.key) for entry in sorted(self.list(f"{key}/"))]
-        return b"".join(batch for batch in batches if batch) if batches else None
+        batches = list(self._batches(key))
+        return b"".join(batch.data for batch in batches) if batches else None
 
     def create_journal(self, key: str, data: bytes) -> S3Journal:
         """Start a journal that holds ``data``, in place of any that is there."""
         self.delete_journal(key)
-        journal = S3Journal(self, key, 0)
+        journal = S3Journal(self, key, uuid.uuid4().hex, 0)
         journal.append(data)
         return journal
 
     def resume_journal(self, key: str, length: int) -> S3Journal:
         """Open the journal at ``key`` to append after its last batch; a batch is there as a whole or not at all."""
         del length
-        last = max(entry.key for entry in self.list(f"{key}/"))
-        return S3Journal(self, key, int(last.removeprefix(f"{key}/")) + 1)
+        batches = list(self._batches(key))
+        return S3Journal(self, key, batches[0].journal, len(batches))
 
     def delete_journal(self, key: str) -> None:
-        """Delete the journal, its head first: without it, the rest counts for nothing."""
-        batches = sorted(entry.key for entry in self.list(f"{key}/"))
-        if batches:
-            self.delete(batches[0])
+        """Delete the journal, its head first: without the head, the rest is ignored."""
+        self.delete(_batch_key(key, 0))
+        batches = [entry.key for entry in self.list(f"{key}/")]
         with self._errors("deleted", key):
-            for start in range(1, len(batches), _DELETE_LIMIT):
+            for start in range(0, len(batches), _DELETE_LIMIT):
                 objects = [{"Key": self._prefix + batch} for batch in batches[start : start + _DELETE_LIMIT]]
-                self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+                if errors := [error for error in answer.get("Errors", ()) if error.get("Code") not in _ABSENT]:
+                    # The response has status 200 all the same.
+                    raise ClientError({"Error": errors[0]}, "DeleteObjects")
+
+    def _batches(self, key: str) -> Iterator[_Batch]:
+        """The batches of the current journal, without leftovers of others."""
+        head: _Batch | None = None
+        for number in itertools.count():
+            data = self.read(_batch_key(key, number))
+            batch = None if data is None else _batch_from(data)
+            head = head or batch
+            if batch is None or head is None or batch.journal != head.journal:
+                return
+            yield batch
 
     @contextlib.contextmanager
     def _errors(self, verb: str, key: str) -> Iterator[None]:
@@ -144,21 +213,66 @@ class S3Bucket:
             ) from error
 
 
-class S3Journal:
-    """A journal open for appending."""
+class _Batch(NamedTuple):
+    journal: str
+    """Which journal it belongs to; empty for those of earlier versions."""
+    data: bytes
 
-    def __init__(self, bucket: S3Bucket, key: str, number: int) -> None:
+
+def _batch_from(data: bytes) -> _Batch:
+    mark, _, rest = data.partition(b"\n")
+    return _Batch(mark[len(_MARK) :].decode(), rest) if mark.startswith(_MARK) else _Batch("", data)
+
+
+def _batch_key(key: str, number: int) -> str:
+    return f"{key}/{number:09d}"
+
+
+class S3Journal:
+    """A journal open for appending. Nobody else can write its next batch unnoticed. This stops a process whose lock
+    somebody removed: the next process has ended this journal with a batch of its own, and deletes the head before the
+    rest.
+    """
+
+    def __init__(self, bucket: S3Bucket, key: str, journal: str, number: int) -> None:
         self._bucket = bucket
         self._key = key
+        self._journal = journal
         self._number = number
 
     def append(self, data: bytes) -> None:
-        """Add ``data``, durably. A batch that failed is written again under the same number."""
-        self._bucket.write(f"{self._key}/{self._number:09d}", data)
+        """Add ``data``, durably. A batch that failed is written again under the same number.
+
+        Raises ConflictError when another process has taken over the journal.
+        """
+        key = _batch_key(self._key, self._number)
+        content = b"%s%s\n%s" % (_MARK, self._journal.encode(), data)
+        try:
+            self._bucket.write(key, content, version=ABSENT)
+        except ConflictError:
+            found = self._bucket.read_version(key)
+            if found is None:
+                raise
+            own = content.startswith(found[0])
+            foreign = self._number > 0 and _batch_from(found[0]).journal != self._journal
+            if not own and not (foreign and self._has_head()):
+                raise
+            self._bucket.write(key, content, version=found[1])
+        if self._number and not self._has_head():
+            raise ConflictError(self._bucket.locate(self._key))
         self._number += 1
 
+    def _has_head(self) -> bool:
+        head = self._bucket.read(_batch_key(self._key, 0))
+        return head is not None and _batch_from(head).journal == self._journal
+
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
+
+    def remove(self) -> None:
+        """Delete the journal, unless another one has taken its place."""
+        if self._has_head():
+            self._bucket.delete_journal(self._key)
 
 
 def connect(url: str) -> Any:

@@ -105,7 +105,7 @@ class Outcome:
 
     @property
     def messages(self) -> str:
-        """What the user is told; messages for debugging left out."""
+        """The messages that the user sees, without those for debugging."""
         diagnostics = [event for event in self.of_kind("diagnosticEvent") if event["severity"] != "debug"]
         return "\n".join(event["message"] for event in diagnostics) + self.stderr
 
@@ -253,11 +253,11 @@ class Stack:
         group = "stack" if ENGINE == "pulumi" else "state"
         return dict(json.loads(self.run(group, "export", "--stack", STACK).stdout))
 
-    def import_(self, deployment: Mapping[str, Json], ok: bool | None = True) -> Outcome:
+    def import_(self, deployment: Mapping[str, Json], *flags: str, ok: bool | None = True) -> Outcome:
         path = self.folder.parent / "import.json"
         path.write_text(json.dumps(deployment))
         group = "stack" if ENGINE == "pulumi" else "state"
-        return self.run(group, "import", "--stack", STACK, "--file", str(path), ok=ok)
+        return self.run(group, "import", "--stack", STACK, "--file", str(path), *flags, ok=ok)
 
     @property
     def checkpoint_path(self) -> Path:

@@ -122,7 +122,7 @@ def test_partial_failures(stack: Stack) -> None:
 @conformance(
     feature="check failures",
     cli="A rejected property is reported with its resource and reason, in preview already; the resource is not made.",
-    engine="reports those of all independent resources; the CLI stops the program at the first",
+    engine="a preview reports all; an update, those of independent resources; the CLI stops the program at the first",
 )
 def test_check_failures(stack: Stack) -> None:
     rejected = {"a": "no such flavor", "b": "no such image"}
@@ -136,6 +136,20 @@ def test_check_failures(stack: Stack) -> None:
         ]
         assert reported == ["a", "b"] if ENGINE == "embedded" else reported
     assert set(stack.existing()) <= {"c"}
+
+
+@pytest.mark.skipif(ENGINE != "embedded", reason="the CLI stops at the first")
+def test_a_preview_finds_check_failures_of_dependents(stack: Stack) -> None:
+    program = 'a = Thing("a", {})\nb = Thing("b", value=a.id, {})\nThing("c", value=b.id, {})'
+    stack.program(program.replace(", {}", ""))
+    stack.up()
+    before = stack.existing()
+    stack.program(program.format(*(f'reject="no image {name}"' for name in "abc")))
+    preview = stack.preview(ok=False)
+    errors = [event["message"] for event in preview.of_kind("diagnosticEvent") if event["severity"] == "error"]
+    assert [sum(f"has a problem: no image {name}" in error for error in errors) for name in "abc"] == [1, 1, 1]
+    assert {event["metadata"]["op"] for event in preview.of_kind("resourcePreEvent")} <= {"same", "update"}
+    assert stack.existing() == before
 
 
 @conformance(

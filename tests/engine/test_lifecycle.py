@@ -106,7 +106,7 @@ def test_replace_creates_first_and_moves_dependents(stack: Stack) -> None:
 @conformance(
     feature="replace, delete first",
     cli="Where the provider's diff or the option says so, dependents that would need replacement are deleted "
-    "first, then the resource, then all are created anew.",
+    "first, then the resource, then all are created again.",
 )
 def test_delete_before_replace_takes_the_dependents_along(stack: Stack) -> None:
     program = """
@@ -326,3 +326,60 @@ def test_autonames_are_stable_and_new_for_a_replacement(stack: Stack) -> None:
     stack.up()
     assert stack.existing()["a"]["inputs"]["name"] != first["a"]["inputs"]["name"]
     assert stack.existing()["b"] == first["b"]
+
+
+@conformance(
+    feature="`import_`",
+    cli="An object that the state keeps under another name or spelling of its ID is deleted as what was replaced.",
+    engine="is never deleted while the state keeps it",
+)
+def test_an_imported_object_is_not_deleted_while_the_state_keeps_it(stack: Stack) -> None:
+    stack.plant("found-1", "a", value=1, name="given")
+    imported = 'Thing("{name}", value=1, name="given", opts=ResourceOptions(import_="{id}"))'
+    stack.program(imported.format(name="a", id="FOUND-1"))
+    stack.up()
+    assert stack.state()["a"]["id"] == "found-1"
+    # Taken away, and put back.
+    stack.program('Thing("a", value=1, name="given")')
+    stack.up()
+    stack.program(imported.format(name="a", id="FOUND-1"))
+    assert set(stack.preview().changes) == {"same"}
+    stack.up()
+    stack.program(imported.format(name="a", id="Found-1"))
+    stack.up()
+    # Read under another spelling, and imported again.
+    stack.program('Thing.get("a", "FOUND-1")')
+    stack.up()
+    stack.program(imported.format(name="a", id="Found-1"))
+    stack.up()
+    # Imported under another name of the program.
+    stack.program(imported.format(name="b", id="FOUND-1"))
+    stack.up()
+    assert [record["id"] for record in stack.existing().values()] == ["found-1"]
+    assert not stack.calls("delete")
+    assert [name for name, r in stack.state().items() if r["type"].endswith("Thing")] == ["b"]
+    stack.program("")
+    stack.up()
+    assert stack.existing() == {}
+
+
+@conformance(
+    feature="numbers", cli="Whole numbers are kept and shown as such up to 1e21; NaN and infinity are refused."
+)
+def test_numbers(stack: Stack) -> None:
+    stack.program("""
+        a = Thing("a", value=2**53 + 1, list=[2**53, -(2**63), 1e20, 1e21, 1.5, 1e-7])
+        export("big", a.value)
+        export("list", a.list if hasattr(a, "list") else [2**53, 1e20])
+    """)
+    up = stack.up()
+    kept = stack.state()["a"]["inputs"]["value"]
+    assert (type(kept), kept) == (int, 2**53)
+    assert "9007199254740992.0" not in up.text
+    assert stack.run("stack", "output", "--stack", "dev", "big").stdout.strip() == "9007199254740992"
+    assert set(stack.preview().changes) == {"same"}
+    stack.program('Thing("a", value=float("nan")); export("x", float("inf"))')
+    refused = stack.up(ok=False)
+    assert "nan" in refused.messages
+    assert "Traceback" not in refused.text
+    assert stack.state()["a"]["inputs"]["value"] == 2**53

@@ -351,3 +351,30 @@ def test_assets(stack: Stack) -> None:
     assert stack.up().changes == {"update": 1, "same": 1}
     (stack.folder / "tree" / "leaf.txt").write_text("another leaf")
     assert stack.up().changes == {"update": 1, "same": 1}
+
+
+@conformance(
+    feature="`replacement_trigger`",
+    cli="A change of the trigger replaces the resource; a trigger where there was none does not.",
+)
+def test_replacement_trigger(stack: Stack) -> None:
+    """Every value in turn, each on a resource of its own: falsy ones are values too, and true is not 1."""
+    listed = "[0, False, '', [], {}, 1, True, '0', [0], [False], {'a': 0}, 1.5, Output.secret(2), None]"
+    program = """
+        values = {listed}
+        for index in range(len(values)):
+            Thing(f"t{{index}}", opts=ResourceOptions(replacement_trigger=values[(index + {shift}) % len(values)]))
+    """
+    count = 14
+    stack.program(program.format(listed=listed, shift=0))
+    stack.up()
+    first = stack.existing()
+    assert set(stack.up().changes) == {"same"}
+    stack.program(program.format(listed=listed, shift=1))
+    plan = stack.preview()
+    stack.up()
+    after = stack.existing()
+    replaced = {name for name in first if after[name]["id"] != first[name]["id"]}
+    # The last two: to none, and from none.
+    assert replaced == {f"t{index}" for index in range(count - 2)}
+    assert plan.changes["replace"] == count - 2

@@ -208,8 +208,8 @@ DYNAMIC = """
 
     class Files(ResourceProvider):
         def check(self, olds, news):
-            faults = [CheckFailure("text", "must not be empty")] if not news["text"] else []
-            return CheckResult(news, faults)
+            failures = [CheckFailure("text", "must not be empty")] if not news["text"] else []
+            return CheckResult(news, failures)
         def create(self, props):
             path = pathlib.Path(WORLD) / props["path"]
             path.write_text(props["text"])
@@ -287,3 +287,24 @@ def test_stack_reference(stack: Stack) -> None:
     assert "hush-hush" not in up.text
     stack.program('StackReference("organization/conformance/nowhere")')
     assert "nowhere" in stack.up(ok=False).messages
+
+
+@conformance(
+    feature="state from the CLI",
+    cli="Writes `__internal: {}` among a provider's inputs.",
+    engine="does not write it, and takes a state with it for unchanged",
+)
+def test_empty_inputs_of_the_clis_own_are_no_change(stack: Stack) -> None:
+    stack.program("""
+        own = Provider("own", region="r1")
+        Thing("a", opts=ResourceOptions(provider=own)); Thing("b")
+    """)
+    stack.up()
+    exported = stack.export()
+    for resource in exported["deployment"]["resources"]:
+        if resource["type"].startswith("pulumi:providers:"):
+            resource.setdefault("inputs", {}).update(__internal={}, version="", pluginDownloadURL="")
+    stack.import_(exported)
+    plan = stack.preview("--expect-no-changes")
+    assert {event["metadata"]["op"] for event in plan.of_kind("resourcePreEvent")} == {"same"}
+    stack.up("--expect-no-changes")

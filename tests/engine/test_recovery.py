@@ -90,16 +90,42 @@ def test_an_unknown_outcome_is_told_once_a_resource(stack: Stack) -> None:
                 continue
     stack.control()
     assert len(stack.export()["deployment"]["pending_operations"]) == 2
-    (told,) = warnings(stack.up())
-    assert "`lab sweep`" in told
+    (warning,) = warnings(stack.up())
+    assert "`lab sweep`" in warning
     # Nothing is known of it after a destroy either.
     assert len(warnings(stack.destroy())) == 1
     assert len(stack.export()["deployment"]["pending_operations"]) == 2
     stack.env["TESTBED_RECOVERS"] = "yes"
-    (told,) = warnings(stack.up())
-    assert "its provider is not in the state any more" in told
+    (warning,) = warnings(stack.up())
+    assert "its provider is not in the state any more" in warning
     assert warnings(stack.up()) == []
     assert "pending_operations" not in stack.export()["deployment"]
+
+
+REPLACED = """
+    server = Thing("server", key={key!r}, opts=ResourceOptions(delete_before_replace=True))
+    Thing("cluster", value=server.computed, opts=ResourceOptions(depends_on=[server]))
+"""
+
+
+@pytest.mark.parametrize("point", ["1:before", "1:after"])
+@pytest.mark.parametrize("verb", ["up", "destroy"])
+def test_a_replacement_that_was_killed_at_its_delete_goes_on(stack: Stack, point: str, verb: str) -> None:
+    """What stays refers to what went: the state keeps its place, whether or not the delete was heard of."""
+    stack.program(REPLACED.format(key="a"))
+    stack.up()
+    stack.program(REPLACED.format(key="b"))
+    (stack.world / "mutations").unlink()
+    crash(stack, point)
+    if verb == "up":
+        assert warnings(stack.up()) == []
+        assert {name: found["inputs"].get("key") for name, found in stack.existing().items()} == {
+            "server": "b",
+            "cluster": None,
+        }
+        assert set(stack.up().changes) == {"same"}
+    stack.destroy()
+    assert stack.existing() == {}
 
 
 DYNAMIC = """

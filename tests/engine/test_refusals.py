@@ -34,12 +34,3 @@ def test_call(stack: Stack) -> None:
     """)
     outcome = stack.up(ok=False)
     assert "testbed:index:Thing/method" in outcome.text
-
-
-@conformance(
-    feature="policy packs", cli="`--policy-pack` runs a local policy pack against the plan.", engine="refused by name"
-)
-def test_policy_pack(stack: Stack) -> None:
-    outcome = stack.up("--policy-pack", "policies", ok=False)
-    assert "policy" in outcome.text.lower()
-    assert stack.existing() == {}

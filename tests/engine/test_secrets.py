@@ -6,7 +6,9 @@ secret, as an additional secret output, as a value a program computes, through a
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -150,3 +152,43 @@ def test_planted_secrets_are_not_in_what_a_crash_leaves(stack: Stack) -> None:
     stack.release("computed.create")
     stack.up(ok=True)
     assert_nothing_left(stack)
+
+
+@pytest.mark.conformance(
+    feature="secrets",
+    cli="A value that becomes secret, and does not change otherwise, stays readable in the state.",
+    engine="is encrypted by the update that makes it secret, in inputs and outputs",
+)
+def test_what_becomes_secret_leaves_the_state(stack: Stack) -> None:
+    words = ("plainword", "listword", "mapword", "ignoredword", "outputword", "argword", "exportword", "w")
+    program = """
+        {hide}
+        a = Thing("a", value=hide("plainword"), list=["x", hide("listword")], map={{"k": [{{"d": hide("mapword")}}]}})
+        Thing("b", value=hide("ignoredword"), opts=ResourceOptions(ignore_changes=["value"]))
+        Thing("c", other="outputword", opts=ResourceOptions(additional_secret_outputs={additional}))
+        Thing("d", value=a.computed)
+        Thing("short", value=hide("w"))
+        class Box(ComponentResource):
+            def __init__(self):
+                super().__init__("test:index:Box", "box", {{"arg": hide("argword")}})
+                self.register_outputs({{"out": hide("argword")}})
+        Box()
+        export("exported", hide("exportword"))
+    """
+
+    def readable() -> list[str]:
+        text = json.dumps([[r.get("inputs"), r.get("outputs")] for r in stack.export()["deployment"]["resources"]])
+        return [word for word in words if re.search(rf"(?<!\w){word}(?!\w)", text)]
+
+    stack.program(program.format(hide="hide = lambda text: text", additional=[]))
+    stack.up()
+    assert readable() == list(words)
+    stack.program(program.format(hide="hide = Output.secret", additional=["other"]))
+    stack.forget_calls()
+    assert set(stack.up().changes) == {"same"}
+    assert not stack.calls("update")
+    # The input `other` of c is the program's plain text still.
+    assert readable() == ["outputword"]
+    assert "outputword" not in json.dumps(stack.state()["c"]["outputs"])
+    assert stack.state()["short"]["id"].startswith("short-")
+    assert set(stack.up().changes) == {"same"}

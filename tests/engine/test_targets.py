@@ -104,3 +104,75 @@ def test_replace_flag(deployed: Stack) -> None:
     assert after["b"]["id"] == before["b"]["id"]
     assert after["b"]["inputs"]["value"] == f"{after['a']['id']}:1"
     assert after["c"] == before["c"]
+
+
+@conformance(
+    feature="`--target`",
+    cli="An untargeted resource that needed another one in the state keeps it, whether the program still registers it, "
+    "before or after, or not at all.",
+    engine="the CLI stops with `Duplicate resource URN` where it is registered after",
+)
+def test_target_with_a_bystander_whose_edge_is_gone(stack: Stack) -> None:
+    stack.program("""
+        a = Thing("a", value=1)
+        b = Thing("b", value=a.id)
+        c = Thing("c", value=1)
+    """)
+    stack.up()
+    before = stack.existing()
+    # Registered after, as it was and with changes; then not at all.
+    for n, program in enumerate(
+        (
+            'b = Thing("b", value="lit"); a = Thing("a", value=1); c = Thing("c", value={n})',
+            """
+            b = Thing("b", value="lit")
+            a = Thing("a", value=9, opts=ResourceOptions(depends_on=[b]))
+            c = Thing("c", value={n})
+            """,
+            'b = Thing("b", value="lit"); c = Thing("c", value={n})',
+        ),
+        2,
+    ):
+        stack.program(program.format(n=n))
+        up = stack.up("--target", urn("c"))
+        assert "Duplicate" not in up.text
+        after = stack.existing()
+        assert after["c"]["inputs"]["value"] == n
+        assert (after["a"], after["b"]) == (before["a"], before["b"])
+    stack.program('b = Thing("b", value="lit"); a = Thing("a", value=5); c = Thing("c", value=1)')
+    stack.up("--target", urn("a"))
+    assert stack.existing()["a"]["inputs"]["value"] == 5
+    assert stack.existing()["b"] == before["b"]
+    stack.program('b = Thing("b", value="lit"); Thing("z", value=5, opts=ResourceOptions(aliases=[Alias(name="a")]))')
+    stack.up("--target", urn("c"), "--target", urn("b"))
+    after = stack.existing()
+    assert (set(after), after["b"]["inputs"]["value"]) == ({"a", "b"}, "lit")
+    assert "a" not in stack.state()
+
+
+@conformance(
+    feature="`--replace`",
+    cli="The old resource is deleted first where the provider's diff says so.",
+    engine="asks the provider what it would do; the CLI creates first, and fails where a name or address is exclusive",
+)
+def test_replace_flag_of_what_excludes_itself(stack: Stack) -> None:
+    program = """
+        a = Thing("a", slot="s", value={n}, opts=ResourceOptions(
+            replacement_trigger={n}, replace_on_changes=["value"]))
+        b = Thing("b", value=a.id)
+        c = Thing("c", key=1)
+    """
+    stack.program(program.format(n=1))
+    stack.up()
+    old = stack.existing()["a"]["id"]
+    stack.forget_calls()
+    stack.up("--replace", urn("a"), "--replace", urn("c"))
+    order = stack.order("create", "update", "delete")
+    assert [step for step in order if step[1] == "a"] == [("delete", "a"), ("create", "a")]
+    assert [step for step in order if step[1] == "c"] == [("create", "c"), ("delete", "c")]
+    new = stack.existing()
+    assert new["b"]["inputs"]["value"] == new["a"]["id"] != old
+    # Its siblings: the trigger, and an update that `replace_on_changes` makes a replacement.
+    stack.program(program.format(n=2))
+    stack.up()
+    assert stack.existing()["a"]["id"] != new["a"]["id"]

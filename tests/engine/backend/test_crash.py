@@ -12,6 +12,7 @@ import pytest
 from botocore.client import BaseClient  # type: ignore[import-untyped]
 
 from engine.backend import open_backend
+from tests.engine.backend.forking import fork
 from tests.engine.backend.test_backend import BASE, STACK, begin, deployment, entry, keys, record, urns
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Fuse:
 
 def killed_at(moment: int, act: Callable[[], None]) -> bool:
     """Run ``act`` in a process that is killed at ``moment``; False when it ended before."""
-    child = os.fork()
+    child = fork()
     if not child:
         fuse = Fuse(moment)
         for name in ("open", "fsync", "fdatasync", "replace", "unlink", "mkdir"):
@@ -75,12 +76,13 @@ def killed_at(moment: int, act: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def run_update(url: str, acknowledged: Path) -> None:
+def run_update(url: str, acknowledged: Path, attempt: int) -> None:
+    """What it makes is new to the state, as an update that goes on makes what is missing."""
     backend = open_backend(url)
     with backend.lock("sample", "dev", "up"), begin(backend) as update, acknowledged.open("ab", buffering=0) as log:
         update.append(BASE).result()
         for number in range(ENTRIES):
-            update.append(entry(number)).result()
+            update.append(entry(attempt * ENTRIES + number)).result()
             # Not os.write, which is guarded: what this says must be true.
             log.write(b".")
         update.finish(deployment(STACK, *map(record, range(ENTRIES))), result="succeeded", changes={})
@@ -102,17 +104,18 @@ def test_nothing_acknowledged_is_lost_at_any_moment(url: str, record_property: C
             before: list[str] = []
             for attempt in range(2):
                 acknowledged = Path(folder, str(attempt))
-                alive |= killed_at(moment, lambda here=here, log=acknowledged: run_update(here, log))  # type: ignore[misc]
-                told = acknowledged.read_bytes() if acknowledged.exists() else b""
+                alive |= killed_at(moment, lambda here=here, log=acknowledged, n=attempt: run_update(here, log, n))  # type: ignore[misc]
+                log = acknowledged.read_bytes() if acknowledged.exists() else b""
                 found = urns(backend)
                 if found != FINISHED:
-                    assert b"!" not in told, f"moment {moment}: an update that had ended is gone"
+                    assert b"!" not in log, f"moment {moment}: an update that had ended is gone"
                     made = found[: len(found) - len(before)]
                     assert found[len(made) :] == before, f"moment {moment}: the state before is gone"
-                    assert made == [record(number)["urn"] for number in range(len(made))], f"moment {moment}"
-                    assert len(made) >= told.count(b"."), f"moment {moment}: an acknowledged entry is gone"
+                    wanted = [record(attempt * ENTRIES + number)["urn"] for number in range(len(made))]
+                    assert made == wanted, f"moment {moment}"
+                    assert len(made) >= log.count(b"."), f"moment {moment}: an acknowledged entry is gone"
                 before = found
-            run_update(here, Path(folder, "last"))
+            run_update(here, Path(folder, "last"), 2)
             assert urns(backend) == FINISHED, f"moment {moment}"
             assert not [key for key in keys(backend) if ".journal" in key or "/locks/" in key], f"moment {moment}"
             assert backend.history("sample", "dev")[0]["result"] == "succeeded"
@@ -149,15 +152,15 @@ def test_a_kill_while_entries_are_written_in_bulk(url: str, interrupted: int, tm
 
     def append_forever() -> None:
         mine = open_backend(url)
-        with mine.lock("sample", "dev", "up"), begin(mine) as update, log.open("ab", buffering=0) as told:
+        with mine.lock("sample", "dev", "up"), begin(mine) as update, log.open("ab", buffering=0) as file:
             update.append(BASE)
             for start in range(0, 10_000_000, 100):
                 futures = [update.append(entry(number)) for number in range(start, start + 100)]
                 for future in futures[: 100 - interrupted]:
                     future.result()
-                told.write(b".")
+                file.write(b".")
 
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             append_forever()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.backend import open_backend
-from engine.backend.base import StorageError
+from engine.backend.bucket import StorageError
+from tests.engine.backend.forking import fork
 from tests.engine.backend.test_backend import BASE, STACK, begin, deployment, entry, record, update, urns
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     """As on a full disk, where no small disk can be mounted: the kernel refuses writes beyond a size."""
     backend = open_backend(f"file://{tmp_path}")
     backend.create_stack("sample", "dev")
-    child = os.fork()
+    child = fork()
     if not child:
         code = 1
         try:

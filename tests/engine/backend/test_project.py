@@ -1,4 +1,4 @@
-"""Project and stack settings: values and edits as the Pulumi CLI has them, all faults at once."""
+"""Project and stack settings: values and edits as the Pulumi CLI has them, all problems at once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def load(folder: Path, project: str = "name: sample\nruntime: python\n", stack: 
     return StackConfig.load(Project.find(folder), "dev")
 
 
-def faults_of(folder: Path, project: str = "name: sample\nruntime: python\n", stack: str = "") -> list[str]:
+def problems_of(folder: Path, project: str = "name: sample\nruntime: python\n", stack: str = "") -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(folder, project, stack).decrypt_all(None)
-    return [fault.replace(f"{folder}/", "") for fault in caught.value.faults]
+    return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
 # --- what the program gets
@@ -255,10 +255,10 @@ def test_old_form_of_the_settings_folder(tmp_path: Path) -> None:
     assert Project.find(tmp_path).stack_config_path("dev") == tmp_path / "settings" / "Pulumi.dev.yaml"
 
 
-# --- faults, all at once, each with its place
+# --- problems, all at once, each with its place
 
 
-def test_all_faults_of_a_project_file(tmp_path: Path) -> None:
+def test_all_problems_of_a_project_file(tmp_path: Path) -> None:
     project = """\
 name: "bad name"
 runtime: {nam: python}
@@ -270,7 +270,7 @@ config:
   b: {type: integer, defualt: 3}
   c: {secret: maybe}
 """
-    found = faults_of(tmp_path, project)
+    found = problems_of(tmp_path, project)
     expected = {
         1: "name = bad name",
         2: "runtime.name is missing",
@@ -282,10 +282,10 @@ config:
         9: "config.c.secret = maybe",
     }
     for line, text in expected.items():
-        assert any(fault.startswith(f"Pulumi.yaml:{line}: ") and text in fault for fault in found), (line, found)
+        assert any(problem.startswith(f"Pulumi.yaml:{line}: ") and text in problem for problem in found), (line, found)
 
 
-def test_all_faults_of_a_config_schema(tmp_path: Path) -> None:
+def test_all_problems_of_a_config_schema(tmp_path: Path) -> None:
     project = """\
 name: sample
 runtime: python
@@ -298,7 +298,7 @@ config:
   aws:default: {default: x}
   aws:nothing: {description: x}
 """
-    assert faults_of(tmp_path, project) == [
+    assert problems_of(tmp_path, project) == [
         "Pulumi.yaml:4: config both: give either a default or a value, not both.",
         "Pulumi.yaml:5: config list: an array needs the type of its items; add items.",
         "Pulumi.yaml:6: config number: the default many should be of type integer.",
@@ -312,7 +312,7 @@ config:
     ]
 
 
-def test_all_faults_of_stack_settings(tmp_path: Path) -> None:
+def test_all_problems_of_stack_settings(tmp_path: Path) -> None:
     project = """\
 name: sample
 runtime: python
@@ -340,7 +340,7 @@ config:
   sample:db:
     port: high
 """
-    assert sorted(faults_of(tmp_path, project, stack)) == sorted(
+    assert sorted(problems_of(tmp_path, project, stack)) == sorted(
         [
             "Pulumi.dev.yaml:2: count = 1.5: this should be of type integer.",
             "Pulumi.dev.yaml:3: flag = on: this should be of type boolean.",
@@ -363,7 +363,7 @@ config:
 
 
 @pytest.mark.parametrize(
-    ("stack", "faults"),
+    ("stack", "problems"),
     [
         ("config: [a]", ['Pulumi.dev.yaml:1: config = ["a"]: this should be a map of keys to values.']),
         ("- a", ["Pulumi.dev.yaml:1: the file should be a mapping of keys to values, not a sequence."]),
@@ -383,13 +383,13 @@ config:
         ),
     ],
 )
-def test_malformed_stack_settings(tmp_path: Path, stack: str, faults: list[str]) -> None:
-    assert faults_of(tmp_path, stack=stack) == faults
+def test_malformed_stack_settings(tmp_path: Path, stack: str, problems: list[str]) -> None:
+    assert problems_of(tmp_path, stack=stack) == problems
 
 
 def test_yaml_that_does_not_parse_names_the_line(tmp_path: Path) -> None:
-    (fault,) = faults_of(tmp_path, stack="config:\n  a: [1\n  b: 2\n")
-    assert fault.startswith("Pulumi.dev.yaml:3: this is not valid YAML: ")
+    (problem,) = problems_of(tmp_path, stack="config:\n  a: [1\n  b: 2\n")
+    assert problem.startswith("Pulumi.dev.yaml:3: this is not valid YAML: ")
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
@@ -399,9 +399,9 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_esc_environments_are_refused_by_name(tmp_path: Path) -> None:
-    (fault,) = faults_of(tmp_path, stack="environment: [base]\n")
-    assert "ESC environments" in fault
-    assert "put their values under config" in fault
+    (problem,) = problems_of(tmp_path, stack="environment: [base]\n")
+    assert "ESC environments" in problem
+    assert "put their values under config" in problem
 
 
 def test_a_settings_file_that_cannot_be_written_stays(tmp_path: Path) -> None:

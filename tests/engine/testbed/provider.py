@@ -7,7 +7,7 @@ Everything lives under ``$TESTBED_WORLD``; tests look at it, and change it behin
 ``calls.jsonl``
     two lines a call (``begin`` and ``end``), with all that the engine sent
 ``control.json``
-    orders, read anew at every call; keys are logical resource names (or ``*``):
+    orders, read again at every call; keys are logical resource names (or ``*``):
     ``fail`` (name -> list of operations that fail; ``create-partial`` and ``update-partial`` do the work, then report
     that initialization failed; ``create-unknown`` does it and says that nobody knows; ``create-death`` does it and ends
     the provider), ``hold`` (name -> list of operations that wait for ``release/<name>.<operation>``),
@@ -384,7 +384,9 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
         }
         with self.call("read", request.name, context, **details):
             old_inputs = to_dict(request.inputs)
-            id_ = request.id or self.find_created(request.name, reveal(old_inputs))
+            # The cloud takes an ID in any spelling, and answers with its own.
+            id_ = request.id if record_path(request.id).exists() else request.id.lower()
+            id_ = id_ or self.find_created(request.name, reveal(old_inputs))
             try:
                 record = json.loads(record_path(id_).read_text())
             except FileNotFoundError:
