@@ -1,8 +1,8 @@
-"""Fields of a resource type, declared once; checking, diffing and the package schema follow from the declaration.
+"""Fields of a resource type: checks, diffs and the package schema are derived from one declaration.
 
-The rules are those that users know from bridged providers: an input left out takes its default or, where the
-cloud computes it, keeps what the cloud says; names left out are made of the resource's name and seven hex digits;
-``__defaults`` lists the inputs the user did not write.
+The rules are those of bridged providers: an input left out takes its default or, where the cloud computes it, keeps the
+cloud's value; names left out consist of the resource's name and seven hex digits; ``__defaults`` lists the inputs that
+the user left out.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ AUTONAME_DIGITS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with an input: the property's path and the reason, a sentence without its subject's name."""
+class CheckFailure:
+    """What is wrong with an input: the property's path, and the reason as a sentence without its subject."""
 
     path: str
     reason: str
@@ -37,8 +37,8 @@ class Kind:
 
     name = "any"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:  # noqa: ARG002
-        """The value in this kind's own representation; a fault where there is none. Never sees secrets or unknowns."""
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:  # noqa: ARG002
+        """The value as this kind represents it, or a check failure. Is never called with secrets or unknowns."""
         return value
 
     def schema(self, owner: str, types: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -51,7 +51,7 @@ class Kind:
             yield Difference(path, "UPDATE")
 
     def adopt(self, given: Any, found: Any) -> Any:  # noqa: ARG002
-        """The input that a refresh keeps, when the user gave ``given`` and the cloud has ``found``."""
+        """The input after a refresh, when the user gave ``given`` and the cloud has ``found``."""
         return found
 
     def same(self, old: Any, new: Any) -> bool:
@@ -61,7 +61,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """``kind`` is ADD, DELETE or UPDATE; ``replace`` says that the resource cannot take the change in place."""
+    """``kind`` is ADD, DELETE or UPDATE; ``replace`` says that the change replaces the resource."""
 
     path: str
     kind: str
@@ -71,13 +71,13 @@ class Difference:
 class _String(Kind):
     name = "string"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
             return str(value)
         if not isinstance(value, str):
-            faults.append(Fault(path, f"must be a string, not {_kind_of(value)}"))
+            failures.append(CheckFailure(path, f"must be a string, not {_kind_of(value)}"))
         return value
 
     def schema(self, owner: str, types: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -87,12 +87,12 @@ class _String(Kind):
 class _Boolean(_String):
     name = "boolean"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if isinstance(value, bool):
             return value
         if isinstance(value, str) and value.lower() in {"true", "false"}:
             return value.lower() == "true"
-        faults.append(Fault(path, f"must be true or false, not {_kind_of(value)}"))
+        failures.append(CheckFailure(path, f"must be true or false, not {_kind_of(value)}"))
         return value
 
 
@@ -100,7 +100,7 @@ class _Number(_String):
     name = "number"
     parse: Callable[[str], float] = float
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if isinstance(value, str):
             try:
                 return type(self).parse(value)
@@ -109,7 +109,7 @@ class _Number(_String):
         elif isinstance(value, int | float) and not isinstance(value, bool) and self.fits(value):
             return value
         article = "an" if self.name == "integer" else "a"
-        faults.append(Fault(path, f"must be {article} {self.name}, not {_kind_of(value)}"))
+        failures.append(CheckFailure(path, f"must be {article} {self.name}, not {_kind_of(value)}"))
         return value
 
     def fits(self, value: float) -> bool:  # noqa: ARG002
@@ -139,11 +139,15 @@ class List(Kind):
     unordered: bool = False
     name = "array"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if not isinstance(value, list):
-            faults.append(Fault(path, f"must be a list, not {_kind_of(value)}"))
+            failures.append(CheckFailure(path, f"must be a list, not {_kind_of(value)}"))
             return value
-        return [coerce(self.item, item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+        items = [coerce(self.item, item, f"{path}[{index}]", failures) for index, item in enumerate(value)]
+        if not self.unordered:
+            return items
+        # Services refuse a duplicate in a set; two unknown items may differ.
+        return [item for index, item in enumerate(items) if contains(item, Unknown) or item not in items[:index]]
 
     def schema(self, owner: str, types: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": self.item.schema(_singular(owner), types)}
@@ -190,12 +194,12 @@ class Map(Kind):
     item: Kind
     name = "object"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if not isinstance(value, dict):
-            faults.append(Fault(path, f"must be a map, not {_kind_of(value)}"))
+            failures.append(CheckFailure(path, f"must be a map, not {_kind_of(value)}"))
             return value
         return {
-            key: coerce(self.item, item, f"{path}{_key(key)}", faults)
+            key: coerce(self.item, item, f"{path}{_key(key)}", failures)
             for key, item in value.items()
             if key not in RESERVED and item is not None
         }
@@ -222,11 +226,11 @@ class Object(Kind):
     fields: tuple[Field, ...]
     name = "object"
 
-    def coerce(self, value: Any, path: str, faults: list[Fault]) -> Any:
+    def coerce(self, value: Any, path: str, failures: list[CheckFailure]) -> Any:
         if not isinstance(value, dict):
-            faults.append(Fault(path, f"must be an object, not {_kind_of(value)}"))
+            failures.append(CheckFailure(path, f"must be an object, not {_kind_of(value)}"))
             return value
-        return check(self.fields, {}, value, path=f"{path}.", faults=faults)
+        return check(self.fields, {}, value, path=f"{path}.", failures=failures)
 
     def schema(self, owner: str, types: dict[str, Any]) -> dict[str, Any]:
         types[owner] = {
@@ -247,8 +251,8 @@ class Object(Kind):
 class Field:
     """One property of a resource type, a function, a provider's configuration or a nested object.
 
-    required: the user must give it. computed: where the user gives nothing the cloud decides, and that is no
-    difference. output: only the cloud sets it. force_new: a change replaces the resource. autoname: made of the
+    required: the user must give it. computed: where the user gives nothing the cloud decides, which is not a
+    difference. output: only the cloud sets it. force_new: a change replaces the resource. autoname: derived from the
     logical name when left out. same(output, input): further values that mean the same. validate(value): a reason
     against the value, or None. default: a value, or a function without arguments.
     """
@@ -275,7 +279,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Autoname:
-    """What the engine says about a missing name: the logical name, a seed, and the stack's autonaming settings."""
+    """The engine's input for an automatic name: the logical name, a seed, and the stack's autonaming settings."""
 
     logical_name: str
     seed: bytes
@@ -283,26 +287,26 @@ class Autoname:
     mode: str = "PROPOSE"
 
     def name(self, digits: int = AUTONAME_DIGITS) -> str:
-        """Raises ValueError with the reason when there can be no automatic name."""
+        """Raises ValueError with the reason where no automatic name is possible."""
         if self.proposed is not None:
             if self.mode == "DISABLE":
                 raise ValueError("is required: automatic naming is disabled for this stack")
             name = self.proposed
         else:
-            # The seed makes preview and update agree; the digits are those of its hash.
+            # Preview and update get the same seed, so their names agree.
             name = f"{self.logical_name}-{hashlib.sha256(self.seed).hexdigest()[:digits]}"
         if self.mode != "ENFORCE" and len(name) > AUTONAME_LIMIT:
             raise ValueError(f"cannot be made automatically: {name!r} is longer than {AUTONAME_LIMIT} characters")
         return name
 
 
-def coerce(kind: Kind, value: Any, path: str, faults: list[Fault]) -> Any:
-    """``kind.coerce`` that lets secrets, unknowns and nulls pass."""
+def coerce(kind: Kind, value: Any, path: str, failures: list[CheckFailure]) -> Any:
+    """``kind.coerce`` for values that may be secret, unknown or null."""
     if isinstance(value, Secret):
-        return Secret(coerce(kind, value.value, path, faults))
+        return Secret(coerce(kind, value.value, path, failures))
     if value is None or value is UNKNOWN:
         return value
-    return kind.coerce(value, path, faults)
+    return kind.coerce(value, path, failures)
 
 
 def check(
@@ -311,10 +315,10 @@ def check(
     news: Properties,
     *,
     path: str = "",
-    faults: list[Fault],
+    failures: list[CheckFailure],
     autoname: Autoname | None = None,
 ) -> Properties:
-    """The inputs with types settled and defaults filled in. Every fault found is appended to ``faults``."""
+    """The inputs with their types coerced and defaults filled in; appends to ``failures``."""
     by_name = {field.name: field for field in fields if not field.output}
     checked: Properties = {}
     for key, value in news.items():
@@ -322,37 +326,39 @@ def check(
             continue
         field = by_name.get(key)
         if field is None:
-            faults.append(Fault(path + key, _unknown_property(key, fields)))
+            failures.append(CheckFailure(path + key, _unknown_property(key, fields)))
             continue
-        before = len(faults)
-        settled = coerce(field.kind, value, path + key, faults)
-        if len(faults) == before:
-            _judge(field, plain(settled), path, faults)
+        before = len(failures)
+        settled = coerce(field.kind, value, path + key, failures)
+        if len(failures) == before:
+            _judge(field, plain(settled), path, failures)
         checked[key] = settled
 
     for field in by_name.values():
         if field.name in checked:
             clash = [other for other in field.conflicts if other in checked]
             if clash and min([field.name, *clash]) == field.name:
-                faults.append(Fault(path + field.name, f"cannot be given together with {_listed(clash)}"))
-    made = _defaults(by_name, checked, olds, autoname, faults)
+                failures.append(CheckFailure(path + field.name, f"cannot be given together with {_listed(clash)}"))
+    made = _defaults(by_name, checked, olds, autoname, failures)
     checked |= made
     for field in by_name.values():
         if field.required and field.name not in checked and not field.autoname:
-            faults.append(Fault(path + field.name, "is required"))
+            failures.append(CheckFailure(path + field.name, "is required"))
         if field.secret and field.name in checked and not isinstance(checked[field.name], Secret):
             checked[field.name] = Secret(checked[field.name])
     return {**checked, DEFAULTS: sorted(made)}
 
 
-def _judge(field: Field, value: Any, path: str, faults: list[Fault]) -> None:
+def _judge(field: Field, value: Any, path: str, failures: list[CheckFailure]) -> None:
     if contains(value, Unknown):
         return
     if field.choices and value not in field.choices:
         hint = did_you_mean(str(value), map(str, field.choices))
-        faults.append(Fault(path + field.name, f"must be one of {_listed(field.choices)}, not {value!r}{hint}"))
+        failures.append(
+            CheckFailure(path + field.name, f"must be one of {_listed(field.choices)}, not {value!r}{hint}")
+        )
     elif field.validate and (reason := field.validate(value)):
-        faults.append(Fault(path + field.name, reason))
+        failures.append(CheckFailure(path + field.name, reason))
 
 
 def _defaults(
@@ -360,7 +366,7 @@ def _defaults(
     checked: Properties,
     olds: Properties,
     autoname: Autoname | None,
-    faults: list[Fault],
+    failures: list[CheckFailure],
 ) -> Properties:
     old_defaults = plain(olds.get(DEFAULTS))
     made: Properties = {}
@@ -375,7 +381,7 @@ def _defaults(
                 try:
                     made[field.name] = autoname.name()
                 except ValueError as error:
-                    faults.append(Fault(field.name, str(error)))
+                    failures.append(CheckFailure(field.name, str(error)))
         elif value := field.default_value():
             made[field.name] = value
     return made
@@ -397,7 +403,7 @@ def differences(kind: Kind, path: str, old: Any, new: Any) -> Iterator[Differenc
 
 
 def diff(fields: Iterable[Field], olds: Properties, news: Properties, *, path: str = "") -> Iterator[Difference]:
-    """Where the inputs ``news`` ask for something else than the outputs ``olds``."""
+    """Where the inputs ``news`` differ from the outputs ``olds``."""
     for field in fields:
         old, new = plain(olds.get(field.name)), plain(news.get(field.name))
         if field.output or (new is None and field.computed):
@@ -405,13 +411,13 @@ def diff(fields: Iterable[Field], olds: Properties, news: Properties, *, path: s
         if field.same and not contains(new, Unknown) and field.same(old, new):
             continue
         for found in differences(field.kind, path + field.name, old, new):
-            # Fields inside an object say themselves what a change of theirs does.
+            # Fields inside an object have a ``force_new`` of their own.
             own = "." not in found.path[len(path + field.name) :] or not isinstance(_innermost(field.kind), Object)
             yield Difference(found.path, found.kind, found.replace or (own and field.force_new))
 
 
 def adopt_inputs(fields: Iterable[Field], given: Properties, found: Properties) -> Properties:
-    """The inputs after a refresh: what the user wrote, at the values that the cloud now has."""
+    """The inputs after a refresh: the user's, with the values that the cloud has now."""
     by_name = {field.name: field for field in fields}
     inputs: Properties = {}
     for key, value in given.items():
@@ -431,9 +437,9 @@ def adopt_inputs(fields: Iterable[Field], given: Properties, found: Properties) 
 
 
 def import_inputs(fields: Iterable[Field], found: Properties) -> Properties:
-    """The inputs that would make what an import found: all that is neither empty nor the default.
+    """The inputs that would create what an import has read: all that is neither empty nor the default.
 
-    Of two that exclude each other the one declared first is kept.
+    Of two conflicting fields the one declared first is kept.
     """
     inputs: Properties = {DEFAULTS: []}
     for field in fields:
@@ -458,7 +464,7 @@ def _import_value(kind: Kind, value: Any) -> Any:
 
 
 def mark_field_secrets(fields: Iterable[Field], outputs: Properties) -> Properties:
-    """Outputs that are secret by declaration."""
+    """The outputs, with secret fields marked."""
     secret = {field.name for field in fields if field.secret}
     return {
         key: Secret(value) if key in secret and value is not None and not isinstance(value, Secret) else value
@@ -484,7 +490,7 @@ def properties_schema(fields: Iterable[Field], owner: str, types: dict[str, Any]
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, if any is near."""
+    """The end of a message about an unknown name: a similar known one, if any."""
     close = difflib.get_close_matches(given, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -492,11 +498,6 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def top_level(path: str) -> str:
     """The property that a path starts with."""
     return re.split(r"[.\[]", path, maxsplit=1)[0]
-
-
-def within(path: str, whole: str) -> bool:
-    """Whether a property path is ``whole`` or a part of it."""
-    return path == whole or path.startswith((f"{whole}.", f"{whole}["))
 
 
 def property_path(parts: Iterable[str | int]) -> str:
@@ -509,7 +510,7 @@ def _innermost(kind: Kind) -> Kind:
 
 
 def _forces(kind: Kind) -> bool:
-    """Whether an item that comes or goes replaces the resource: when a field of it does."""
+    """Whether adding or removing an item replaces the resource: where any of its fields does."""
     return isinstance(kind, Object) and any(field.force_new for field in kind.fields)
 
 
@@ -531,7 +532,10 @@ def _kind_of(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return f".{key}" if re.fullmatch(r"[A-Za-z_$][\w$]*", key) else f'["{key}"]'
+    if re.fullmatch(r"[A-Za-z_$][\w$]*", key):
+        return f".{key}"
+    escaped = re.sub(r'(["\\])', r"\\\1", key)
+    return f'["{escaped}"]'
 
 
 def _listed(items: Iterable[Any]) -> str:

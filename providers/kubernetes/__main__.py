@@ -5,14 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Final
 
-from providers.framework import Package, serve
+from providers.framework import Package
+from providers.framework.service import serve
 from providers.kubernetes.client import CONFIG, Cluster, config_differences
 from providers.kubernetes.manifest import DECODE, Manifest
 
 _RENDER: Final = "Render it to YAML first (`helm template`) and apply that with kubernetes:yaml:ConfigGroup."
 _KUSTOMIZE: Final = "Render it first (`kubectl kustomize`) and apply that with kubernetes:yaml:ConfigGroup."
 _VERSION_1: Final = "Use the class of the same name in pulumi_kubernetes.yaml (version 1), which needs no plugin."
-REFUSED: Final = {
+UNSUPPORTED: Final = {
     "kubernetes:helm.sh/v3:Release": _RENDER,
     "kubernetes:helm.sh/v4:Chart": _RENDER,
     "kubernetes:helm:template": _RENDER,
@@ -36,7 +37,7 @@ def package() -> Package[Cluster]:
         connect=Cluster,
         any_type=Manifest,
         config_differences=config_differences,
-        refused=REFUSED,
+        unsupported=UNSUPPORTED,
     )
 
 

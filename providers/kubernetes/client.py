@@ -1,6 +1,6 @@
-"""The API server: where it is, how to ask it, and its answers as objects and errors for people.
+"""The client of the API server: connections, requests, and errors for users.
 
-Every request sent is safe to repeat (a read, a server-side apply, a delete), so lost connections are simply retried.
+Every request sent is safe to repeat (a read, a server-side apply, a delete), so lost connections are retried.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from kubernetes.config.kube_config import (
 )
 from yaml import YAMLError
 
+from protocol.recovery import GRACE_SECONDS
 from providers import schema
-from providers.framework import SETTLING_SECONDS, Operation, ProviderError
+from providers.framework import Operation, ProviderError
 from providers.kubernetes.objects import Identity
 from providers.schema import BOOLEAN, Difference, Field, Map
 from providers.values import Unknown, contains, plain
@@ -51,8 +52,8 @@ FIELD_CONFLICT: Final = "FieldManagerConflict"
 JSON_PATCH: Final = "application/json-patch+json"
 
 
-def _not_done(name: str, remedy: str) -> Field:
-    """An option that only the official plugin has; false, as good as left out, is fine."""
+def _unsupported(name: str, remedy: str) -> Field:
+    """An option that only the official plugin has; false is accepted."""
     message = f"is not supported by this provider: {remedy}"
     return Field(name, schema.ANY, validate=lambda value: message if value not in (False, "false", "") else None)
 
@@ -81,20 +82,20 @@ CONFIG: Final = (
     _flag("enablePatchForce", "Take fields over from other field managers, always."),
     _flag("enableConfigMapMutable", "Change a ConfigMap's data in place."),
     _flag("enableSecretMutable", "Change a Secret's data in place."),
-    _flag("upsertExistingObjects", "Creating what exists already takes it over."),
-    _flag("deleteUnreachable", "Drop from the state what is in a cluster that cannot be reached."),
+    _flag("upsertExistingObjects", "Creating an object that exists adopts it."),
+    _flag("deleteUnreachable", "Remove from the state the objects of a cluster that cannot be reached."),
     _flag("suppressDeprecationWarnings", "Do not show the API server's warnings."),
     _flag("suppressHelmHookWarnings", "Accepted; hooks are not looked for."),
     Field("kubeClientSettings", Map(schema.ANY), "Accepted; the client paces itself."),
     Field("helmReleaseSettings", Map(schema.ANY), "Accepted; there are no Helm releases."),
-    _not_done("renderYamlToDirectory", "`kubectl kustomize` or the official plugin render manifests"),
-    _not_done("alwaysRender", "manifests are not rendered"),
-    _not_done("skipUpdateUnreachable", "leave resources out of an update with --target"),
+    _unsupported("renderYamlToDirectory", "`kubectl kustomize` or the official plugin render manifests"),
+    _unsupported("alwaysRender", "manifests are not rendered"),
+    _unsupported("skipUpdateUnreachable", "leave resources out of an update with --target"),
 )
 
 
 class ClusterError(ProviderError):
-    """The API server refused: ``code`` is the HTTP status, ``reason`` its word for it, ``causes`` its details."""
+    """An error of the API server: ``code`` is the HTTP status, ``reason`` its name, ``causes`` its details."""
 
     def __init__(self, what: str, code: int, status: Mapping[str, Any], audit: str | None) -> None:
         self.code = code
@@ -102,14 +103,14 @@ class ClusterError(ProviderError):
         self.said: str = status.get("message") or "no reason given"
         self.causes: list[dict[str, str]] = (status.get("details") or {}).get("causes") or []
         trace = f" ({audit})" if audit and code >= 500 else ""
-        super().__init__(f"{what}: {self._told()}{trace}", remedy=_REMEDIES.get(self._cause()))
+        super().__init__(f"{what}: {self._status_message()}{trace}", remedy=_REMEDIES.get(self._cause()))
         self.transient = code >= 500 and not self.malformed
-        self.doubt = 0 if self.transient else None
+        self.uncertain_for = 0 if self.transient else None
 
     def _cause(self) -> str:
         return FIELD_CONFLICT if self.conflict else self.reason
 
-    def _told(self) -> str:
+    def _status_message(self) -> str:
         if self.conflict:
             owned = "".join(f"\n  {cause['field']}: {cause['message']}" for cause in self.causes)
             return f"other field managers own {len(self.causes)} of the fields:{owned}"
@@ -117,18 +118,18 @@ class ClusterError(ProviderError):
 
     @property
     def malformed(self) -> bool:
-        """Whether what was applied does not fit the schema, which the server calls its own error."""
+        """Whether the object does not fit the schema, for which the server answers 500."""
         return "typed patch object" in self.said
 
     @property
     def conflict(self) -> bool:
-        """Whether others own fields of what was applied."""
+        """Whether other managers own applied fields."""
         return any(cause.get("reason") == FIELD_CONFLICT for cause in self.causes)
 
 
 _REMEDIES: Final = {
     FIELD_CONFLICT: "Leave those fields out, or take them over with the annotation pulumi.com/patchForce: \"true\".",
-    "Forbidden": "Ask whoever runs the cluster for the right, or see what `kubectl auth can-i` says.",
+    "Forbidden": "Ask the cluster's administrator for permission, or check with `kubectl auth can-i`.",
     "Unauthorized": "Get new credentials into the kubeconfig.",
     "AlreadyExists": (
         "Import it (option import_, with the id above), alias the resource if it was renamed, change single fields of "
@@ -148,8 +149,8 @@ class UnknownKindError(ProviderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """How the cluster serves a kind: the URL's name of it, and whether its objects are in namespaces."""
+class ServedKind:
+    """How the cluster serves a kind: its name in URLs, and whether its objects are namespaced."""
 
     plural: str
     namespaced: bool
@@ -169,7 +170,7 @@ class Cluster:
         self.upsert = flag("upsertExistingObjects")
         self.delete_unreachable = flag("deleteUnreachable")
         self._quiet = flag("suppressDeprecationWarnings")
-        self._kinds: dict[str, dict[str, Served]] = {}
+        self._kinds: dict[str, dict[str, ServedKind]] = {}
         self._configuration = api.Configuration()
         # Keys of the kubeconfig are in files only until the TLS context has them.
         with tempfile.TemporaryDirectory() as keys:
@@ -178,7 +179,7 @@ class Cluster:
             self._pool = _pool(self._configuration)
 
     def request(self, what: str, method: str, path: str, body: Any = None, **options: str) -> Any:
-        """The JSON of an answer, or its text. Raises ClusterError, UnreachableError; ``what`` is for their text."""
+        """The JSON of a response, or its text. Raises ClusterError, UnreachableError, whose messages name ``what``."""
         headers = {"Accept": "application/json", "Content-Type": options.pop("content_type", "application/json")}
         headers |= {item["key"]: item["value"] for item in self._credentials()}
         url = f"{self._configuration.host}{path}{'?' if options else ''}{urlencode(options)}"
@@ -189,8 +190,8 @@ class Cluster:
             cause = getattr(error, "reason", None) or error
             raise UnreachableError(
                 f"{what}: no answer from the Kubernetes API server {self._configuration.host}: {cause}",
-                remedy="Look whether the cluster runs, and whether the kubeconfig is of it.",
-                doubt=None if method == "GET" else SETTLING_SECONDS,
+                remedy="Check whether the cluster runs, and whether the kubeconfig is for it.",
+                uncertain_for=None if method == "GET" else GRACE_SECONDS,
             ) from error
         self._warn(answer.headers)
         if "json" in answer.headers.get("Content-Type", ""):
@@ -206,14 +207,14 @@ class Cluster:
         return list(self._configuration.auth_settings().values())  # type: ignore[arg-type]
 
     def _warn(self, headers: urllib3.HTTPHeaderDict) -> None:
-        operation = Operation.under_way()
+        operation = Operation.current()
         if operation and not self._quiet:
             for warning in headers.getlist("Warning"):
                 # 299 - "text"
                 operation.log("warning", warning.partition('"')[2].rstrip('"').replace('\\"', '"'))
 
-    def served(self, api_version: str, kind: str) -> Served:
-        """How the kind is served. Raises UnknownKindError; asks again each time, as it may be served any moment."""
+    def served(self, api_version: str, kind: str) -> ServedKind:
+        """How the kind is served. Raises UnknownKindError; not cached, as the kind may be served at any moment."""
         if kind not in self._kinds.get(api_version, {}):
             prefix = "apis" if "/" in api_version else "api"
             try:
@@ -223,14 +224,14 @@ class Cluster:
                     raise
                 found = {"resources": []}
             self._kinds[api_version] = {
-                item["kind"]: Served(item["name"], item["namespaced"])
+                item["kind"]: ServedKind(item["name"], item["namespaced"])
                 for item in found["resources"]
                 if "/" not in item["name"]
             }
         if kind not in self._kinds[api_version]:
             raise UnknownKindError(
                 f"the cluster has no kind {kind} in {api_version}",
-                remedy="Make its CustomResourceDefinition first: name it in depends_on.",
+                remedy="Create its CustomResourceDefinition first: name it in depends_on.",
             )
         return self._kinds[api_version][kind]
 
@@ -264,7 +265,7 @@ class Cluster:
     def apply(
         self, target: Identity, manifest: Object, manager: str, *, force: bool = False, dry_run: bool = False
     ) -> Object:
-        """Server-side apply; the object. Unknown fields are refused, all at once."""
+        """Server-side apply; returns the object. All unknown fields are refused in one error."""
         metadata = {**manifest.get("metadata", {}), "name": target.name}
         if target.namespace:
             metadata["namespace"] = target.namespace
@@ -277,17 +278,17 @@ class Cluster:
             return dict(self.request(doing, "PATCH", self.path(target), body, content_type=APPLY, **options))
         except ClusterError as error:
             if error.malformed:
-                # It names the first fault alone; the dry run of a create names all.
+                # It names only the first error; the dry run of a create names all.
                 every = self.path(replace(target, name=""))
                 self.request(doing, "POST", every, body, dryRun="All", fieldValidation="Strict")
             raise
 
-    def relinquish(self, target: Identity, manager: str, uid: str) -> None:
-        """Give up what the manager has applied to the object: fields of no one else go back to their defaults."""
+    def release(self, target: Identity, manager: str, uid: str) -> None:
+        """Release the fields that the manager has applied: those without another manager get their defaults."""
         self.apply(target, {"metadata": {"uid": uid}}, manager)
 
     def replace_managed_fields(self, target: Identity, entries: list[Object], version: str) -> Object:
-        """Rewrite who manages which field; 409 where the object has changed since ``version``."""
+        """Replace ``managedFields``; raises a 409 where the object has changed since ``version``."""
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": version},
             {"op": "replace", "path": "/metadata/managedFields", "value": entries},
@@ -296,7 +297,7 @@ class Cluster:
         return dict(self.request(f"managing {target}", "PATCH", path, patch, content_type=JSON_PATCH))
 
     def delete(self, target: Identity, propagation: str) -> bool:
-        """Ask for its deletion; False where there is nothing to delete."""
+        """Delete the object; False where it does not exist."""
         try:
             self.request(f"deleting {target}", "DELETE", self.path(target), {"propagationPolicy": propagation})
         except ClusterError as error:
@@ -306,7 +307,7 @@ class Cluster:
         return True
 
     def log_tail(self, pod: Identity, container: str, *, previous: bool, lines: int) -> list[str]:
-        """The last lines of a container's log; none where they cannot be had."""
+        """The last lines of a container's log; empty where they cannot be read."""
         options = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         try:
             text = self.request(f"log of {pod}", "GET", f"{self.path(pod)}/log", **options)
@@ -330,7 +331,7 @@ def _load(config: Properties, target: api.Configuration, keys: str) -> str:
     except (ConfigException, YAMLError, OSError, LookupError, TypeError, ValueError) as error:
         raise ProviderError(
             f"the kubeconfig is not usable: {error}",
-            remedy="Give its path or text as kubernetes:kubeconfig, and a context of it as kubernetes:context.",
+            remedy="Set its path or text as kubernetes:kubeconfig, and one of its contexts as kubernetes:context.",
         ) from error
 
 
@@ -372,10 +373,10 @@ def _pool(configuration: api.Configuration) -> urllib3.PoolManager:
 
 
 def config_differences(olds: Properties, news: Properties) -> Iterator[Difference]:
-    """What a change of the provider's configuration does: another cluster replaces what is in it.
+    """How a change of the configuration is diffed: another cluster replaces all resources.
 
-    As a kubeconfig does not tell which cluster it is of, another address or authority counts as another cluster,
-    unless ``clusterIdentifier`` stays the same. An unknown kubeconfig may be of another cluster.
+    A kubeconfig does not identify its cluster, so another address or authority counts as another cluster, unless
+    ``clusterIdentifier`` stays the same. An unknown kubeconfig may be of another cluster.
     """
     olds, news = plain(olds), plain(news)
     identified = olds.get("clusterIdentifier") is not None and news.get("clusterIdentifier") is not None
@@ -387,7 +388,7 @@ def config_differences(olds: Properties, news: Properties) -> Iterator[Differenc
 
 
 def _active_cluster(config: Properties) -> Any:
-    """What the kubeconfig says of the cluster; the configuration itself where it cannot be read."""
+    """The kubeconfig's cluster; the configuration itself where it cannot be read."""
     try:
         if not contains(config, Unknown) and (kubeconfig := _kubeconfig(config)):
             return kubeconfig["clusters"].get_with_name(_context(kubeconfig, config)["cluster"]).value["cluster"]

@@ -6,14 +6,13 @@ import base64
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
+import kubeyaml
 from providers import schema
 from providers.framework import Function, NotYetError, Operation, ProviderError, ResourceType, Timeouts
-from providers.kubernetes import objects, readiness
+from providers.kubernetes import objects, ownership, readiness, replacing
 from providers.kubernetes.client import Cluster, ClusterError, UnknownKindError, UnreachableError
 from providers.kubernetes.objects import AUTONAMED, INPUTS, MANAGER, Identity, annotations_of, flagged, get, to_object
-from providers.schema import Difference, Fault, Field, List
+from providers.schema import CheckFailure, Difference, Field, List
 from providers.values import UNKNOWN, Unknown, contains, plain
 
 if TYPE_CHECKING:
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
     from providers.values import Properties
 
 ORDER_SECONDS: Final = 30.0
-"""How long a create waits for its namespace or kind, which may be made at the same time."""
+"""How long a create waits for its namespace or kind, which may be created at the same time."""
 PROPAGATION: Final = {"orphan": "Orphan", "background": "Background"}
-TAKE_OVER_ATTEMPTS: Final = 5
+OWNERSHIP_ATTEMPTS: Final = 5
 ALLOCATED: Final = ("clusterIP", "clusterIPs", "healthCheckNodePort")
-"""A Service's values that a dry run only makes up."""
+"""Values of a Service that a dry run allocates differently."""
 
 
 class Manifest(ResourceType[Cluster]):
-    """Any object of any kind: ``token`` and the inputs' ``apiVersion`` and ``kind`` say which."""
+    """Any object of any kind, by ``token`` and the inputs' ``apiVersion`` and ``kind``."""
 
     fields = ()
     import_id = "<namespace>/<name>, or <name>"
@@ -51,8 +50,8 @@ class Manifest(ResourceType[Cluster]):
 
     # Check and Diff.
 
-    def checked(
-        self, client: Cluster | None, olds: Properties, news: Properties, naming: Autoname, faults: list[Fault]
+    def check_inputs(
+        self, client: Cluster | None, olds: Properties, news: Properties, naming: Autoname, failures: list[CheckFailure]
     ) -> Properties:
         inputs: Properties = objects.without_nulls(
             {key: plain(item) for key, item in news.items() if not key.startswith("__")}
@@ -60,36 +59,40 @@ class Manifest(ResourceType[Cluster]):
         api_version, kind, patch = objects.parse_token(self.token, inputs)
         inputs |= {"apiVersion": api_version, "kind": kind}
         if kind.endswith("List") and "items" in inputs:
-            faults.append(Fault("items", f"cannot be made as one {kind}: make each of them a resource of its own"))
+            failures.append(
+                CheckFailure("items", f"cannot be made as one {kind}: make each of them a resource of its own")
+            )
         metadata = inputs.setdefault("metadata", {})
         if isinstance(metadata, dict):
             for key in objects.READ_ONLY:
                 metadata.pop(key, None)
-            self._name(metadata, plain(olds), naming, faults, patch=patch)
+            self._name(metadata, plain(olds), naming, failures, patch=patch)
             self._place(client, api_version, kind, metadata)
         if isinstance(expression := annotations_of(inputs).get("pulumi.com/waitFor"), str):
             try:
                 readiness.conditions(expression)
             except ValueError as error:
-                faults.append(Fault('metadata.annotations["pulumi.com/waitFor"]', str(error)))
+                failures.append(CheckFailure('metadata.annotations["pulumi.com/waitFor"]', str(error)))
         return objects.mark(inputs, news)
 
-    def _name(self, metadata: Object, olds: Properties, naming: Autoname, faults: list[Fault], *, patch: bool) -> None:
+    def _name(
+        self, metadata: Object, olds: Properties, naming: Autoname, failures: list[CheckFailure], *, patch: bool
+    ) -> None:
         if "generateName" in metadata:
             reason = "cannot be used with server-side apply: without a name, one is made of the resource's"
-            faults.append(Fault("metadata.generateName", reason))
+            failures.append(CheckFailure("metadata.generateName", reason))
         elif patch and "name" not in metadata:
-            faults.append(Fault("metadata.name", "is required: a Patch changes an object that is there"))
+            failures.append(CheckFailure("metadata.name", "is required: a Patch changes an existing object"))
         elif "name" not in metadata and isinstance(metadata.setdefault("annotations", {}), dict):
             try:
                 before = get(olds, "metadata", "name") if annotations_of(olds).get(AUTONAMED) == "true" else None
                 metadata["name"] = before or naming.name(objects.AUTONAME_DIGITS)
                 metadata["annotations"][AUTONAMED] = "true"
             except ValueError as error:
-                faults.append(Fault("metadata.name", str(error)))
+                failures.append(CheckFailure("metadata.name", str(error)))
 
     def _place(self, client: Cluster | None, api_version: str, kind: str, metadata: Object) -> None:
-        """The default namespace where none is given; none where the kind has none. A kind yet unknown is left alone."""
+        """The default namespace where none is given; none where the kind has none. An unknown kind is left as it is."""
         try:
             if client and not client.served(api_version, kind).namespaced:
                 metadata.pop("namespace", None)
@@ -98,7 +101,7 @@ class Manifest(ResourceType[Cluster]):
         except (UnknownKindError, UnreachableError):
             pass
 
-    def compared(
+    def diff(
         self,
         client: Cluster | None,
         old_inputs: Properties,
@@ -108,45 +111,62 @@ class Manifest(ResourceType[Cluster]):
     ) -> Iterable[Difference]:
         old, new = to_object(old_inputs or olds[INPUTS]), to_object(news)
         if isinstance(get(new, "metadata"), dict):
-            # What the program did not say last time, the object has all the same.
+            # The object has fields that the program did not set before.
             lived = {key: get(plain(olds), "metadata", key) for key in ("name", "namespace")}
             lived = {key: value for key, value in lived.items() if value and key in new["metadata"]}
             old["metadata"] = {**lived, **old.get("metadata", {})}
             if not get(plain(olds), "metadata", "namespace"):
                 for side in (old, new):
                     side["metadata"].pop("namespace", None)
-        rules: tuple[str, ...] = objects.IDENTITY
+        policy = self._policy(client, news)
+        rules = policy
         if not self._is_patch(news):
-            rules = objects.replace_rules(
-                *objects.parse_token(self.token, news)[:2],
-                old,
-                mutable_maps=bool(client and client.mutable_maps),
-                mutable_secrets=bool(client and client.mutable_secrets),
-            )
+            rules += replacing.immutable_fields(*objects.parse_token(self.token, news)[:2], old)
         found = list(objects.differences(old, new, rules))
         identity = {item.path for item in found} & {"metadata", *objects.IDENTITY}
-        if found and client and not identity and self._same(client, olds, news, operation):
-            found = []
+        if found and client and not identity and not contains(news, Unknown):
+            found = self._describe_filters(client, olds, news, operation, found)
         if client and flagged(news, "replaceUnready") and self._failed(client, olds, news):
             found.append(Difference('metadata.annotations["pulumi.com/replaceUnready"]', "UPDATE", replace=True))
         return found
 
-    def _same(self, client: Cluster, olds: Properties, news: Properties, operation: Operation) -> bool:
-        """Whether the API server finds that new inputs change nothing: 1000m for 1, or what an import has found."""
-        if contains(news, Unknown):
-            return False
+    def _policy(self, client: Cluster | None, news: Properties) -> tuple[str, ...]:
+        """Paths whose change replaces the object, even if the API server accepts it."""
+        if self._is_patch(news):
+            return objects.IDENTITY
+        api_version, kind, _ = objects.parse_token(self.token, news)
+        mutable_maps, mutable_secrets = (client.mutable_maps, client.mutable_secrets) if client else (False, False)
+        return replacing.policy(api_version, kind, mutable_maps=mutable_maps, mutable_secrets=mutable_secrets)
+
+    def _describe_filters(
+        self, client: Cluster, olds: Properties, news: Properties, operation: Operation, found: list[Difference]
+    ) -> list[Difference]:
+        """The differences by a dry run: none where new inputs change nothing (1000m for 1, or what an import has read),
+        a
+        replacement where the API server refuses to change a field."""
         try:
             target = self._target(client, olds)
             live = client.find(target)
+            if live is None:
+                return found
             manager = objects.field_manager(operation.urn, news, olds)
-            if live is None or objects.taken_over(live, manager):
-                return False
-            planned = client.apply(target, to_object(news), manager, force=True, dry_run=True)
+            if entries := ownership.taken_over(live, manager):
+                # Until an update has adopted these fields, an apply does not remove them.
+                owned = ownership.managed_fields({"metadata": {"managedFields": entries}}, manager)
+                return replacing.ours(found, owned)
+            owned = ownership.managed_fields(live, manager)
+            found = replacing.ours(found, owned)
+            manifest = _to_apply(news, live, {manager}, operation)
+            planned = client.apply(target, manifest, manager, force=True, dry_run=True)
+        except ClusterError as error:
+            return found if self._is_patch(news) else replacing.from_refusal(found, error.causes)
         except ProviderError:
-            return False
-        owned = objects.managed_fields(live, manager)
-        same = not owned or owned == objects.managed_fields(planned, manager)
-        return same and objects.settled(live) == objects.settled(planned)
+            return found
+        silent = target.kind in replacing.SILENT
+        same = not silent and (not owned or owned == ownership.managed_fields(planned, manager))
+        if same and objects.settled(live) == objects.settled(planned):
+            return []
+        return replacing.accepted(found, self._policy(client, news), live, planned, silent=silent)
 
     def _failed(self, client: Cluster, olds: Properties, news: Properties) -> bool:
         """Whether a Job is not complete, which ``pulumi.com/replaceUnready`` is about."""
@@ -156,7 +176,7 @@ class Manifest(ResourceType[Cluster]):
         except ProviderError:
             return True
 
-    def deletes_first(self, olds: Properties, news: Properties) -> bool:
+    def deletes_before_replace(self, olds: Properties, news: Properties) -> bool:
         named = annotations_of(news).get(AUTONAMED) != "true"
         return named and all(
             get(plain(olds), "metadata", key) == get(plain(news), "metadata", key) for key in ("name", "namespace")
@@ -164,10 +184,10 @@ class Manifest(ResourceType[Cluster]):
 
     # Previews.
 
-    def previewed(
+    def preview(
         self, client: Cluster | None, olds: Properties | None, news: Properties, operation: Operation
     ) -> Properties:
-        """What a dry run says. Nothing where the object depends on what is not there yet."""
+        """The result of a dry run; None where the object depends on something that does not exist yet."""
         if client is None or contains(news, Unknown):
             return {}
         patch = self._is_patch(news)
@@ -179,10 +199,12 @@ class Manifest(ResourceType[Cluster]):
                     return {}
                 raise _exists(target)
             manager = objects.field_manager(operation.urn, news, olds or {})
-            manifest = to_object(news)
+            manifest, force = to_object(news), self._forced(client, news)
             if live:
-                manifest = objects.without_ignored(manifest, live, manager, operation.ignored)
-            force = self._forced(client, news) or bool(live and objects.taken_over(live, manager))
+                entries = None if patch else ownership.taken_over(live, manager)
+                if entries is not None:
+                    live, force = {**live, "metadata": {**live["metadata"], "managedFields": entries}}, True
+                manifest = _to_apply(news, live, {manager, str(plain((olds or {}).get(MANAGER)))}, operation)
             planned = client.apply(target, manifest, manager, force=force, dry_run=True)
         except UnknownKindError:
             return {}
@@ -192,7 +214,7 @@ class Manifest(ResourceType[Cluster]):
                     return {}
                 if error.code != 403 and "dry run" not in error.said:
                     raise
-            operation.log("warning", f"this preview is without the API server's say: {error.args[0]}")
+            operation.log("warning", f"this preview was not checked by the API server: {error.args[0]}")
             return {}
         return planned if live else _provisional(planned)
 
@@ -232,7 +254,7 @@ class Manifest(ResourceType[Cluster]):
         except UnknownKindError:
             return None
         live = client.find(target)
-        if live is None or not objects.managed_fields(live, manager):
+        if live is None or not ownership.managed_fields(live, manager):
             return None
         if not self._is_patch(inputs) and not operation.may_have_made(live["metadata"]["creationTimestamp"]):
             return None
@@ -241,7 +263,7 @@ class Manifest(ResourceType[Cluster]):
         return target.id
 
     def differences(self, olds: Properties, news: Properties) -> Any:
-        """None after a create: an apply is done as a whole or not at all."""
+        """None after a create: an apply is atomic."""
         return iter(())
 
     def _settle(self, client: Cluster, target: Identity, inputs: Properties, operation: Operation) -> None:
@@ -252,7 +274,7 @@ class Manifest(ResourceType[Cluster]):
             self._serve(client, inputs, operation)
 
     def _serve(self, client: Cluster, inputs: Properties, operation: Operation) -> None:
-        """Wait until the new kinds are served; what depends on the definition asks for them next."""
+        """Wait until the new kinds are served, as dependents need them next."""
         spec = inputs["spec"]
         kind = spec["names"]["kind"]
         for version in (item["name"] for item in spec["versions"] if item.get("served")):
@@ -287,23 +309,23 @@ class Manifest(ResourceType[Cluster]):
             raise ProviderError(f"{target} no longer exists", remedy="Refresh the stack, then update again.")
         if not self._is_patch(news):
             live = self._take_over(client, target, live, manager)
-        manifest = objects.without_ignored(to_object(news), live, manager, operation.ignored)
+        manifest = _to_apply(news, live, {manager, str(former)}, operation)
         live = client.apply(target, manifest, manager, force=self._forced(client, news))
         operation.created(id_, **{MANAGER: manager})
         if former and former != manager:
-            client.relinquish(target, former, live["metadata"]["uid"])
+            client.release(target, former, live["metadata"]["uid"])
         self._settle(client, target, news, operation)
 
     def _take_over(self, client: Cluster, target: Identity, live: Object, manager: str) -> Object:
-        """Make the fields ours that the official plugin or client-side applies have set."""
-        for attempt in range(1, TAKE_OVER_ATTEMPTS + 1):
-            entries = objects.taken_over(live, manager)
+        """Adopt the fields that the official plugin or client-side applies have set."""
+        for attempt in range(1, OWNERSHIP_ATTEMPTS + 1):
+            entries = ownership.taken_over(live, manager)
             if entries is None:
                 break
             try:
                 return client.replace_managed_fields(target, entries, live["metadata"]["resourceVersion"])
             except ClusterError:
-                if attempt == TAKE_OVER_ATTEMPTS:
+                if attempt == OWNERSHIP_ATTEMPTS:
                     raise
                 live = client.find(target) or live
         return live
@@ -313,7 +335,7 @@ class Manifest(ResourceType[Cluster]):
             target = self._target(client, state)
             if self._is_patch(state):
                 manager = objects.field_manager(operation.urn, state.get(INPUTS, {}), state)
-                self._relinquish(client, target, manager)
+                self._release(client, target, manager)
                 return
             policy = str(annotations_of(state.get(INPUTS, {})).get("pulumi.com/deletionPropagationPolicy", ""))
             if not client.delete(target, PROPAGATION.get(policy.lower(), "Foreground")):
@@ -329,18 +351,18 @@ class Manifest(ResourceType[Cluster]):
             return
         readiness.until_gone(client, target, get(state, "metadata", "uid"), operation)
 
-    def _relinquish(self, client: Cluster, target: Identity, manager: str) -> None:
+    def _release(self, client: Cluster, target: Identity, manager: str) -> None:
         live = client.find(target)
-        if live is None or not objects.managed_fields(live, manager):
+        if live is None or not ownership.managed_fields(live, manager):
             return
         try:
-            client.relinquish(target, manager, live["metadata"]["uid"])
+            client.release(target, manager, live["metadata"]["uid"])
         except ClusterError as error:
             required = [cause["field"] for cause in error.causes if cause.get("reason") == "FieldValueRequired"]
             if not required:
                 raise
             raise ProviderError(
-                f"{target} cannot do without what the Patch has set: {', '.join(required)}",
+                f"{target} is not valid without what the Patch has set: {', '.join(required)}",
                 remedy="Let another resource set it first, or keep it, with the resource option retain_on_delete.",
             ) from error
 
@@ -353,12 +375,12 @@ class Manifest(ResourceType[Cluster]):
         else:
             shown = {key: plain(item) for key, item in known.items() if not key.startswith("__")}
         outputs = objects.mark(shown, given)
-        last = known.get(INPUTS) or (given if found is not None and given else self.imported(outputs))
+        last = known.get(INPUTS) or (given if found is not None and given else self.import_inputs(outputs))
         kept = {key: item for key, item in ((MANAGER, known.get(MANAGER)), (INPUTS, last)) if item}
         return {**outputs, **kept, objects.API_VERSION: str(plain(shown["apiVersion"]))}
 
-    def adopted(self, client: Cluster, given: Properties, outputs: Properties) -> Properties:
-        """What was given, with what the cluster has where an apply would change it."""
+    def refreshed_inputs(self, client: Cluster, given: Properties, outputs: Properties) -> Properties:
+        """The given inputs, with the cluster's values where an apply would change them."""
         shape, live = to_object(given), to_object(outputs)
         try:
             target = self._target(client, outputs)
@@ -372,10 +394,10 @@ class Manifest(ResourceType[Cluster]):
         found = objects.adopt(shape, planned, live)
         return given if found == shape else objects.mark(found, given)
 
-    def imported(self, outputs: Properties) -> Properties:
-        return objects.mark(objects.imported(to_object(outputs)), {})
+    def import_inputs(self, outputs: Properties) -> Properties:
+        return objects.mark(objects.import_inputs(to_object(outputs)), {})
 
-    def ailment(self, client: Cluster, found: Properties, state: Properties) -> str | None:
+    def unhealthy_reason(self, client: Cluster, found: Properties, state: Properties) -> str | None:
         if self._is_patch(found):
             return None
         target = self._target(client, found)
@@ -390,13 +412,19 @@ class Manifest(ResourceType[Cluster]):
         return Timeouts(*[float(seconds)] * 3) if seconds.isdigit() else self.timeouts
 
 
+def _to_apply(news: Properties, live: Object, managers: set[str], operation: Operation) -> Object:
+    """The manifest to apply to an existing object; ``managers`` are ours."""
+    manifest = to_object(news)
+    return ownership.without_ignored(manifest, live, managers, operation.ignored) if operation.ignored else manifest
+
+
 def _exists(target: Identity) -> ClusterError:
     status = {"reason": "AlreadyExists", "message": f"{target} exists in the cluster, and is not this resource's"}
     return ClusterError(f"creating {target}", 409, status, None)
 
 
 def _provisional(planned: Object) -> Properties:
-    """A dry run of a create, without what only the real one will settle."""
+    """The result of a dry run of a create, without values that only a real create decides."""
     metadata = planned["metadata"]
     shown = objects.unknown_where({**planned, "metadata": {**metadata, "creationTimestamp": UNKNOWN}}, metadata["uid"])
     shown["metadata"].pop("resourceVersion", None)
@@ -410,20 +438,11 @@ def _decoded(data: str | None) -> str | None:
     return None if data is None else base64.b64decode(data).decode(errors="replace")
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML as kubectl reads it: version 1.1, where 0644 is octal, but without dates."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as in its base
-        first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
-        for first, forms in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def _decode(client: Cluster | None, arguments: Properties, operation: Operation) -> Properties:
     """The manifests of a YAML text, with the default namespace where they name none: version 1 of ConfigGroup asks."""
     try:
-        documents = list(yaml.load_all(arguments["text"], _Loader))
-    except yaml.YAMLError as error:
+        documents = kubeyaml.read_documents(arguments["text"])
+    except kubeyaml.YamlError as error:
         raise ProviderError(f"the YAML cannot be read: {error}") from error
     found = [item for item in documents if isinstance(item, dict) and item.get("kind") and item.get("apiVersion")]
     namespace = arguments.get("defaultNamespace")

@@ -1,4 +1,4 @@
-"""Manifests and live objects as values: identity, names, differences, field ownership. Nothing here asks the cluster.
+"""Manifests and live objects as values: identity, names, differences. Makes no calls.
 
 The rules are those of the official plugin: what replaces an object (its provider/pkg/provider/diff.go), automatic names
 (pkg/metadata/naming.go), annotations (pkg/metadata/annotations.go).
@@ -6,7 +6,6 @@ The rules are those of the official plugin: what replaces an object (its provide
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ Path: TypeAlias = tuple[str | int, ...]
 INPUTS: Final = "__inputs"
 MANAGER: Final = "__fieldManager"
 API_VERSION: Final = "__initialApiVersion"
-"""What the official plugin keeps in a resource's state beside the live object."""
+"""Keys that the official plugin adds to the live object in a resource's state."""
 AUTONAMED: Final = "pulumi.com/autonamed"
 AUTONAME_DIGITS: Final = 8
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -42,58 +41,15 @@ READ_ONLY: Final = (
     "uid",
 )
 """Metadata that only the server sets; exported manifests have it."""
-FORMER_MANAGERS: Final = frozenset(
-    {"kubectl", "kubectl-client-side-apply", "before-first-apply", "pulumi-kubernetes", "pulumi-resource-kubernetes"}
-)
-"""Managers of objects that were made without server-side apply, or by the official plugin, which creates with POST."""
 _X_KUBERNETES: Final = re.compile(r"x_kubernetes_\w+")
 
 
-def _below(parent: str, names: str) -> tuple[str, ...]:
-    return tuple(f"{parent}.{name}" for name in names.split())
-
-
-_CONTAINER: Final = (
-    "args command env image imagePullPolicy lifecycle livenessProbe ports readinessProbe resources securityContext "
-    "stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir"
-)
-_POD: Final = (
-    "affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostAliases hostIPC hostNetwork "
-    "hostPID hostname imagePullSecrets nodeName nodeSelector overhead preemptionPolicy priority priorityClassName "
-    "readinessGates restartPolicy runtimeClassName schedulerName securityContext serviceAccount serviceAccountName "
-    "shareProcessNamespace subdomain terminationGracePeriodSeconds volumes"
-)
-_VOLUME: Final = (
-    "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk glusterfs "
-    "hostPath iscsi local nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume"
-)
 IDENTITY: Final = ("metadata.name", "metadata.namespace")
-REPLACES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
-    ("apps", "DaemonSet"): ("spec.selector",),
-    ("apps", "Deployment"): ("spec.selector",),
-    ("apps", "StatefulSet"): _below(
-        "spec", "podManagementPolicy revisionHistoryLimit selector serviceName volumeClaimTemplates"
-    ),
-    ("batch", "Job"): _below("spec", "completions parallelism selector template"),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): ("roleRef",),
-    ("rbac.authorization.k8s.io", "RoleBinding"): ("roleRef",),
-    ("storage.k8s.io", "StorageClass"): ("parameters", "provisioner"),
-    ("", "PersistentVolume"): _below("spec", _VOLUME),
-    ("", "PersistentVolumeClaim"): _below("spec", "accessModes selector storageClassName volumeName"),
-    ("", "Pod"): (
-        *_below("spec", _POD),
-        *_below("spec.containers.*", _CONTAINER),
-        *_below("spec.initContainers.*", _CONTAINER),
-    ),
-    ("", "ResourceQuota"): ("spec.scopes",),
-    ("", "Service"): ("spec.clusterIP",),
-}
-"""Changes that replace the object, beside those of its name and namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which object: ``namespace`` is empty for those of the whole cluster."""
+    """An object's identity; ``namespace`` is empty for cluster-scoped ones."""
 
     api_version: str
     kind: str
@@ -117,7 +73,7 @@ class Identity:
 def parse_token(token: str, inputs: Mapping[str, Any]) -> tuple[str, str, bool]:
     """The apiVersion, the kind, and whether it is a Patch: ``kubernetes:apps/v1:DeploymentPatch`` with kind Deployment.
 
-    Where the inputs name no kind (an import), the token alone tells.
+    Where the inputs have no kind (an import), it is taken from the token.
     """
     _, version, name = token.split(":")
     given = plain(inputs.get("kind"))
@@ -129,7 +85,7 @@ def parse_token(token: str, inputs: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 
 def to_object(inputs: Mapping[str, Any]) -> Object:
-    """Inputs as the API takes them: without nulls, bookkeeping and secret marks, ``x-kubernetes-*`` by its name."""
+    """Inputs in the API's form: without nulls, bookkeeping and secret marks, ``x-kubernetes-*`` under its own name."""
     return dict(
         without_nulls(
             {key: plain(value) for key, value in inputs.items() if not key.startswith("__")},
@@ -139,13 +95,13 @@ def to_object(inputs: Mapping[str, Any]) -> Object:
 
 
 def from_object(live: Mapping[str, Any]) -> Properties:
-    """A live object as outputs. Who manages which field is the server's bookkeeping: it would be most of the state."""
+    """A live object as outputs. Without ``managedFields``, which would be most of the state."""
     kept = {**live, "metadata": {key: value for key, value in live["metadata"].items() if key != "managedFields"}}
     return dict(without_nulls(kept, lambda key: key.replace("-", "_") if key.startswith("x-kubernetes-") else key))
 
 
 def without_nulls(value: Any, name: Callable[[str], str] = str) -> Any:
-    """A tree without what is null, with keys as ``name`` has them."""
+    """A tree without nulls, with keys changed by ``name``."""
     if isinstance(value, dict):
         return {name(key): without_nulls(item, name) for key, item in value.items() if item is not None}
     return [without_nulls(item, name) for item in value] if isinstance(value, list) else value
@@ -163,7 +119,7 @@ def flagged(inputs: Mapping[str, Any], annotation: str) -> bool:
 
 
 def get(value: Any, *path: str) -> Any:
-    """What is at the path; None where there is nothing."""
+    """The value at the path; None where there is none."""
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -177,7 +133,7 @@ def is_secret(kind: str, properties: Mapping[str, Any]) -> bool:
 
 
 def mark(properties: Properties, inputs: Properties) -> Properties:
-    """Mark what the inputs have secret, and a Secret's data in whatever form."""
+    """Mark as secret what is secret in the inputs, and a Secret's data in any form."""
     marked = mark_secrets(properties, inputs)
     if is_secret(str(plain(marked.get("kind"))), marked):
         for key in ("data", "stringData"):
@@ -191,7 +147,7 @@ def mark(properties: Properties, inputs: Properties) -> Properties:
 
 
 def changes(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
-    """Where two trees differ, item by item; None stands for what is not there."""
+    """Where two trees differ, item by item; None stands for a missing value."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
             yield from changes(old.get(key), new.get(key), (*path, key))
@@ -212,7 +168,7 @@ def differences(old: Object, new: Object, replaces: Iterable[str] = IDENTITY) ->
 
 
 def _touches(rule: list[str], path: Path, old: Any, new: Any) -> bool:
-    """Whether a change at ``path`` is one at or below ``rule``, or brings or takes what is there."""
+    """Whether a change at ``path`` is at or below ``rule``, or adds or removes a parent of it."""
     if any(step not in {"*", str(part)} for step, part in zip(rule, path, strict=False)):
         return False
     below = rule[len(path) :]
@@ -227,82 +183,17 @@ def _has(value: Any, path: list[str]) -> bool:
     return isinstance(value, dict) and _has(value.get(path[0]), path[1:])
 
 
-def replace_rules(
-    api_version: str, kind: str, old: Object, *, mutable_maps: bool, mutable_secrets: bool
-) -> tuple[str, ...]:
-    """Paths whose change replaces an object. ConfigMaps and Secrets are replaced so that what uses them notices."""
-    group = api_version.rpartition("/")[0]
-    rules = REPLACES.get((group, kind), ())
-    frozen = old.get("immutable") is True
-    if (group, kind) == ("", "ConfigMap") and (frozen or not mutable_maps):
-        rules = ("data", "binaryData")
-    elif (group, kind) == ("", "Secret"):
-        rules = ("type", "data", "stringData") if frozen or not mutable_secrets else ("type",)
-    return (*IDENTITY, *rules)
-
-
 def field_manager(urn: str, inputs: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """The field manager of a resource: what its annotation names, what its state has, or one of its own.
+    """The field manager of a resource: that of its annotation or its state, or else one of its own.
 
-    It follows from the URN, so that what an interrupted create has made can be told from anything else.
+    It is derived from the URN, so that what an interrupted create has made can be identified.
     """
     named = annotations_of(inputs).get("pulumi.com/patchFieldManager") or state.get(MANAGER)
     return str(named or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
 
 
-def managed_fields(live: Object, manager: str) -> Object:
-    """The fields (FieldsV1) that the manager has applied; empty if none."""
-    for entry in live["metadata"].get("managedFields", ()):
-        if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get("subresource"):
-            return dict(entry.get("fieldsV1", {}))
-    return {}
-
-
-def taken_over(live: Object, manager: str) -> list[Object] | None:
-    """``managedFields`` with the fields of former managers given to this one; None where there are none to give."""
-    kept, fields = [], managed_fields(live, manager)
-    entries = live["metadata"].get("managedFields", ())
-    for entry in entries:
-        former = entry["manager"] in FORMER_MANAGERS and (
-            entry["operation"] == "Update" or entry["manager"] == "kubectl"
-        )
-        if former and not entry.get("subresource"):
-            fields = _union(fields, entry.get("fieldsV1", {}))
-        elif (entry["manager"], entry["operation"], entry.get("subresource")) != (manager, "Apply", None):
-            kept.append(entry)
-    if len(kept) >= len(entries) - 1 and fields == managed_fields(live, manager):
-        return None
-    ours = {"manager": manager, "operation": "Apply", "apiVersion": live["apiVersion"], "fieldsType": "FieldsV1"}
-    return [*kept, {**ours, "fieldsV1": fields}]
-
-
-def _union(one: Object, other: Object) -> Object:
-    both = {key: _union(one[key], other[key]) for key in one.keys() & other.keys()}
-    return {**one, **other, **both}
-
-
-def without_ignored(new: Object, live: Object, manager: str, ignored: Iterable[str]) -> Object:
-    """The manifest with ``ignoreChanges`` heeded: a field that others manage is left out, one of ours stays as it is.
-
-    Applying the value last known would take the field back from, say, an autoscaler. Items of lists are not reached.
-    """
-    kept = copy.deepcopy(new)
-    fields = managed_fields(live, manager)
-    for path in ignored:
-        *parents, last = path.split(".")
-        holder, owned = get(kept, *parents), get(fields, *(f"f:{part}" for part in (*parents, last)))
-        if not isinstance(holder, dict) or last not in holder:
-            continue
-        value = get(live, *parents, last)
-        if value is not None and owned is not None:
-            holder[last] = value
-        elif value is not None:
-            del holder[last]
-    return kept
-
-
 def settled(live: Object) -> Object:
-    """An object without what changes at every write."""
+    """An object without the fields that change at every write."""
     metadata = {
         key: value
         for key, value in live["metadata"].items()
@@ -312,7 +203,7 @@ def settled(live: Object) -> Object:
 
 
 def adopt(given: Any, planned: Any, found: Any) -> Any:
-    """The inputs after a refresh: as given where applying them would change nothing, else what was found."""
+    """The inputs after a refresh: as given where applying them would change nothing, else the cluster's values."""
     if planned == found:
         return given
     if isinstance(given, dict) and isinstance(planned, dict) and isinstance(found, dict):
@@ -324,8 +215,8 @@ def adopt(given: Any, planned: Any, found: Any) -> Any:
     return found
 
 
-def imported(live: Object) -> Properties:
-    """The inputs of an object that is imported: all that is neither status nor the server's own."""
+def import_inputs(live: Object) -> Properties:
+    """The inputs of an imported object: all but its status and what the server sets."""
     inputs = {key: value for key, value in from_object(live).items() if key != "status"}
     metadata = {key: value for key, value in inputs["metadata"].items() if key not in READ_ONLY}
     own = {LAST_APPLIED, "deployment.kubernetes.io/revision"}

@@ -1,7 +1,8 @@
-"""When an object is ready, and what to tell when it does not become so.
+"""When an object is ready, and how to explain that it is not.
 
-The conditions are those of the official plugin and of ``kubectl rollout status``. A check looks at one state of the
-cluster and returns what is missing yet, None when nothing is; it raises ProviderError when nothing will come any more.
+The conditions are those of the official plugin and of ``kubectl rollout status``. A
+check looks at one state of the cluster and returns what is missing, None when nothing is; it raises ProviderError when
+the object can no longer become ready.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from providers.values import Properties
 
 ENDPOINT_GRACE_SECONDS: Final = 10.0
-"""How long a Service without any endpoint waits for the first one; its pods may be made after it."""
-TROUBLE_SECONDS: Final = 5.0
-"""Pods are asked for their troubles when a workload takes longer than this."""
-MOST_SECONDS: Final = 3.0
-SHOWN_PODS: Final = 3
+"""How long a Service without endpoints waits for the first one; its pods may be created after it."""
+PROBLEM_SECONDS: Final = 5.0
+"""The problems of pods are shown when a workload takes longer than this."""
+MAX_POLL_SECONDS: Final = 3.0
+MAX_PODS: Final = 3
 SHOWN_EVENTS: Final = 5
 SHOWN_LOG_LINES: Final = 10
-PATIENT: Final = (
+TIMEOUT_REMEDY: Final = (
     'Raise the limit with custom_timeouts or the annotation pulumi.com/timeoutSeconds, or do not wait, with '
     'pulumi.com/skipAwait: "true".'
 )  # fmt: skip
@@ -42,11 +43,11 @@ DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 NO_DELETE_WAIT: Final = frozenset(
     {"Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job"}
 )
-"""Kinds whose deletion is not waited for either where ``pulumi.com/skipAwait`` is set, as the official plugin does."""
+"""Kinds whose deletion is not awaited either where ``pulumi.com/skipAwait`` is set, as in the official plugin."""
 
 
 class View(Protocol):
-    """What checks ask the cluster."""
+    """What checks need of the cluster."""
 
     def find(self, target: Identity) -> Object | None:
         """The object, or None."""
@@ -89,13 +90,13 @@ class Check:
         return {}
 
     def unobserved(self) -> str | None:
-        """What to wait for while the controller has not seen the last change."""
+        """What to wait for while the controller has not observed the last change."""
         if self.count("status", "observedGeneration") < self.count("metadata", "generation"):
-            return "its controller has not seen the change yet"
+            return "its controller has not observed the change yet"
         return None
 
 
-def _told(condition: Mapping[str, Any]) -> str:
+def _status_message(condition: Mapping[str, Any]) -> str:
     return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
 
 
@@ -107,12 +108,12 @@ def deployment(check: Check) -> str | None:
         return None
     progress = check.condition("Progressing")
     if progress.get("reason") == "ProgressDeadlineExceeded":
-        raise ProviderError(f"the rollout makes no progress: {_told(progress)}")
+        raise ProviderError(f"the rollout makes no progress: {_status_message(progress)}")
     wanted = check.count("spec", "replicas", default=1)
     updated, total = check.count("status", "updatedReplicas"), check.count("status", "replicas")
     available = check.count("status", "availableReplicas")
     failure = check.condition("ReplicaFailure")
-    because = f" ({_told(failure)})" if failure.get("status") == "True" else ""
+    because = f" ({_status_message(failure)})" if failure.get("status") == "True" else ""
     if updated < wanted:
         return f"{updated} of {wanted} replicas updated{because}"
     if total > updated:
@@ -161,7 +162,7 @@ def job(check: Check) -> str | None:
         return None
     failed = check.condition("Failed")
     if failed.get("status") == "True":
-        raise ProviderError(f"the Job failed: {_told(failed)}")
+        raise ProviderError(f"the Job failed: {_status_message(failed)}")
     if check.at("spec", "suspend"):
         return "it is suspended"
     counts = ", ".join(f"{check.count('status', state)} {state}" for state in ("active", "succeeded", "failed"))
@@ -173,9 +174,9 @@ def pod(check: Check) -> str | None:
     if check.at("status", "phase") == "Succeeded" or check.condition("Ready").get("status") == "True":
         return None
     if check.at("status", "phase") == "Failed":
-        told = _told(check.at("status") or {})
-        raise ProviderError(f"the Pod failed{': ' if told else ''}{told}")
-    return "; ".join(pod_troubles(check.live)) or f"phase {check.at('status', 'phase') or 'Pending'}"
+        message = _status_message(check.at("status") or {})
+        raise ProviderError(f"the Pod failed{': ' if message else ''}{message}")
+    return "; ".join(pod_problems(check.live)) or f"phase {check.at('status', 'phase') or 'Pending'}"
 
 
 def claim(check: Check) -> str | None:
@@ -237,7 +238,7 @@ def service(check: Check) -> str | None:
 
 
 def ingress(check: Check) -> str | None:
-    """It has an address, and the Services that its rules name are there."""
+    """It has an address, and the Services of its rules exist."""
     paths = [path for rule in check.at("spec", "rules") or () for path in get(rule, "http", "paths") or ()]
     wanted = {name for path in paths if (name := get(path, "backend", "service", "name"))}
     here = [Identity("v1", "Service", check.namespace, str(name)) for name in sorted(wanted)]
@@ -247,11 +248,11 @@ def ingress(check: Check) -> str | None:
 
 
 def gateway(check: Check) -> str | None:
-    """It is programmed. One that is not accepted says why, and may still be when its class comes."""
+    """It is programmed. One that is not accepted has a reason, and may be accepted when its class is created."""
     if check.condition("Programmed").get("status") == "True":
         return None
     accepted, programmed = check.condition("Accepted"), check.condition("Programmed")
-    because = _told(accepted if accepted.get("status") != "True" else programmed)
+    because = _status_message(accepted if accepted.get("status") != "True" else programmed)
     return f"it is not programmed{': ' if because else ''}{because}"
 
 
@@ -261,7 +262,7 @@ def definition(check: Check) -> str | None:
         return None
     names = check.condition("NamesAccepted")
     if names.get("status") == "False":
-        raise ProviderError(f"its names are taken: {_told(names)}")
+        raise ProviderError(f"its names are taken: {_status_message(names)}")
     return "it is not established"
 
 
@@ -325,7 +326,7 @@ def _condition(expression: str) -> Callable[[Check], str | None]:
             found = check.condition(kind)
             if str(found.get("status")).lower() == wanted.lower():
                 return None
-            return f"condition {kind} is not {wanted}" + (f" ({_told(found)})" if found else "")
+            return f"condition {kind} is not {wanted}" + (f" ({_status_message(found)})" if found else "")
 
         return holds
     path, brace, wanted = rest.rpartition("}")
@@ -357,7 +358,7 @@ def checks_of(target: Identity, inputs: Properties) -> list[Callable[[Check], st
 
 
 def missing(cluster: View, live: Object, target: Identity, inputs: Properties, elapsed: float) -> str | None:
-    """What is missing yet."""
+    """What is still missing."""
     for check in checks_of(target, inputs):
         if found := check(Check(live, cluster, elapsed)):
             return found
@@ -365,7 +366,7 @@ def missing(cluster: View, live: Object, target: Identity, inputs: Properties, e
 
 
 def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Operation) -> None:
-    """Wait until an object is ready. Failures tell what is known of its pods."""
+    """Wait until an object is ready. Errors include what is known of its pods."""
     if not checks_of(target, inputs):
         return
     began = time.monotonic()
@@ -381,26 +382,26 @@ def settle(cluster: Cluster, target: Identity, inputs: Properties, operation: Op
             lacking = missing(cluster, live, target, inputs, elapsed)
             if lacking is None:
                 return True
-            if elapsed > TROUBLE_SECONDS:
-                lacking += "".join(f"; {trouble}" for trouble in _troubles(cluster, live))
+            if elapsed > PROBLEM_SECONDS:
+                lacking += "".join(f"; {problem}" for problem in _problems(cluster, live))
         except (ClusterError, UnreachableError) as error:
             if not error.transient:
                 raise
             raise NotYetError(error) from error
-        raise NotYetError(ProviderError(lacking, remedy=PATIENT))
+        raise NotYetError(ProviderError(lacking, remedy=TIMEOUT_REMEDY))
 
     try:
-        operation.wait(f"{target}", poll, most=MOST_SECONDS)
+        operation.wait(f"{target}", poll, max_delay=MAX_POLL_SECONDS)
     except CancelledError:
         raise
     except ProviderError as failure:
-        told = "".join(f"\n  {line}" for item in seen for line in explain(cluster, item))
+        details = "".join(f"\n  {line}" for item in seen for line in explain(cluster, item))
         spent = f"{target} is not ready after {time.monotonic() - began:.0f} s"
-        raise ProviderError(f"{spent}: {failure.args[0]}{told}", remedy=failure.remedy) from failure
+        raise ProviderError(f"{spent}: {failure.args[0]}{details}", remedy=failure.remedy) from failure
 
 
 def until_gone(cluster: Cluster, target: Identity, uid: str | None, operation: Operation) -> None:
-    """Wait until the object is deleted. What holds it up is told."""
+    """Wait until the object is deleted. Errors name its finalizers."""
 
     began = time.monotonic()
 
@@ -413,15 +414,15 @@ def until_gone(cluster: Cluster, target: Identity, uid: str | None, operation: O
             raise NotYetError(error) from error
         if live is None or live["metadata"]["uid"] != (uid or live["metadata"]["uid"]):
             return True
-        if time.monotonic() - began < TROUBLE_SECONDS:
+        if time.monotonic() - began < PROBLEM_SECONDS:
             return None
         holds = [f"finalizer {name}" for name in live["metadata"].get("finalizers", ())]
-        told = get(live, "status", "conditions") or ()
-        holds += [item["message"] for item in told if item["status"] == "True" and item.get("message")]
-        remedy = "Look at who is to remove the finalizers: a controller that is gone never will."
+        conditions = get(live, "status", "conditions") or ()
+        holds += [item["message"] for item in conditions if item["status"] == "True" and item.get("message")]
+        remedy = "Check the controllers of the finalizers: a deleted controller never removes its own."
         raise NotYetError(ProviderError(f"{target} is still being deleted: {'; '.join(holds)}", remedy=remedy))
 
-    operation.wait(f"{target} to be gone", gone, most=MOST_SECONDS)
+    operation.wait(f"{target} to be gone", gone, max_delay=MAX_POLL_SECONDS)
 
 
 def _pods(view: View, live: Object) -> list[Object]:
@@ -435,10 +436,10 @@ def _pods(view: View, live: Object) -> list[Object]:
     return view.items("v1", "Pod", live["metadata"].get("namespace", ""), labelSelector=selector)
 
 
-def _troubles(view: View, live: Object) -> list[str]:
-    """Some troubles of a workload's pods; none where nobody may look at them."""
+def _problems(view: View, live: Object) -> list[str]:
+    """Some problems of a workload's pods; empty where they may not be read."""
     try:
-        return [trouble for item in _pods(view, live) for trouble in pod_troubles(item)][:SHOWN_PODS]
+        return [problem for item in _pods(view, live) for problem in pod_problems(item)][:MAX_PODS]
     except ProviderError:
         return []
 
@@ -448,42 +449,42 @@ def _statuses(item: Object) -> Iterator[Object]:
         yield from get(item, "status", kind) or ()
 
 
-def _container_trouble(status: Object) -> str | None:
+def _container_problem(status: Object) -> str | None:
     waiting, ended = get(status, "state", "waiting"), get(status, "state", "terminated")
     ended = ended or get(status, "lastState", "terminated")
     parts = []
     if waiting and waiting.get("reason") not in STARTING:
-        parts.append(_told(waiting))
+        parts.append(_status_message(waiting))
     if ended and (ended.get("exitCode") or waiting):
-        parts.append(f"ended with exit code {ended.get('exitCode')} ({_told(ended)})")
+        parts.append(f"ended with exit code {ended.get('exitCode')} ({_status_message(ended)})")
     return f"container {status['name']}: {'; '.join(parts)}" if parts and not status.get("ready") else None
 
 
-def pod_troubles(item: Object) -> list[str]:
-    """Why a pod is not ready, as far as its status tells."""
-    found = [trouble for status in _statuses(item) if (trouble := _container_trouble(status))]
+def pod_problems(item: Object) -> list[str]:
+    """Why a pod is not ready, as far as its status shows."""
+    found = [problem for status in _statuses(item) if (problem := _container_problem(status))]
     found += [
         f"it cannot be scheduled: {condition.get('message') or condition.get('reason')}"
         for condition in get(item, "status", "conditions") or ()
         if condition["type"] == "PodScheduled" and condition["status"] == "False"
     ]
     if get(item, "status", "phase") == "Failed":
-        found.append(_told(item["status"]) or "it failed")
-    return [f"Pod {item['metadata']['name']}: {trouble}" for trouble in found]
+        found.append(_status_message(item["status"]) or "it failed")
+    return [f"Pod {item['metadata']['name']}: {problem}" for problem in found]
 
 
 def explain(cluster: Cluster, live: Object) -> list[str]:
-    """Warnings about an object; troubles, warnings and last log lines of its pods."""
+    """Warnings about an object; problems, warnings and last log lines of its pods."""
     try:
         lines = _warnings(cluster, live)
-        troubled = [item for item in _pods(cluster, live) if pod_troubles(item)][:SHOWN_PODS]
+        troubled = [item for item in _pods(cluster, live) if pod_problems(item)][:MAX_PODS]
         for item in troubled:
-            lines += pod_troubles(item)
+            lines += pod_problems(item)
             if item is not live:
                 lines += _warnings(cluster, item)
             target = Identity("v1", "Pod", item["metadata"].get("namespace", ""), item["metadata"]["name"])
             for status in _statuses(item):
-                if _container_trouble(status):
+                if _container_problem(status):
                     again = not get(status, "state", "terminated") and bool(status.get("restartCount"))
                     tail = cluster.log_tail(target, status["name"], previous=again, lines=SHOWN_LOG_LINES)
                     lines += [f"{target.name}/{status['name']} | {line}" for line in tail]
@@ -497,6 +498,6 @@ def _warnings(view: View, live: Object) -> list[str]:
     events = view.items("v1", "Event", live["metadata"].get("namespace") or "default", fieldSelector=selector)
     recent = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
     return [
-        f"{live['kind']} {live['metadata']['name']}: {_told(event)} ({event.get('count') or 1} times)"
+        f"{live['kind']} {live['metadata']['name']}: {_status_message(event)} ({event.get('count') or 1} times)"
         for event in recent[-SHOWN_EVENTS:]
     ]

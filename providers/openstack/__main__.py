@@ -6,7 +6,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from providers.framework import Package, serve
+from providers.framework import Package
+from providers.framework.service import serve
 from providers.openstack.client import CONFIG, Cloud
 
 if TYPE_CHECKING:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from providers import schema
 from providers.framework import CancelledError, DeadlineError, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError, Service
-from providers.openstack.rest import DESCRIPTION, NAME, REGION, RestType, given, to_api
+from providers.openstack.names import references
+from providers.openstack.normal import TRIMMED, is_uuid
+from providers.openstack.rest import REGION, RestType, given, to_api
 from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Field, List, Map, Object
+from providers.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from providers.framework import Function
+    from providers.openstack.names import Reference
     from providers.values import Properties
 
 # Microversions of the block storage API: extend a volume in use; make one of a backup.
@@ -38,6 +41,14 @@ _MOVING: Final = frozenset(
     }
 )
 
+_REFERENCES: Final = {
+    "imageId": "image by id",
+    "snapshotId": "volume snapshot by id",
+    "sourceVolId": "volume by id",
+    "backupId": "backup by id",
+    "volumeType": "volume type by name or id",
+    "availabilityZone": "availability zone of volumes by name",
+}
 _HINTS: Final = Object(
     (
         Field("differentHosts", List(STRING), "Volumes whose hosts to avoid.", force_new=True),
@@ -71,8 +82,8 @@ class Volume(RestType):
     }
     fields = (
         REGION,
-        NAME,
-        DESCRIPTION,
+        Field("name", TRIMMED, "Name in the cloud.", computed=True, autoname=True),
+        Field("description", TRIMMED, "Free text."),
         Field("size", INTEGER, "GiB.", required=True, validate=_at_least_one),
         Field("availabilityZone", computed=True, force_new=True),
         Field("metadata", Map(STRING), "Key and value pairs.", computed=True),
@@ -87,7 +98,7 @@ class Volume(RestType):
             default="never",
             choices=("never", "on-demand"),
         ),
-        Field("enableOnlineResize", BOOLEAN, "Let it grow while it is attached."),
+        Field("enableOnlineResize", BOOLEAN, "Allow growing it while it is attached."),
         Field("consistencyGroupId", force_new=True),
         Field("sourceReplica", force_new=True),
         Field("schedulerHints", List(_HINTS, unordered=True), force_new=True),
@@ -98,16 +109,31 @@ class Volume(RestType):
         ),
     )
 
+    def references(self, inputs: Properties) -> Iterator[Reference]:
+        for name, what in _REFERENCES.items():
+            yield from references(name, what, inputs.get(name))
+
     def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
         # What Cinder shows among the metadata of an attached volume is no difference.
-        wanted, present = news.get("metadata"), olds.get("metadata")
+        wanted, present = plain(news.get("metadata")), plain(olds.get("metadata"))
         if isinstance(wanted, dict) and isinstance(present, dict):
             own = {key: value for key, value in present.items() if key in wanted or key not in _ADMIN_METADATA}
             olds = {**olds, "metadata": own}
-        return schema.diff(self.fields, olds, news)
+        return super().differences(olds, news)
+
+    def diff(
+        self, client: Cloud | None, old_inputs: Properties, olds: Properties, news: Properties, operation: Operation
+    ) -> Iterator[Difference]:
+        types = [plain(of.get("volumeType")) for of in (olds, news)]
+        for item in super().diff(client, old_inputs, olds, news, operation):
+            if item.path == "volumeType" and client and any(map(is_uuid, types)):
+                service = self.api(client, plain(olds))
+                if _type_name(service, types[0]) == _type_name(service, types[1]):
+                    continue
+            yield item
 
     def candidates(self, client: Cloud, service: Service, inputs: Properties) -> Iterable[Properties]:
-        return service.list(f"{self.path}/detail", self.collection(), name=inputs["name"])
+        return service.list(f"{self.path}/detail", self.collection(), name=inputs["name"].strip())
 
     def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
         return item["size"] == inputs["size"] and super().fits(client, item, inputs)
@@ -136,6 +162,10 @@ class Volume(RestType):
         ]
         known = super().attributes(client, found, state)
         properties: Properties = {name: known[name] for name in names}
+        if is_uuid(state.get("volumeType")):
+            service = self.api(client, state)
+            if _type_name(service, state["volumeType"]) == properties["volumeType"]:
+                properties["volumeType"] = state["volumeType"]
         # An import finds the image here; but a volume made of a snapshot has its origin's image there too.
         image = (found.get("volume_image_metadata") or {}).get("image_id")
         if image and not state and not given(properties, "snapshotId", "sourceVolId"):
@@ -149,7 +179,7 @@ class Volume(RestType):
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         service = self.api(client, olds)
         volume = service.get(f"{self.path}/{id_}")[self.key]
-        if volume["status"] in _MOVING:  # a create that lost patience has left it so
+        if volume["status"] in _MOVING:  # a create that timed out has left it so
             self.wait_ready(service, id_, operation)
         if volume["status"] in self.failed:
             raise ProviderError(
@@ -158,12 +188,13 @@ class Volume(RestType):
             )
         if news["size"] != volume["size"]:
             self._extend(service, volume, news, operation)
-        if given(news, "volumeType") and news["volumeType"] != volume["volume_type"]:
+        wanted_type = _type_name(service, news.get("volumeType"))
+        if wanted_type and wanted_type != volume["volume_type"]:
             retype = {"new_type": news["volumeType"], "migration_policy": news.get("volumeRetypePolicy") or "never"}
             service.post(f"{self.path}/{id_}/action", {"os-retype": retype})
             self.wait_ready(service, id_, operation)
             now = service.get(f"{self.path}/{id_}")[self.key]["volume_type"]
-            if now != news["volumeType"]:
+            if now != wanted_type:
                 raise ProviderError(
                     f"volume {id_} is still of type {now}: the cloud did not retype it",
                     remedy="volumeRetypePolicy 'on-demand' allows to move the data to another backend.",
@@ -222,7 +253,7 @@ class Volume(RestType):
                 try:
                     compute.delete(f"/servers/{server}/os-volume_attachments/{id_}")
                 except CloudError as error:
-                    if error.status != 409:  # someone else detaches it already
+                    if error.status != 409:  # somebody else is detaching it already
                         raise
             if volume["attachments"] or volume["status"] in _MOVING:
                 return None
@@ -239,8 +270,14 @@ class Volume(RestType):
         operation.wait(f"volume {id_} to be gone", gone)
 
 
+def _type_name(service: Service, given_type: str | None) -> str | None:
+    """The name of a volume type that may be given by its id; Cinder returns the name."""
+    answer = service.find(f"/types/{given_type}") if is_uuid(given_type) else None
+    return answer["volume_type"]["name"] if answer else given_type
+
+
 def _reason(service: Service, id_: str) -> str:
-    """What the cloud says to users about the volume's last failure, if anything (API 3.3)."""
+    """The cloud's message about the volume's last failure, if any (API 3.3)."""
     try:
         messages = service.get(
             "/messages", params={"resource_uuid": id_, "sort": "created_at:desc"}, microversion="3.5"

@@ -1,9 +1,9 @@
 """The cloud: openstacksdk's connection made of the provider's configuration, and plain REST calls on its services.
 
-Calls return the parsed JSON. A failure is a :class:`CloudError` that says what was called, what the cloud answered,
-its request id, and what the user can do. Calls that may be repeated safely are repeated on 429, 500, 502, 503, 504,
+Calls return the parsed JSON. A failure is a :class:`CloudError` with the call, the cloud's
+response, its request id, and a remedy. Calls that may be repeated safely are repeated on 429, 500, 502, 503, 504,
 broken connections and unreadable answers, honouring ``Retry-After``; a POST only where the cloud surely did nothing: it
-said so (429, 503) or was not reached. After any other such failure of a POST nobody knows what it did; the error tells.
+said so (429, 503) or was not reached. After any other such failure of a POST its outcome is unknown; the error says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import tenacity
 import urllib3.exceptions
 from keystoneauth1 import exceptions as ksa
 
-from providers.framework import SETTLING_SECONDS, Operation, ProviderError
+from protocol.recovery import GRACE_SECONDS
+from providers.framework import Operation, ProviderError
 from providers.schema import BOOLEAN, INTEGER, STRING, Field, Map
 
 if TYPE_CHECKING:
@@ -103,19 +104,21 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _IDEMPOTENT: Final = _READING | {"PUT", "DELETE"}
 _RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 _RETRY_POST_STATUS: Final = frozenset({429, 503})
-_DOUBTS: Final = {500: 0.0, 502: SETTLING_SECONDS, 504: SETTLING_SECONDS}
+_UNCERTAIN_FOR: Final = {500: 0.0, 502: GRACE_SECONDS, 504: GRACE_SECONDS}
 """After these the cloud may have done what was asked; a gateway's do not even mean that it has ended."""
 ATTEMPTS: Final = 12
 """With the delays between them they outlast the restart of a service: a minute and a half."""
 CONTACT_ATTEMPTS: Final = 4
 """A service that was never reached may as well be the wrong one: a few seconds."""
 _FIRST_DELAY: Final = 0.5  # seconds
-_MOST_DELAY: Final = 15.0  # seconds
-_MOST_PATIENCE: Final = 300.0  # seconds that Retry-After is believed
+_MAX_DELAY: Final = 15.0  # seconds
+_MAX_RETRY_AFTER: Final = 300.0  # seconds that Retry-After is believed
 _ANSWER_SECONDS: Final = 120.0  # for one answer, where clouds.yaml has no api_timeout; Nova itself waits up to 60
-_TOLD_DELAY: Final = 3.0  # seconds between attempts from which on the user is told
+_REPORTED_DELAY: Final = 3.0  # seconds; longer delays between attempts are shown
 _UNCONNECTED: Final = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-_FAILURE_LASTS: Final = 30.0  # seconds that a service counts as unreachable, so that many resources fail at once
+_FAILURE_CACHE_SECONDS: Final = (
+    30.0  # seconds that a service counts as unreachable, so that many resources fail at once
+)
 
 _REMEDIES: Final = (
     (r"quota|exceed.*limit|limit.*exceed|OverLimit", "Free what is not used, ask for a higher quota, or plan less."),
@@ -158,9 +161,9 @@ class CloudError(ProviderError):
         status: int | None = None,
         request_id: str | None = None,
         remedy: str | None = None,
-        doubt: float | None = None,
+        uncertain_for: float | None = None,
     ) -> None:
-        super().__init__(message, remedy=remedy, doubt=doubt)
+        super().__init__(message, remedy=remedy, uncertain_for=uncertain_for)
         self.status = status
         self.request_id = request_id
 
@@ -217,7 +220,7 @@ class Service:
         }
         given = {key: value for key, value in options.items() if value is not None}
         call = f"{method} {self.name}{path}"
-        return _again(
+        return _retry(
             call, self._attempts, lambda: self._attempt(method, path, given, repeatable=repeatable, as_json=as_json)
         )
 
@@ -235,7 +238,7 @@ class Service:
                 f"{call} failed: {_first_line(failure)}",
                 remedy="Is the cloud reachable from here? Check the network, the VPN and the identity URL.",
                 # A cloud that was slow to answer is slow to make things, too.
-                doubt=max(SETTLING_SECONDS, time.monotonic() - began) if arrived else None,
+                uncertain_for=max(GRACE_SECONDS, time.monotonic() - began) if arrived else None,
             )
             if repeatable or not arrived:
                 raise _RetryableError(error) from failure
@@ -252,12 +255,16 @@ class Service:
         if status < 400:
             if not as_json or not response.content or _is_structure(response):
                 return response
-            error = self._error(call, status, "what came is no JSON", request_id, doubt=0.0)
+            error = self._error(call, status, "what came is no JSON", request_id, uncertain_for=0.0)
             if repeatable:
                 raise _RetryableError(error)
             raise error
         error = self._error(
-            call, status, _message(response), request_id, doubt=None if method in _READING else _DOUBTS.get(status)
+            call,
+            status,
+            _message(response),
+            request_id,
+            uncertain_for=None if method in _READING else _UNCERTAIN_FOR.get(status),
         )
         if status in (_RETRY_STATUS if repeatable else _RETRY_POST_STATUS):
             raise _RetryableError(error, _retry_after(response))
@@ -265,7 +272,7 @@ class Service:
 
     @staticmethod
     def _error(
-        call: str, status: int, message: str, request_id: str | None, *, doubt: float | None = None
+        call: str, status: int, message: str, request_id: str | None, *, uncertain_for: float | None = None
     ) -> CloudError:
         reference = f" ({request_id})" if request_id else ""
         return CloudError(
@@ -273,7 +280,7 @@ class Service:
             status=status,
             request_id=request_id,
             remedy=remedy_for(message) or _STATUS_REMEDIES.get(status),
-            doubt=doubt,
+            uncertain_for=uncertain_for,
         )
 
     def get(self, path: str, **options: Any) -> Any:
@@ -327,7 +334,7 @@ class Service:
             page = self.get(following)
 
 
-class _ServiceOf:
+class _ServiceAttribute:
     """An attribute of :class:`Cloud`: the service of the attribute's name."""
 
     def __set_name__(self, owner: type[Cloud], name: str) -> None:
@@ -351,7 +358,9 @@ class Cloud:
         self._failures: dict[str, tuple[float, CloudError]] = {}
         self._regions: dict[str, Cloud] = {}
         self._locks: dict[str, threading.Lock] = {}
-        self._remembered: dict[tuple[str, str], str] = {}
+        self._lookups: dict[tuple[str, str], str] = {}
+        self.known: dict[tuple[str, str], Properties] = {}
+        """What names and ids refer to, by kind and name; see names.py."""
         self._region_config = _region_config(config)
         self.region: str = self._region_config.region_name or ""
 
@@ -374,9 +383,9 @@ class Cloud:
 
     def remember(self, key: tuple[str, str], look_up: Callable[[], str]) -> str:
         """What never changes (the name of a flavor's id), asked for once."""
-        if key not in self._remembered:
-            self._remembered[key] = look_up()
-        return self._remembered[key]
+        if key not in self._lookups:
+            self._lookups[key] = look_up()
+        return self._lookups[key]
 
     @cached_property
     def connection(self) -> openstack.connection.Connection:
@@ -393,13 +402,13 @@ class Cloud:
         with self._lock:
             found = self._services.get(name)
             if found is None:
-                since, remembered = self._failures.get(name, (0.0, None))
-                if remembered and time.monotonic() - since < _FAILURE_LASTS:
-                    raise remembered
+                since, recent = self._failures.get(name, (0.0, None))
+                if recent and time.monotonic() - since < _FAILURE_CACHE_SECONDS:
+                    raise recent
                 try:
                     # Where one service was reached, the others are no mistake.
                     attempts = self._attempts if self._services else min(CONTACT_ATTEMPTS, self._attempts)
-                    adapter = _again(f"the contact to the {name} service", attempts, lambda: self._contact(name))
+                    adapter = _retry(f"the contact to the {name} service", attempts, lambda: self._contact(name))
                 except CloudError as failure:
                     self._failures[name] = time.monotonic(), failure
                     raise
@@ -424,14 +433,14 @@ class Cloud:
                 raise _RetryableError(error, _retry_after(getattr(reason, "response", None))) from reason
             raise error from reason
 
-    compute = _ServiceOf()
-    network = _ServiceOf()
-    block_storage = _ServiceOf()
-    image = _ServiceOf()
-    identity = _ServiceOf()
-    dns = _ServiceOf()
-    load_balancer = _ServiceOf()
-    object_store = _ServiceOf()
+    compute = _ServiceAttribute()
+    network = _ServiceAttribute()
+    block_storage = _ServiceAttribute()
+    image = _ServiceAttribute()
+    identity = _ServiceAttribute()
+    dns = _ServiceAttribute()
+    load_balancer = _ServiceAttribute()
+    object_store = _ServiceAttribute()
 
 
 def _setting(config: Properties, key: str, variables: tuple[str, ...]) -> Any:
@@ -482,29 +491,29 @@ def _region_config(config: Properties) -> Any:
             f"the OpenStack configuration is not usable: {_first_line(failure)}",
             remedy="See openstack:cloud, OS_CLOUD, OS_CLIENT_CONFIG_FILE and clouds.yaml.",
         ) from failure
-    # Without it a connection that the network has forgotten is waited for without end.
+    # Without it, a dead connection blocks for ever.
     found.config["api_timeout"] = found.config.get("api_timeout") or _ANSWER_SECONDS
     return found
 
 
-def _again(what: str, attempts: int, call: Callable[[], T]) -> T:
-    """Repeat a call that raises _RetryableError; the last one's failure is raised as a CloudError.
+def _retry(what: str, attempts: int, call: Callable[[], T]) -> T:
+    """Repeat a call while it raises _RetryableError; raises the last one's CloudError.
 
-    Says so beside the resource of the operation under way, and gives up when that is cancelled or out of time.
+    Shows the retry beside the current operation's resource, and ends with that operation.
     """
-    operation = Operation.under_way()
+    operation = Operation.current()
 
     def sleep(seconds: float) -> None:
         if operation is None:
             time.sleep(seconds)
             return
-        if seconds > _TOLD_DELAY:
-            operation.status(f"{what} failed, and is tried again in {seconds:.0f} s")
+        if seconds > _REPORTED_DELAY:
+            operation.status(f"{what} failed; retrying in {seconds:.0f} s")
         operation.cancelled.wait(min(seconds, operation.remaining()))
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_RetryableError),
-        stop=lambda state: state.attempt_number >= attempts or (operation is not None and operation.over),
+        stop=lambda state: state.attempt_number >= attempts or (operation is not None and operation.ended),
         wait=_delay,
         sleep=sleep,
         reraise=True,
@@ -518,8 +527,8 @@ def _again(what: str, attempts: int, call: Callable[[], T]) -> T:
 def _delay(state: tenacity.RetryCallState) -> float:
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.after if isinstance(failure, _RetryableError) else None
-    backoff = tenacity.wait_exponential_jitter(_FIRST_DELAY, _MOST_DELAY, jitter=_FIRST_DELAY)(state)
-    return min(asked, _MOST_PATIENCE) if asked is not None else backoff
+    backoff = tenacity.wait_exponential_jitter(_FIRST_DELAY, _MAX_DELAY, jitter=_FIRST_DELAY)(state)
+    return min(asked, _MAX_RETRY_AFTER) if asked is not None else backoff
 
 
 def _retry_after(response: requests.Response | None) -> float | None:

@@ -5,24 +5,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from providers import schema
 from providers.framework import Operation, ProviderError, ResourceType
-from providers.openstack.client import Cloud, Service
+from providers.openstack.normal import CASELESS, RECORD, final_dot_fault
 from providers.openstack.rest import (
     DESCRIPTION,
     REGION,
     VALUE_SPECS,
+    OpenStackType,
     delete_and_wait,
     from_api,
     given,
+    only_candidate,
     pair,
     snake,
-    the_one,
 )
 from providers.schema import BOOLEAN, INTEGER, STRING, Field, List, Map
 
 if TYPE_CHECKING:
     from providers.framework import Function
+    from providers.openstack.client import Cloud, Service
     from providers.values import Properties
 
 _PROJECT = Field("projectId", description="Project that owns it, if not one's own.", computed=True, force_new=True)
@@ -30,7 +31,7 @@ _TTL = Field("ttl", INTEGER, "Seconds that answers may be cached.", computed=Tru
 _NO_WAIT = Field("disableStatusCheck", BOOLEAN, "Do not wait for the name servers.", default=False)
 
 
-class _DnsType(ResourceType[Cloud]):
+class _DnsType(OpenStackType):
     """What zones and record sets have in common. ``sent`` are the fields that go to the API, ``changeable`` those of
     them that an update may change."""
 
@@ -89,8 +90,10 @@ class _DnsType(ResourceType[Cloud]):
         query = {name: inputs[name] for name in ("name", "type") if given(inputs, name)}
         answer = service.get(self.collection(inputs), params=query, **options)
         # Designate has one of a name and type.
-        fitting = (item for item in answer[self.what.replace(" ", "") + "s"] if item["name"] == inputs["name"])
-        found = the_one(self.what, fitting, operation)
+        fitting = (
+            item for item in answer[self.what.replace(" ", "") + "s"] if CASELESS.same(item["name"], inputs["name"])
+        )
+        found = only_candidate(self.what, fitting, operation)
         if found is None:
             return None
         id_ = self.made_id(inputs, found)
@@ -116,7 +119,7 @@ class _DnsType(ResourceType[Cloud]):
 
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         service, options = self.api(client, olds)
-        changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
+        changed = self.changed(olds, news)
         names = tuple(name for name in self.changeable if name in changed)
         if names:
             service.request(self.method, self.item(id_), self._body(news, names), **options)
@@ -143,7 +146,9 @@ class Zone(_DnsType):
     fields = (
         REGION,
         _PROJECT,
-        Field("name", description="Ends with a dot.", computed=True, autoname=True, force_new=True),
+        Field(
+            "name", CASELESS, "Ends with a dot.", computed=True, autoname=True, force_new=True, validate=final_dot_fault
+        ),
         Field("email", description="Whom to write to about the zone."),
         Field("type", computed=True, force_new=True, choices=("PRIMARY", "SECONDARY")),
         Field("attributes", Map(STRING), "Hints for the choice of a pool.", force_new=True),
@@ -180,9 +185,11 @@ class RecordSet(_DnsType):
         REGION,
         _PROJECT,
         Field("zoneId", required=True, force_new=True),
-        Field("name", description="Ends with a dot.", computed=True, autoname=True, force_new=True),
+        Field(
+            "name", CASELESS, "Ends with a dot.", computed=True, autoname=True, force_new=True, validate=final_dot_fault
+        ),
         DESCRIPTION,
-        Field("records", List(STRING, unordered=True), "The records' data.", required=True),
+        Field("records", List(RECORD, unordered=True), "The records' data.", required=True),
         _TTL,
         Field("type", description="A, AAAA, CNAME...", computed=True, force_new=True),
         VALUE_SPECS,

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from providers import schema
 from providers.framework import Function, ProviderError
 from providers.openstack import images
 from providers.openstack.rest import snake
+from providers.openstack.sdk import FILE
 from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, List, Map, Object
 
 if TYPE_CHECKING:
@@ -27,16 +29,8 @@ if TYPE_CHECKING:
     from providers.schema import Kind
     from providers.values import Properties
 
-STRINGS = List(STRING)
-TAGS = List(STRING, unordered=True)
-IP_MODES = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
 
-
-def _fields(kind: Kind, names: str, **options: Any) -> tuple[Field, ...]:
-    return tuple(Field(name, kind, **options) for name in names.split())
-
-
-def _asked(arguments: Properties) -> str:
+def _describe_filters(arguments: Properties) -> str:
     given = {key: value for key, value in arguments.items() if key not in schema.RESERVED and value is not None}
     return ", ".join(f"{key}={value!r}" for key, value in given.items()) or "no filter at all"
 
@@ -48,12 +42,13 @@ def _one(
         return found[0]
     if not found:
         raise ProviderError(
-            f"no {what} matches {_asked(arguments)}{schema.did_you_mean(arguments.get('name') or '', known)}",
+            f"no {what} matches {_describe_filters(arguments)}"
+            f"{schema.did_you_mean(arguments.get('name') or '', known)}",
             remedy="Check the spelling, the region and the project.",
         )
     some = ", ".join(f"{item.get('name') or '(no name)'} ({item['id']})" for item in found[:5])
     raise ProviderError(
-        f"{len(found)} {what}s match {_asked(arguments)}: {some}{', ...' if len(found) > 5 else ''}",
+        f"{len(found)} {what}s match {_describe_filters(arguments)}: {some}{', ...' if len(found) > 5 else ''}",
         remedy=f"Narrow the search, for instance with {'mostRecent' if what == 'image' else 'the id'}.",
     )
 
@@ -389,183 +384,97 @@ def _get_auth_scope(cloud: Cloud, arguments: Properties, operation: Operation) -
     return results
 
 
-_ROUTE = List(Object(_fields(STRING, "destinationCidr nextHop")))
-_TAG_FIELDS = (Field("tags", TAGS, "All of these tags."),)
-_ALL_TAGS = (Field("allTags", STRINGS, output=True), Field("id", output=True))
+_TYPES: Final = {"string": STRING, "boolean": BOOLEAN, "integer": INTEGER, "number": NUMBER}
+_TABLE: Final[dict[str, dict[str, dict[str, Any]]]] = json.loads(FILE.read_text())
+_TAGS: Final = {"kind": List(STRING, unordered=True), "description": "All of these tags."}
+_IP_MODES: Final = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
+_IMAGE_FILTERS: Final[dict[str, dict[str, Any]]] = {
+    "name": {"conflicts": ("nameRegex",)},
+    "nameRegex": {"conflicts": ("name",), "validate": _regular_expression},
+    "visibility": {"choices": ("public", "private", "shared", "community")},
+    "memberStatus": {"choices": ("accepted", "pending", "rejected", "all")},
+    "sizeMin": {"description": "Bytes."},
+    "sizeMax": {"description": "Bytes."},
+    "sort": {"description": "key:direction[,key:direction...]", "default": "name:asc"},
+    "properties": {"description": "All of these properties."},
+    "tags": _TAGS,
+}
 
-_IMAGE_FILTERS = (
-    *_fields(STRING, "region containerFormat diskFormat owner tag"),
-    Field("name", conflicts=("nameRegex",)),
-    Field("nameRegex", conflicts=("name",), validate=_regular_expression),
-    Field("visibility", choices=("public", "private", "shared", "community")),
-    Field("memberStatus", choices=("accepted", "pending", "rejected", "all")),
-    *_fields(INTEGER, "sizeMin sizeMax", description="Bytes."),
-    Field("sort", description="key:direction[,key:direction...]", default="name:asc"),
-    Field("hidden", BOOLEAN),
-    Field("properties", Map(STRING), "All of these properties."),
-    *_TAG_FIELDS,
-)
-_IMAGE_RESULTS = (
-    *_fields(STRING, "id checksum createdAt updatedAt file schema", output=True),
-    *_fields(INTEGER, "minDiskGb minRamMb sizeBytes", output=True),
-    Field("metadata", Map(STRING), output=True),
-    Field("protected", BOOLEAN, output=True),
-)
-_NETWORK = (
-    *_fields(STRING, "region networkId name description status matchingSubnetCidr tenantId"),
-    *_fields(BOOLEAN, "external transparentVlan"),
-    Field("mtu", INTEGER),
-    *_TAG_FIELDS,
-)
-_SUBNET = (
-    *_fields(STRING, "region name description networkId tenantId gatewayIp cidr subnetId segmentId subnetpoolId"),
-    *_fields(BOOLEAN, "dhcpEnabled dnsPublishFixedIp"),
-    Field("ipVersion", INTEGER, choices=(4, 6)),
-    *_fields(STRING, "ipv6AddressMode ipv6RaMode", choices=IP_MODES),
-    *_TAG_FIELDS,
-)
-_ROUTER = (
-    *_fields(STRING, "region routerId name description status tenantId"),
-    *_fields(BOOLEAN, "adminStateUp distributed enableSnat"),
-    *_TAG_FIELDS,
-)
-_PORT = (
-    *_fields(
-        STRING,
-        "region portId name description networkId tenantId projectId deviceOwner macAddress deviceId "
-        "fixedIp status dnsName",
-    ),
-    Field("adminStateUp", BOOLEAN),
-    Field("securityGroupIds", TAGS, "Any of these groups."),
-    *_TAG_FIELDS,
-)
-_SECURITY_GROUP = (
-    *_fields(STRING, "region secgroupId name description tenantId"),
-    Field("stateful", BOOLEAN),
-    *_TAG_FIELDS,
-)
-_FLOATING_IP = (
-    *_fields(STRING, "region description address pool portId tenantId fixedIp status"),
-    *_TAG_FIELDS,
-)
-_FLAVOR = (
-    Field("region"),
-    Field("flavorId", conflicts=("minDisk", "minRam", "name")),
-    Field("name", conflicts=("flavorId",)),
-    *_fields(INTEGER, "minRam minDisk", conflicts=("flavorId",)),
-    *_fields(INTEGER, "ram vcpus disk swap"),
-    Field("rxTxFactor", NUMBER),
-    Field("isPublic", BOOLEAN),
-    Field("description"),
-)
-_KEYPAIR = (Field("region"), Field("name", required=True), Field("userId"))
-_ZONES = (Field("region"), Field("state", default="available", choices=("available", "unavailable")))
-_SCOPE = (
-    Field("region"),
-    Field("name", description="Any name; it becomes the result's id.", required=True),
-    Field("setTokenId", BOOLEAN, "Return the token as well (a secret)."),
-)
+
+def _kind(form: Any) -> Kind:
+    """The kind that a type of the table stands for."""
+    if isinstance(form, list):
+        return List(_kind(form[0]))
+    if isinstance(form, str):
+        return _TYPES[form]
+    if "*" in form:
+        return Map(_kind(form["*"]))
+    return Object(tuple(Field(name, _kind(item)) for name, item in form["fields"].items()))
 
 
 def _function(
-    name: str,
-    arguments: tuple[Field, ...],
-    results: tuple[Field, ...],
+    function: str,
     call: Callable[[Cloud, Properties, Operation], Properties],
-    description: str,
+    about: str,
+    /,
+    **behaviour: dict[str, Any],
 ) -> Function[Cloud]:
-    return Function(f"openstack:{name}:{name.partition('/')[2]}", arguments, (*arguments, *results), call, description)
+    """A function of the table. ``behaviour`` has what the SDK does not know, by property: fields of :class:`Field`."""
+    token = f"openstack:{function}:{function.partition('/')[2]}"
+    arguments, results = _TABLE[token]["arguments"], _TABLE[token]["results"]
+
+    def field(key: str) -> Field:
+        return replace(Field(key, _kind(results[key]), output=key not in arguments), **behaviour.get(key, {}))
+
+    return Function(token, tuple(map(field, arguments)), tuple(map(field, results)), call, about)
 
 
 TYPES: list[Any] = []
 FUNCTIONS: list[Function[Cloud]] = [
     _function(
         "compute/getAvailabilityZones",
-        _ZONES,
-        (Field("names", STRINGS, output=True), Field("id", output=True)),
         _get_zones,
         "The names of the compute zones.",
+        state={"default": "available", "choices": ("available", "unavailable")},
     ),
     _function(
         "compute/getFlavor",
-        _FLAVOR,
-        (Field("extraSpecs", Map(STRING), output=True), Field("id", output=True)),
         _get_flavor,
         "A flavor.",
+        flavorId={"conflicts": ("minDisk", "minRam", "name")},
+        name={"conflicts": ("flavorId",)},
+        minRam={"conflicts": ("flavorId",)},
+        minDisk={"conflicts": ("flavorId",)},
     ),
-    _function(
-        "compute/getKeypair",
-        _KEYPAIR,
-        _fields(STRING, "id fingerprint publicKey", output=True),
-        _get_keypair,
-        "A key pair.",
-    ),
+    _function("compute/getKeypair", _get_keypair, "A key pair.", name={"required": True}),
     _function(
         "identity/getAuthScope",
-        _SCOPE,
-        (
-            *_fields(
-                STRING,
-                "id userId userName userDomainId userDomainName domainId domainName projectId projectName "
-                "projectDomainId projectDomainName",
-                output=True,
-            ),
-            Field("tokenId", output=True, secret=True),
-            Field("roles", List(Object(_fields(STRING, "roleId roleName"))), output=True),
-            Field(
-                "serviceCatalogs",
-                List(
-                    Object(
-                        (
-                            *_fields(STRING, "id name type"),
-                            Field("endpoints", List(Object(_fields(STRING, "id region regionId interface url")))),
-                        )
-                    )
-                ),
-                output=True,
-            ),
-        ),
         _get_auth_scope,
-        "Whom the provider's credential is, in which project, with which roles.",
+        "The user, project and roles of the provider's credential.",
+        name={"required": True, "description": "Any name; it becomes the result's id."},
+        setTokenId={"description": "Return the token as well (a secret)."},
+        tokenId={"secret": True},
     ),
     _function(
         "images/getImage",
-        (*_IMAGE_FILTERS, Field("mostRecent", BOOLEAN, "The newest of several.")),
-        _IMAGE_RESULTS,
         _get_image,
         "An active image.",
+        mostRecent={"description": "The newest of several."},
+        **_IMAGE_FILTERS,
     ),
-    _function(
-        "images/getImageIds",
-        _IMAGE_FILTERS,
-        (Field("id", output=True), Field("ids", STRINGS, output=True)),
-        _get_image_ids,
-        "The ids of all active images that match.",
-    ),
+    _function("images/getImageIds", _get_image_ids, "The ids of all active images that match.", **_IMAGE_FILTERS),
     _function(
         "networking/getFloatingIp",
-        _FLOATING_IP,
-        (*_ALL_TAGS, *_fields(STRING, "dnsName dnsDomain", output=True)),
         _search(
             "floating IP",
             {"address": "floating_ip_address", "pool": "floating_network_id", "fixedIp": "fixed_ip_address"},
             _floating_ip,
         ),
         "A floating IP.",
+        tags=_TAGS,
     ),
     _function(
         "networking/getNetwork",
-        _NETWORK,
-        (
-            *_ALL_TAGS,
-            *_fields(STRING, "adminStateUp shared dnsDomain", output=True),
-            *_fields(STRINGS, "availabilityZoneHints subnets", output=True),
-            Field(
-                "segments",
-                List(Object((*_fields(STRING, "networkType physicalNetwork"), Field("segmentationId", INTEGER)))),
-                output=True,
-            ),
-        ),
         _search(
             "network",
             {
@@ -577,60 +486,34 @@ FUNCTIONS: list[Function[Cloud]] = [
             _network,
         ),
         "A network.",
+        tags=_TAGS,
     ),
     _function(
         "networking/getPort",
-        _PORT,
-        (
-            *_ALL_TAGS,
-            *_fields(STRINGS, "allFixedIps allSecurityGroupIds", output=True),
-            Field("allowedAddressPairs", List(Object(_fields(STRING, "ipAddress macAddress"))), output=True),
-            Field(
-                "extraDhcpOptions",
-                List(Object((*_fields(STRING, "name value"), Field("ipVersion", INTEGER)))),
-                output=True,
-            ),
-            Field(
-                "bindings",
-                List(Object((*_fields(STRING, "hostId profile vifType vnicType"), Field("vifDetails", Map(STRING))))),
-                output=True,
-            ),
-            Field("dnsAssignments", List(Map(STRING)), output=True),
-        ),
         _search("port", {"portId": "id", "fixedIp": "fixed_ips", "securityGroupIds": ""}, _port),
         "A port.",
+        securityGroupIds={**_TAGS, "description": "Any of these groups."},
+        tags=_TAGS,
     ),
     _function(
         "networking/getRouter",
-        _ROUTER,
-        (
-            *_ALL_TAGS,
-            *_fields(STRING, "externalNetworkId externalQosPolicyId", output=True),
-            Field("availabilityZoneHints", STRINGS, output=True),
-            Field("externalFixedIps", List(Object(_fields(STRING, "subnetId ipAddress"))), output=True),
-            Field("routes", _ROUTE, output=True),
-        ),
         _search("router", {"routerId": "id", "enableSnat": ""}, _router),
         "A router.",
+        tags=_TAGS,
     ),
     _function(
         "networking/getSecGroup",
-        _SECURITY_GROUP,
-        _ALL_TAGS,
         _search("security group", {"secgroupId": "id"}, _security_group),
         "A security group.",
+        tags=_TAGS,
     ),
     _function(
         "networking/getSubnet",
-        _SUBNET,
-        (
-            *_ALL_TAGS,
-            Field("enableDhcp", BOOLEAN, output=True),
-            *_fields(STRINGS, "dnsNameservers serviceTypes", output=True),
-            Field("allocationPools", List(Object(_fields(STRING, "start end"))), output=True),
-            Field("hostRoutes", _ROUTE, output=True),
-        ),
         _search("subnet", {"subnetId": "id", "dhcpEnabled": "enable_dhcp"}, _subnet),
         "A subnet.",
+        ipVersion={"choices": (4, 6)},
+        ipv6AddressMode={"choices": _IP_MODES},
+        ipv6RaMode={"choices": _IP_MODES},
+        tags=_TAGS,
     ),
 ]

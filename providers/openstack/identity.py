@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from providers.framework import LOST, Operation, ProviderError, ResourceType
+from providers.framework import UNRECOVERABLE, Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError
-from providers.openstack.rest import DESCRIPTION, REGION, delete_and_wait, given
-from providers.schema import BOOLEAN, STRING, Field, List, Object
+from providers.openstack.normal import CASELESS, INSTANT, instant
+from providers.openstack.rest import DESCRIPTION, REGION, OpenStackType, delete_and_wait, given
+from providers.schema import BOOLEAN, Field, List, Object
 
 if TYPE_CHECKING:
     from providers.framework import Function
@@ -20,15 +21,9 @@ _RULE = Object(
         Field("id", output=True),
         Field("path", description="Path of the API, such as /v2.1/servers.", required=True, force_new=True),
         Field("method", required=True, force_new=True, choices=("POST", "GET", "HEAD", "PATCH", "PUT", "DELETE")),
-        Field("service", description="Type of the service, such as compute.", required=True, force_new=True),
+        Field("service", CASELESS, "Type of the service, such as compute.", required=True, force_new=True),
     )
 )
-
-
-def _instant(value: str) -> datetime:
-    """A time; without a zone it is UTC, as Keystone writes it."""
-    parsed = datetime.fromisoformat(value)
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _rfc3339(value: str) -> str | None:
@@ -40,8 +35,8 @@ def _rfc3339(value: str) -> str | None:
     return "must be a time with its zone (RFC 3339), such as 2027-01-31T12:00:00Z"
 
 
-class ApplicationCredential(ResourceType[Cloud]):
-    """A credential of the current user and project; its secret is told once, when it is made."""
+class ApplicationCredential(OpenStackType):
+    """A credential of the current user and project; its secret is returned once, at the creation."""
 
     token = "openstack:identity/applicationCredential:ApplicationCredential"
     description = "An application credential of the current user in the current project."
@@ -52,15 +47,19 @@ class ApplicationCredential(ResourceType[Cloud]):
         Field("unrestricted", BOOLEAN, "Let it make further credentials and trusts.", default=False, force_new=True),
         Field("secret", description="Made by the cloud unless given.", computed=True, secret=True, force_new=True),
         Field(
-            "roles", List(STRING, unordered=True), "Names; all of the user's by default.", computed=True, force_new=True
+            "roles",
+            List(CASELESS, unordered=True),
+            "Names; all of the user's by default.",
+            computed=True,
+            force_new=True,
         ),
         Field("accessRules", List(_RULE, unordered=True), "The only calls that it may make.", force_new=True),
         Field(
             "expiresAt",
-            description="RFC 3339; never by default.",
+            INSTANT,
+            "RFC 3339; never by default.",
             force_new=True,
             validate=_rfc3339,
-            same=lambda old, new: bool(old and new) and _instant(old) == _instant(new),
         ),
         Field("projectId", output=True),
     )
@@ -81,7 +80,7 @@ class ApplicationCredential(ResourceType[Cloud]):
                 {key: rule[key] for key in ("path", "method", "service")} for rule in inputs["accessRules"]
             ]
         if given(inputs, "expiresAt"):
-            body["expires_at"] = _instant(inputs["expiresAt"]).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+            body["expires_at"] = instant(inputs["expiresAt"]).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
         try:
             made = cloud.identity.post(f"{self._user(cloud)}/application_credentials", {"application_credential": body})
         except CloudError as error:
@@ -106,13 +105,14 @@ class ApplicationCredential(ResourceType[Cloud]):
         id_: str = found["id"]
         if given(inputs, "secret"):
             return id_
-        # Its secret was told to nobody. An automatic name is certain to be of this create; Keystone tells no times.
+        # Nobody has received its secret. An automatic name can only be of this create; Keystone has no times.
         if "name" not in operation.defaults:
             raise ProviderError(
-                f"the application credential {inputs['name']} exists, and its secret was told only when it was made",
+                f"the application credential {inputs['name']} exists, "
+                "and its secret was returned only when it was created",
                 remedy=f"If nobody uses it: `openstack application credential delete {id_}`.",
             )
-        operation.created(id_, **{LOST: "secret"})
+        operation.created(id_, **{UNRECOVERABLE: "secret"})
         return id_
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:
@@ -131,7 +131,7 @@ class ApplicationCredential(ResourceType[Cloud]):
                 {key: rule[key] for key in ("id", "path", "method", "service")}
                 for rule in found.get("access_rules") or ()
             ],
-            "expiresAt": _instant(expires).strftime("%Y-%m-%dT%H:%M:%SZ") if expires else "",
+            "expiresAt": instant(expires).isoformat().replace("+00:00", "Z") if expires else "",
             "projectId": found["project_id"],
             "region": cloud.region,
         }

@@ -18,11 +18,11 @@ from urllib.parse import quote
 import requests
 import urllib3
 
-from providers import schema
 from providers.framework import PROGRESS_SECONDS, Operation, ProviderError, ResourceType, Timeouts
 from providers.openstack.client import Cloud, CloudError
-from providers.openstack.rest import REGION, delete_and_wait, from_api, given, the_one
-from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map
+from providers.openstack.rest import REGION, OpenStackType, delete_and_wait, from_api, given, only_candidate
+from providers.schema import BOOLEAN, INTEGER, STRING, CheckFailure, Difference, Field, List, Map
+from providers.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VISIBILITIES: Final = ("public", "private", "shared", "community")
 CHUNK: Final = 1024 * 1024  # bytes read at once
-_SECONDS_SILENT: Final = 60.0  # without a byte from the server that an image is fetched from
+_READ_TIMEOUT: Final = 60.0  # without a byte from the server that an image is fetched from
 
 # Attributes of an image that are not among its free properties.
 _KNOWN: Final = frozenset(
@@ -155,7 +155,7 @@ def _cache() -> str:
     return f"{os.environ.get('HOME', '')}/.terraform/image_cache"
 
 
-class Image(ResourceType[Cloud]):
+class Image(OpenStackType):
     """An image and its data."""
 
     token = "openstack:images/image:Image"
@@ -214,7 +214,7 @@ class Image(ResourceType[Cloud]):
         Field("minDiskGb", INTEGER, "GB of disk that an instance needs.", default=0, validate=_not_negative),
         Field("minRamMb", INTEGER, "MB of memory that an instance needs.", default=0, validate=_not_negative),
         Field("protected", BOOLEAN, "Refuse to delete it.", default=False),
-        Field("hidden", BOOLEAN, "Leave it out of lists.", default=False),
+        Field("hidden", BOOLEAN, "Hide it from lists.", default=False),
         Field("visibility", default="private", choices=VISIBILITIES),
         Field("tags", List(STRING, unordered=True)),
         Field("properties", Map(STRING), "Free properties, such as hw_disk_bus.", computed=True),
@@ -226,20 +226,20 @@ class Image(ResourceType[Cloud]):
         Field("sizeBytes", INTEGER, output=True),
     )
 
-    def check(self, inputs: Properties) -> Iterable[Fault]:
+    def check(self, inputs: Properties) -> Iterable[CheckFailure]:
         if inputs.get("webDownload") and not given(inputs, "imageSourceUrl"):
-            yield Fault("imageSourceUrl", "is required by webDownload")
+            yield CheckFailure("imageSourceUrl", "is required by webDownload")
 
     def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
-        # What Glance adds of its own is no difference.
-        wanted, present = news.get("properties"), olds.get("properties")
+        # Properties that Glance adds are no difference.
+        wanted, present = plain(news.get("properties")), plain(olds.get("properties"))
         if isinstance(wanted, dict) and isinstance(present, dict):
             own = {key: value for key, value in present.items() if not (_read_only(key) and key not in wanted)}
             olds = {**olds, "properties": own}
-        return schema.diff(self.fields, olds, news)
+        return super().differences(olds, news)
 
     def create(self, client: Cloud, inputs: Properties, operation: Operation) -> str:
-        # Not a fault of the inputs: an imported image has no source, and that of an old one may be gone.
+        # Not a check failure: an imported image has no source, and that of an old one may be gone.
         if not given(inputs, "localFilePath", "imageSourceUrl"):
             raise ProviderError("an image needs localFilePath or imageSourceUrl")
         if given(inputs, "localFilePath") and not Path(inputs["localFilePath"]).is_file():
@@ -259,7 +259,7 @@ class Image(ResourceType[Cloud]):
         return id_
 
     def _fill(self, client: Cloud, id_: str, inputs: Properties, operation: Operation) -> None:
-        """Give an image that is still empty its data."""
+        """Upload the data of an image that has none."""
         service = client.in_region(inputs.get("region")).image
         checksum = None
         if inputs.get("webDownload"):
@@ -288,7 +288,7 @@ class Image(ResourceType[Cloud]):
             for image in search(cloud, {"name": inputs["name"], "owner": cloud.project_id})
             if (image["container_format"], image["disk_format"], wanted[2] and image["id"]) == wanted
         )
-        found = the_one("image", fitting, operation)
+        found = only_candidate("image", fitting, operation)
         if found is None:
             return None
         id_: str = found["id"]
@@ -330,7 +330,7 @@ class Image(ResourceType[Cloud]):
             return None if found["status"] in {"saving", "uploading", "importing"} else found
 
         image = operation.wait(f"image {id_} to be settled", settled)
-        changed = {schema.top_level(item.path) for item in self.differences(olds, news)}
+        changed = self.changed(olds, news)
         kinds = {field.name: field.kind for field in self.fields}
         patch = [
             {"op": "replace", "path": f"/{key}", "value": from_api(kinds[name], news.get(name))}
@@ -343,7 +343,7 @@ class Image(ResourceType[Cloud]):
             service.patch(
                 f"/images/{id_}", patch, headers={"Content-Type": "application/openstack-images-v2.1-json-patch"}
             )
-        if image["status"] == "queued":  # its creation was interrupted before the data came
+        if image["status"] == "queued":  # its create was interrupted before the upload
             self._fill(client, id_, {**news, "region": olds.get("region")}, operation)
 
     def delete(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> None:
@@ -368,7 +368,7 @@ def _pointer(key: str) -> str:
 
 
 def _import_failure(client: Cloud, id_: str, inputs: Properties) -> str:
-    """What the image's task says of a failed import; nothing where the cloud doesn't tell."""
+    """The error of the image's task after a failed import; empty where the cloud has none."""
     try:
         tasks = client.in_region(inputs.get("region")).image.get(f"/images/{id_}/tasks")["tasks"]
     except CloudError:
@@ -377,14 +377,14 @@ def _import_failure(client: Cloud, id_: str, inputs: Properties) -> str:
 
 
 class _Upload:
-    """A file as a request's body, which tells how far it is and sums it up on the way."""
+    """A file as a request's body, which reports progress and computes the checksum."""
 
     def __init__(self, path: Path, operation: Operation) -> None:
         self._path = path
         self._operation = operation
         self._sum = hashlib.md5(usedforsecurity=False)
         self._sent = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> _Upload:
@@ -408,8 +408,8 @@ class _Upload:
         chunk = self._file.read(max(size, CHUNK))
         self._sum.update(chunk)
         self._sent += len(chunk)
-        if time.monotonic() - self._told > PROGRESS_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._reported > PROGRESS_SECONDS:
+            self._reported = time.monotonic()
             self._operation.status(f"uploaded {self._sent >> 20} of {self._size >> 20} MiB")
         return chunk
 
@@ -421,7 +421,7 @@ def _download(inputs: Properties, operation: Operation) -> Path:
     """The image's data, fetched into the cache unless it is there already."""
     url, unpack = inputs["imageSourceUrl"], bool(inputs.get("decompress"))
     folder = Path(inputs.get("imageCachePath") or _cache())
-    # The name that the official plugin gives the same download, so that both find each other's.
+    # The official plugin's file name for the same download, so that both share it.
     digest = hashlib.md5(f"{url}{str(unpack).lower()}".encode(), usedforsecurity=False).hexdigest()
     target = folder / f"{digest}.img"
     if target.is_file() and target.stat().st_size:
@@ -434,25 +434,25 @@ def _download(inputs: Properties, operation: Operation) -> Path:
             requests.get(
                 url,
                 stream=True,
-                timeout=_SECONDS_SILENT,
+                timeout=_READ_TIMEOUT,
                 auth=(user, password) if user and password else None,
                 headers={"Accept-Encoding": "identity"},
             ) as response,
         ):
             response.raise_for_status()
             source = _unpacked(response) if unpack else response.raw
-            told = time.monotonic()
+            reported = time.monotonic()
             while chunk := source.read(CHUNK):
                 operation.check(f"the download of {url}")
                 file.write(chunk)
-                if time.monotonic() - told > PROGRESS_SECONDS:
-                    told = time.monotonic()
+                if time.monotonic() - reported > PROGRESS_SECONDS:
+                    reported = time.monotonic()
                     operation.status(f"downloaded {file.tell() >> 20} MiB")
             file.flush()
             os.fsync(file.fileno())
             target.unlink(missing_ok=True)
             os.link(file.name, target)
-    except FileExistsError:  # another image of the same URL was quicker
+    except FileExistsError:  # another image with the same URL has fetched it meanwhile
         pass
     # Failures of requests are OSErrors, those of the stream below it urllib3's.
     except (OSError, EOFError, lzma.LZMAError, urllib3.exceptions.HTTPError) as error:

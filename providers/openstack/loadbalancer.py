@@ -1,16 +1,17 @@
 """Load balancers and their listeners, pools, members and monitors (Octavia).
 
-A load balancer is immutable while any part of it changes, so every call waits for it to be ACTIVE, and comes again
-where another change was quicker.
+A load balancer is immutable while any part of it changes, so every call waits until it is ACTIVE, and is repeated when
+another change came first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from providers import schema
 from providers.framework import NotYetError, Operation, ProviderError, ResourceType, Timeouts
+from providers.openstack import normal
 from providers.openstack.client import Cloud, CloudError, Service
+from providers.openstack.normal import ADDRESS, NETWORK
 from providers.openstack.rest import (
     DESCRIPTION,
     NAME,
@@ -19,11 +20,11 @@ from providers.openstack.rest import (
     RestType,
     from_api,
     given,
+    only_candidate,
     pair,
-    the_one,
     to_api,
 )
-from providers.schema import BOOLEAN, INTEGER, STRING, Difference, Fault, Field, List, Map, Object
+from providers.schema import BOOLEAN, INTEGER, STRING, CheckFailure, Difference, Field, List, Map, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,14 +68,14 @@ def _between(low: int, high: int) -> Callable[[int], str | None]:
 _PORT_NUMBER: Final = _between(1, 65535)
 
 
-def _patiently(service: Service, balancer: str, what: str, call: Callable[[], T | None], operation: Operation) -> T:
-    """The result of ``call``, made when the load balancer is ACTIVE, and again while it is immutable."""
+def _when_active(service: Service, balancer: str, what: str, call: Callable[[], T | None], operation: Operation) -> T:
+    """The result of ``call``, which is made when the load balancer is ACTIVE, and repeated while it is immutable."""
 
     def attempt() -> T | None:
         status = service.get(f"/lbaas/loadbalancers/{balancer}")["loadbalancer"]["provisioning_status"]
         if status == "ERROR":
             raise ProviderError(
-                f"load balancer {balancer} is in status ERROR, it takes no changes",
+                f"load balancer {balancer} is in status ERROR and accepts no changes",
                 remedy="Replace the load balancer (--replace its URN), or have the operators fail it over.",
             )
         if status != "ACTIVE":
@@ -110,7 +111,7 @@ class _OctaviaType(RestType):
             for item in service.list(path, self.collection(), name=inputs["name"])
             if item.get("provisioning_status") != "DELETED" and self.fits(client, item, inputs)
         )
-        found = the_one(self.key, fitting, operation)
+        found = only_candidate(self.key, fitting, operation)
         if found is None:
             return None
         id_: str = found["id"]
@@ -146,7 +147,7 @@ class _OctaviaType(RestType):
     def create(self, client: Cloud, inputs: Properties, operation: Operation) -> str:
         service, path = self.api(client, inputs), self.where(inputs)
         body = {self.key: self.body(client, inputs)}
-        item = _patiently(
+        item = _when_active(
             service,
             self.balancer(service, inputs, None),
             f"to create {operation.name}",
@@ -169,7 +170,7 @@ class _OctaviaType(RestType):
         service, path = self.api(client, olds), f"{self.where(olds)}/{id_}"
         changes = self.changes(client, olds, news)
         if changes:
-            _patiently(
+            _when_active(
                 service,
                 self.balancer(service, olds, id_),
                 f"to update {operation.name}",
@@ -215,7 +216,7 @@ class LoadBalancer(_OctaviaType):
         Field("vipNetworkId", description="Network of the virtual IP.", computed=True, force_new=True),
         Field("vipSubnetId", description="Subnet of the virtual IP.", computed=True, force_new=True),
         Field("vipPortId", description="Port of the virtual IP.", computed=True, force_new=True),
-        Field("vipAddress", computed=True, force_new=True),
+        Field("vipAddress", ADDRESS, computed=True, force_new=True),
         Field("vipQosPolicyId"),
         TENANT_ID,
         _ADMIN,
@@ -226,9 +227,9 @@ class LoadBalancer(_OctaviaType):
         _TAGS,
     )
 
-    def check(self, inputs: Properties) -> Iterable[Fault]:
+    def check(self, inputs: Properties) -> Iterable[CheckFailure]:
         if not given(inputs, "vipNetworkId", "vipSubnetId", "vipPortId"):
-            yield Fault("vipSubnetId", "is required, or vipNetworkId, or vipPortId")
+            yield CheckFailure("vipSubnetId", "is required, or vipNetworkId, or vipPortId")
 
     def balancer(self, service: Service, state: Properties, id_: str | None) -> str:
         return id_ or ""
@@ -255,7 +256,7 @@ class LoadBalancer(_OctaviaType):
 
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         super().update(client, id_, olds, news, operation)
-        if any(schema.top_level(item.path) == "securityGroupIds" for item in self.differences(olds, news)):
+        if "securityGroupIds" in self.changed(olds, news):
             self._guard(client, olds.get("vipPortId"), {**news, "region": olds.get("region")})
 
 
@@ -280,14 +281,14 @@ class Listener(_OctaviaType):
         NAME,
         DESCRIPTION,
         _ADMIN,
-        Field("defaultPoolId", description="Pool that gets what no policy sends elsewhere.", computed=True),
+        Field("defaultPoolId", description="Pool for requests that no policy redirects.", computed=True),
         Field("connectionLimit", INTEGER, "-1: none.", computed=True),
         *(
             Field(name, INTEGER, "Milliseconds.", computed=True)
             for name in ("timeoutClientData", "timeoutMemberConnect", "timeoutMemberData", "timeoutTcpInspect")
         ),
         Field("insertHeaders", Map(STRING), "Headers to add to requests, such as X-Forwarded-For."),
-        Field("allowedCidrs", _STRINGS, "Who may connect; everyone by default."),
+        Field("allowedCidrs", List(NETWORK, unordered=True), "Who may connect; everyone by default."),
         Field("defaultTlsContainerRef", description="URL of the certificate in the key manager."),
         Field("sniContainerRefs", _STRINGS, "URLs of further certificates."),
         Field("clientAuthentication", choices=("NONE", "OPTIONAL", "MANDATORY")),
@@ -300,19 +301,19 @@ class Listener(_OctaviaType):
         _TAGS,
     )
 
-    def check(self, inputs: Properties) -> Iterable[Fault]:
+    def check(self, inputs: Properties) -> Iterable[CheckFailure]:
         for name in ("hstsIncludeSubdomains", "hstsPreload"):
             if inputs.get(name) and inputs.get("hstsMaxAge") is None:
-                yield Fault(name, "needs hstsMaxAge")
+                yield CheckFailure(name, "needs hstsMaxAge")
 
     @staticmethod
     def _settled(olds: Properties) -> Properties:
-        # NONE is what Octavia makes of nothing.
+        # Octavia stores an empty value as NONE.
         return {**olds, "clientAuthentication": ""} if olds.get("clientAuthentication") == "NONE" else olds
 
     def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
         same = news.get("clientAuthentication") == olds.get("clientAuthentication")
-        return schema.diff(self.fields, olds if same else self._settled(olds), news)
+        return super().differences(olds if same else self._settled(olds), news)
 
     def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:
         changes = super().changes(client, self._settled(olds), news)
@@ -374,16 +375,16 @@ class Pool(_OctaviaType):
         _TAGS,
     )
 
-    def check(self, inputs: Properties) -> Iterable[Fault]:
+    def check(self, inputs: Properties) -> Iterable[CheckFailure]:
         if not given(inputs, "loadbalancerId", "listenerId"):
-            yield Fault("loadbalancerId", "or listenerId is required")
+            yield CheckFailure("loadbalancerId", "or listenerId is required")
         persistence = inputs.get("persistence")
         if isinstance(persistence, dict) and isinstance(persistence.get("type"), str):
             cookie = given(persistence, "cookieName")
             if persistence["type"] == "APP_COOKIE" and not cookie:
-                yield Fault("persistence.cookieName", "is required by APP_COOKIE")
+                yield CheckFailure("persistence.cookieName", "is required by APP_COOKIE")
             if persistence["type"] != "APP_COOKIE" and cookie:
-                yield Fault("persistence.cookieName", "is for APP_COOKIE alone")
+                yield CheckFailure("persistence.cookieName", "is for APP_COOKIE alone")
 
     def attributes(self, client: Cloud, found: Properties, state: Properties) -> Properties:
         properties = super().attributes(client, found, state)
@@ -402,7 +403,7 @@ _MEMBER: Final = (
     Field("name"),
     Field("weight", INTEGER, "Share of the connections, 0 to 256.", validate=_between(0, 256)),
     Field("backup", BOOLEAN, "Only used when all others are down."),
-    Field("monitorAddress", description="Where to check its health, if elsewhere."),
+    Field("monitorAddress", ADDRESS, "Where to check its health, if elsewhere."),
     Field("monitorPort", INTEGER, "Where to check its health, if elsewhere.", validate=_PORT_NUMBER),
 )
 
@@ -421,7 +422,7 @@ class Member(_OctaviaType):
         NAME,
         TENANT_ID,
         Field("poolId", required=True, force_new=True),
-        Field("address", description="IP address.", required=True, force_new=True),
+        Field("address", ADDRESS, "IP address.", required=True, force_new=True),
         Field("protocolPort", INTEGER, required=True, force_new=True, validate=_PORT_NUMBER),
         Field("weight", INTEGER, "Share of the connections, 0 to 256.", computed=True, validate=_between(0, 256)),
         Field("subnetId", description="Subnet to reach it by.", force_new=True),
@@ -461,7 +462,7 @@ class Members(_OctaviaType):
                 Object(
                     (
                         Field("id", output=True),
-                        Field("address", description="IP address.", required=True),
+                        Field("address", ADDRESS, "IP address.", required=True),
                         Field("protocolPort", INTEGER, required=True, validate=_PORT_NUMBER),
                         Field(
                             "weight",
@@ -484,7 +485,7 @@ class Members(_OctaviaType):
         service = self.api(client, state)
         kind = next(field.kind for field in self.fields if field.name == "members")
         body = {"members": to_api(kind, state.get("members") or [])}
-        _patiently(
+        _when_active(
             service,
             self.balancer(service, {"poolId": pool}, None),
             f"to set the members of pool {pool}",
@@ -501,8 +502,8 @@ class Members(_OctaviaType):
         pool: str = inputs["poolId"]
         found = self.read(client, pool, inputs, operation)
 
-        def places(members: list[Properties] | None) -> set[tuple[str, int]]:
-            return {(member["address"], member["protocolPort"]) for member in members or ()}
+        def places(members: list[Properties] | None) -> set[tuple[object, int]]:
+            return {(normal.address(member["address"]), member["protocolPort"]) for member in members or ()}
 
         return pool if found and places(found["members"]) == places(inputs.get("members")) else None
 
@@ -512,7 +513,7 @@ class Members(_OctaviaType):
             return None
         balancer = self.balancer(service, {"poolId": id_}, None)
         path = f"/lbaas/pools/{id_}/members"
-        found = _patiently(
+        found = _when_active(
             service, balancer, f"to read the members of pool {id_}", lambda: service.get(path), operation
         )
         kind = next(field.kind for field in self.fields if field.name == "members")
@@ -528,7 +529,7 @@ class Members(_OctaviaType):
 
 
 class Monitor(_OctaviaType):
-    """How a pool tells whether its members are well."""
+    """How a pool checks the health of its members."""
 
     token = "openstack:loadbalancer/monitor:Monitor"
     import_id = "<id> or <id>/<pool id>"
@@ -548,8 +549,20 @@ class Monitor(_OctaviaType):
         ),
         Field("delay", INTEGER, "Seconds between checks.", required=True),
         Field("timeout", INTEGER, "Seconds to wait for an answer.", required=True),
-        Field("maxRetries", INTEGER, "Successes that make a member well.", required=True, validate=_between(1, 10)),
-        Field("maxRetriesDown", INTEGER, "Failures that make a member ill.", computed=True, validate=_between(1, 10)),
+        Field(
+            "maxRetries",
+            INTEGER,
+            "Successes until a member is healthy.",
+            required=True,
+            validate=_between(1, 10),
+        ),
+        Field(
+            "maxRetriesDown",
+            INTEGER,
+            "Failures until a member is unhealthy.",
+            computed=True,
+            validate=_between(1, 10),
+        ),
         Field("urlPath", computed=True),
         Field(
             "httpMethod",

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from providers.framework import Operation, ProviderError, ResourceType
 from providers.openstack.client import Cloud, CloudError
-from providers.openstack.rest import REGION, given, pair
-from providers.schema import BOOLEAN, INTEGER, STRING, Fault, Field, Map, Object
+from providers.openstack.normal import ACCESS_LIST, SECOND, instant
+from providers.openstack.rest import REGION, OpenStackType, given, pair
+from providers.schema import BOOLEAN, INTEGER, STRING, CheckFailure, Field, Map, Object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ def _metadata(prefix: str, headers: Mapping[str, str], known: Mapping[str, str] 
     return {spelled.get(key, key): value for key, value in found.items() if known is None or key in spelled}
 
 
-class Container(ResourceType[Cloud]):
+class Container(OpenStackType):
     """A container; its id is its name.
 
     A change of the name replaces it. (The official plugin accepts the change and then does nothing.)
@@ -59,8 +60,8 @@ class Container(ResourceType[Cloud]):
             force_new=True,
             validate=lambda name: "must not contain a slash" if "/" in name else None,
         ),
-        Field("containerRead", description="Who may read, such as .r:*"),
-        Field("containerWrite", description="Who may write."),
+        Field("containerRead", ACCESS_LIST, "Who may read, such as .r:*"),
+        Field("containerWrite", ACCESS_LIST, "Who may write."),
         Field("containerSyncTo"),
         Field("containerSyncKey"),
         Field("contentType"),
@@ -143,7 +144,7 @@ class Container(ResourceType[Cloud]):
     def update(self, client: Cloud, id_: str, olds: Properties, news: Properties, operation: Operation) -> None:
         store = client.in_region(olds.get("region")).object_store
         headers = self._headers(olds, news)
-        # One way of versioning has to be off before the other can go on.
+        # One kind of versioning has to be off before the other can be turned on.
         off = {
             key: value
             for key, value in headers.items()
@@ -206,18 +207,14 @@ _OBJECT_HEADERS: Final = {
 }
 
 
-def _instant(value: str) -> datetime:
-    return datetime.fromisoformat(value)
-
-
 def _is_time(value: str) -> str | None:
     try:
-        return None if _instant(value).tzinfo else "must have a time zone"
+        return None if datetime.fromisoformat(value).tzinfo else "must have a time zone"
     except ValueError:
         return "must be a time (RFC 3339), such as 2027-01-31T12:00:00Z"
 
 
-class ContainerObject(ResourceType[Cloud]):
+class ContainerObject(OpenStackType):
     """An object; its id is ``<container>/<name>``."""
 
     token = "openstack:objectstorage/containerObject:ContainerObject"
@@ -245,13 +242,7 @@ class ContainerObject(ResourceType[Cloud]):
             for name in ("contentDisposition", "contentEncoding", "contentType")
         ),
         Field("deleteAfter", INTEGER, "Seconds."),
-        Field(
-            "deleteAt",
-            description="RFC 3339.",
-            computed=True,
-            validate=_is_time,
-            same=lambda old, new: bool(old and new) and _instant(old) == _instant(new),
-        ),
+        Field("deleteAt", SECOND, "RFC 3339.", computed=True, validate=_is_time),
         Field("detectContentType", BOOLEAN, default=False),
         Field("etag", description="MD5 of the data; a change uploads it again.", computed=True),
         Field("metadata", Map(STRING)),
@@ -259,9 +250,9 @@ class ContainerObject(ResourceType[Cloud]):
         *(Field(name, output=True) for name in ("date", "lastModified", "transId")),
     )
 
-    def check(self, inputs: Properties) -> Iterable[Fault]:
+    def check(self, inputs: Properties) -> Iterable[CheckFailure]:
         if not given(inputs, *_SOURCES) and inputs.get("content") is None:
-            yield Fault("content", "or source, copyFrom or objectManifest is required")
+            yield CheckFailure("content", "or source, copyFrom or objectManifest is required")
 
     @staticmethod
     def _path(id_: str) -> str:
@@ -273,7 +264,7 @@ class ContainerObject(ResourceType[Cloud]):
         if "etag" in operation.defaults:
             headers.pop("ETag", None)
         if given(inputs, "deleteAt"):
-            headers["X-Delete-At"] = str(int(_instant(inputs["deleteAt"]).timestamp()))
+            headers["X-Delete-At"] = str(int(instant(inputs["deleteAt"]).timestamp()))
         if inputs.get("detectContentType"):
             headers["X-Detect-Content-Type"] = "true"
         headers |= {f"X-Object-Meta-{key}": value for key, value in (inputs.get("metadata") or {}).items()}
@@ -288,7 +279,7 @@ class ContainerObject(ResourceType[Cloud]):
     def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
         id_ = f"{inputs['containerName']}/{inputs['name']}"
         headers = _head(client.in_region(inputs.get("region")), self._path(id_))
-        # An older object of that name is what the create was to overwrite.
+        # An older object of that name is the one that the create was to overwrite.
         if headers is None or not operation.may_have_made(parsedate_to_datetime(headers["Last-Modified"]).isoformat()):
             return None
         return id_

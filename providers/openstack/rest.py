@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from providers import schema
 from providers.framework import NotYetError, Operation, ProviderError, ResourceType
+from providers.openstack import names
 from providers.openstack.client import Cloud, CloudError, Service
-from providers.schema import BOOLEAN, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
+from providers.openstack.normal import FILLED_BY_SERVICE
+from providers.schema import BOOLEAN, DEFAULTS, INTEGER, NUMBER, STRING, Field, Kind, List, Map, Object
+from providers.values import Unknown, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from providers.openstack.names import Reference
+    from providers.schema import CheckFailure, Difference
     from providers.values import Properties
 
 REGION: Final = Field(
@@ -25,7 +30,7 @@ REGION: Final = Field(
 NAME: Final = Field("name", computed=True, autoname=True, description="Name in the cloud.")
 DESCRIPTION: Final = Field("description", description="Free text.")
 TENANT_ID: Final = Field("tenantId", computed=True, force_new=True, description="Project that owns the resource.")
-TAGS: Final = Field("tags", List(STRING, unordered=True), "Tags set by this resource; others are left alone.")
+TAGS: Final = Field("tags", List(STRING, unordered=True), "Tags set by this resource; other tags stay.")
 ALL_TAGS: Final = Field("allTags", List(STRING, unordered=True), "All tags, also those set elsewhere.", output=True)
 VALUE_SPECS: Final = Field("valueSpecs", Map(STRING), "Further attributes for the create call.", force_new=True)
 
@@ -38,7 +43,7 @@ def snake(name: str) -> str:
 
 
 def to_api(kind: Kind, value: Any) -> Any:
-    """A property's value in the API's names, without what is null or ``__defaults``."""
+    """A property's value in the API's names, without nulls and ``__defaults``."""
     if isinstance(kind, Object) and isinstance(value, dict):
         by_name = {field.name: field for field in kind.fields}
         return {
@@ -52,7 +57,7 @@ def to_api(kind: Kind, value: Any) -> Any:
 
 
 def from_api(kind: Kind, value: Any) -> Any:
-    """The API's value in property names; null becomes the kind's empty value, as users of the official plugin know."""
+    """The API's value in property names; null becomes the kind's empty value, as with the official plugin."""
     if value is None:
         return {} if isinstance(kind, Map) else _EMPTY.get(kind.name)
     if isinstance(kind, Object) and isinstance(value, dict):
@@ -66,10 +71,10 @@ def from_api(kind: Kind, value: Any) -> Any:
     return value
 
 
-def the_one(what: str, candidates: Iterable[Properties], operation: Operation) -> Properties | None:
-    """The one of these items that the interrupted create can have made; None if there is none.
+def only_candidate(what: str, candidates: Iterable[Properties], operation: Operation) -> Properties | None:
+    """The item that the interrupted create can have made; None if there is none.
 
-    Raises ProviderError where there are several: nobody can tell which one is to be kept.
+    Raises ProviderError where there are several.
     """
     found = [
         item
@@ -79,7 +84,7 @@ def the_one(what: str, candidates: Iterable[Properties], operation: Operation) -
     if len(found) > 1:
         raise ProviderError(
             f"{len(found)} {what}s may be the one that it made: {', '.join(sorted(str(item['id']) for item in found))}",
-            remedy="Delete those that nobody needs.",
+            remedy="Delete those that are not needed.",
         )
     return found[0] if found else None
 
@@ -90,7 +95,7 @@ def given(inputs: Properties, *names: str) -> bool:
 
 
 def pair(id_: str, what: str) -> tuple[str, str]:
-    """The halves of an id ``first/second``; ProviderError when it is none."""
+    """The parts of an id ``first/second``; raises ProviderError where it has another form."""
     first, slash, second = id_.partition("/")
     if not (first and slash and second):
         raise ProviderError(f"{id_!r} is not the id of {what}", remedy="It has two parts: <first>/<second>.")
@@ -98,7 +103,7 @@ def pair(id_: str, what: str) -> tuple[str, str]:
 
 
 def delete_and_wait(service: Service, path: str, what: str, operation: Operation, **options: Any) -> None:
-    """DELETE, again while the cloud answers 409 (in use), and wait until a GET finds nothing.
+    """DELETE, repeated while the cloud answers 409 (in use), and wait until a GET finds nothing.
 
     At the deadline the cloud's own reason is raised.
     """
@@ -116,11 +121,63 @@ def delete_and_wait(service: Service, path: str, what: str, operation: Operation
     operation.wait(f"{what} to be gone", gone)
 
 
-class RestType(ResourceType[Cloud]):
+def _in_known_region(client: Cloud, inputs: Properties) -> Cloud | None:
+    region = inputs.get("region")
+    return None if isinstance(region, Unknown) else client.in_region(region)
+
+
+class OpenStackType(ResourceType[Cloud]):
+    """A resource type whose service may store what it is given in another spelling; see ``normalized``.
+
+    filled: properties that the service fills in where they are empty.
+    """
+
+    filled: ClassVar[frozenset[str]] = FILLED_BY_SERVICE
+
+    def normalized(self, properties: Properties, olds: Properties) -> Properties:
+        """The properties in the form to compare, where a normal form depends on several of them.
+
+        ``olds`` are the outputs that are compared with, or ``properties`` themselves. Values may be unknown.
+        """
+        return properties
+
+    def references(self, inputs: Properties) -> Iterable[Reference]:
+        """What the inputs refer to by a name or an id that only a create resolves. Values may be unknown."""
+        return ()
+
+    def check_references(self, client: Cloud, olds: Properties, news: Properties) -> Iterable[CheckFailure]:
+        cloud = _in_known_region(client, news)
+        return () if cloud is None else names.faults(cloud, self.references(olds), self.references(news))
+
+    def preview(
+        self, client: Cloud | None, olds: Properties | None, news: Properties, operation: Operation
+    ) -> Properties:
+        if client is not None and (cloud := _in_known_region(client, plain(news))):
+            names.note(cloud, self.token, plain(news.get("name")))
+        return super().preview(client, olds, news, operation)
+
+    def differences(self, olds: Properties, news: Properties) -> Iterator[Difference]:
+        olds, news = plain(olds), plain(news)
+        news = {key: None if key in self.filled and value == "" else value for key, value in news.items()}
+        return schema.diff(self.fields, self.normalized(olds, olds), self.normalized(news, olds))
+
+    def changed(self, olds: Properties, news: Properties) -> set[str]:
+        """The properties in which ``news`` differ."""
+        return {schema.top_level(item.path) for item in self.differences(olds, news)}
+
+    def refreshed_inputs(self, client: Cloud, given: Properties, outputs: Properties) -> Properties:
+        adopted, differing = super().refreshed_inputs(client, given, outputs), self.changed(outputs, given)
+        adopted |= {key: value for key, value in given.items() if key not in differing | schema.RESERVED}
+        if isinstance(given.get(DEFAULTS), list):
+            adopted[DEFAULTS] = [key for key in given[DEFAULTS] if plain(adopted.get(key)) == plain(given.get(key))]
+        return adopted
+
+
+class RestType(OpenStackType):
     """See the module's docstring.
 
     service: of openstacksdk's connection. path: of the collection. key: the envelope of one item. local: fields that
-    only the state keeps, the API does not tell them. ready: statuses that end the wait after a create; none, no wait.
+    only the state has; the API does not return them. ready: statuses that end the wait after a create; none, no wait.
     failed: statuses that make it fail.
     """
 
@@ -146,7 +203,7 @@ class RestType(ResourceType[Cloud]):
         return self.renamed.get(name) or snake(name)
 
     def body(self, client: Cloud, inputs: Properties) -> Properties:
-        """The attributes to create with: what is given and not empty."""
+        """The attributes of a create: all inputs that are not empty."""
         attributes = {
             self.api_name(field.name): to_api(field.kind, inputs[field.name])
             for field in self.sent()
@@ -155,8 +212,8 @@ class RestType(ResourceType[Cloud]):
         return {**attributes, **(inputs.get("valueSpecs") or {})}
 
     def changes(self, client: Cloud, olds: Properties, news: Properties) -> Properties:
-        """The attributes to change; what is no longer given becomes empty."""
-        changed = {schema.top_level(item.path) for item in schema.diff(self.fields, olds, news)}
+        """The attributes to update; removed inputs become empty."""
+        changed = self.changed(olds, news)
         return {
             self.api_name(field.name): from_api(field.kind, None)
             if news.get(field.name) is None
@@ -183,7 +240,7 @@ class RestType(ResourceType[Cloud]):
     def find(self, client: Cloud, inputs: Properties, operation: Operation) -> str | None:
         service = self.api(client, inputs)
         fitting = (item for item in self.candidates(client, service, inputs) if self.fits(client, item, inputs))
-        item = the_one(self.key.replace("_", " "), fitting, operation)
+        item = only_candidate(self.key.replace("_", " "), fitting, operation)
         if item is None:
             return None
         id_: str = item["id"]
@@ -197,19 +254,19 @@ class RestType(ResourceType[Cloud]):
         return service.list(self.path, self.collection(), name=inputs["name"])
 
     def fits(self, client: Cloud, item: Properties, inputs: Properties) -> bool:
-        """Whether a create with these inputs can have made the item, be it without its tags, which are sent later."""
+        """Whether a create with these inputs can have made the item, with or without its tags, which are sent later."""
         owner = item.get("project_id") or item.get("tenant_id")
         if owner and owner != (inputs.get("tenantId") or client.in_region(inputs.get("region")).project_id):
             return False
         if set(item.get("tags") or ()) not in (set(), set(inputs.get("tags") or ())):
             return False
         found = self.attributes(client, item, inputs)
-        told = [
-            field.name
+        named = [
+            field
             for field in self.fields
             if field.name in {"name", "description"} and (given(inputs, field.name) or not field.computed)
         ]
-        if any((found.get(name) or "") != (inputs.get(name) or "") for name in told):
+        if not all(field.kind.same(found.get(field.name), inputs.get(field.name)) for field in named):
             return False
         return not any(difference.replace for difference in self.differences({**inputs, **found}, inputs))
 
@@ -218,7 +275,7 @@ class RestType(ResourceType[Cloud]):
         return self.path.rpartition("/")[2].replace("-", "_")
 
     def post(self, service: Service, body: Properties, inputs: Properties, operation: Operation) -> Properties:
-        """POST; the item that was made."""
+        """POST; returns the item."""
         item: Properties = service.post(self.path, body)[self.key]
         return item
 
@@ -237,7 +294,7 @@ class RestType(ResourceType[Cloud]):
         operation.wait(f"{self.key} {id_} to be ready", poll)
 
     def status(self, item: Properties) -> str:
-        """The status that ``ready`` and ``failed`` speak of."""
+        """The status that ``ready`` and ``failed`` list."""
         return str(item.get("status") or "ACTIVE")
 
     def read(self, client: Cloud, id_: str, state: Properties, operation: Operation) -> Properties | None:

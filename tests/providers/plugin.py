@@ -113,10 +113,10 @@ class Plugin:
         assert not checked.failures, checked.failures
         self.call("Configure", provider_pb2.ConfigureRequest(args=checked.inputs, acceptSecrets=True))
 
-    def check_faults(
+    def check_failures(
         self, token: str, inputs: Properties, *, name: str = "thing", olds: Properties | None = None, **options: Any
     ) -> tuple[Properties, dict[str, str]]:
-        """The checked inputs, and the faults by property."""
+        """The checked inputs, and the failures by property."""
         request = provider_pb2.CheckRequest(
             urn=Resource(token, name, "", {}, {}).urn,
             name=name,
@@ -129,9 +129,9 @@ class Plugin:
         return unmarshal(answer.inputs), {failure.property: failure.reason for failure in answer.failures}
 
     def check(self, token: str, inputs: Properties, **options: Any) -> Properties:
-        """The checked inputs; there must be no fault."""
-        checked, faults = self.check_faults(token, inputs, **options)
-        assert not faults, faults
+        """The checked inputs; fails where a check fails."""
+        checked, failures = self.check_failures(token, inputs, **options)
+        assert not failures, failures
         return checked
 
     def diff(self, resource: Resource, inputs: Properties, ignore: tuple[str, ...] = ()) -> provider_pb2.DiffResponse:

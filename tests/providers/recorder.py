@@ -11,10 +11,33 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
-SERVICES = {"image": "/v2", "load-balancer": "/v2.0", "dns": "/v2", "object-store": "/v1/AUTH_p", "network": "/v2.0"}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SERVICES = {
+    "compute": "/v2.1",
+    "block-storage": "/v3/p",
+    "image": "/v2",
+    "load-balancer": "/v2.0",
+    "dns": "/v2",
+    "object-store": "/v1/AUTH_p",
+    "network": "/v2.0",
+}
+
+
+def whatever(url: str) -> Any:
+    """Look something up in a cloud that has whatever it is asked for, once."""
+    parts = urlsplit(url)
+    *_, collection, last = parts.path.split("/")
+    wanted = parse_qs(parts.query)
+    name = (wanted.get("name") or wanted.get("id") or [last])[0]
+    found = {"id": name, "name": name}
+    if last in {"images", "networks", "security-groups"}:
+        return {last.replace("-", "_"): [found]}
+    return found if collection == "images" else None
 
 
 @dataclass(frozen=True)
@@ -28,10 +51,14 @@ class Request:
 
 
 class Recorder:
-    """``answers[method, path]`` are given in turn, the last one again and again; 404 where there is none."""
+    """``answers[method, path]`` are given in turn, the last one again and again; 404 where there is none.
+
+    look_up: answers a GET that has no such answer by its URL; None is a 404.
+    """
 
     def __init__(self) -> None:
         recorder = self
+        self.look_up: Callable[[str], Any] | None = None
         self.requests: list[Request] = []
         self.answers: dict[tuple[str, str], list[tuple[int, Any, dict[str, str]]]] = defaultdict(list)
 
@@ -64,6 +91,7 @@ class Recorder:
         """Begin anew."""
         self.requests.clear()
         self.answers.clear()
+        self.look_up = None
 
     def answer(self, method: str, path: str, status: int, body: Any = None, **headers: str) -> None:
         """One more answer to a request."""
@@ -85,6 +113,8 @@ class Recorder:
                 answers = self.answers[method, path]
                 if answers:
                     return answers.pop(0) if len(answers) > 1 else answers[0]
+                if self.look_up and method == "GET" and (found := self.look_up(url)) is not None:
+                    return 200, found, {}
         return 404, {"message": "there is no such thing"}, {}
 
     def _identity(self, path: str) -> dict[str, Any]:

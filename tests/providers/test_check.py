@@ -1,4 +1,4 @@
-"""Check: types, defaults, names, and all faults of a resource at once."""
+"""Check: types, defaults, names, and all failures of a resource at once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ RULE = "openstack:networking/secGroupRule:SecGroupRule"
 FLOATING_IP = "openstack:networking/floatingIp:FloatingIp"
 INSTANCE = "openstack:compute/instance:Instance"
 KEYPAIR = "openstack:compute/keypair:Keypair"
+SERVER_GROUP = "openstack:compute/serverGroup:ServerGroup"
 Naming = provider_pb2.CheckRequest.AutonamingOptions
 
 
@@ -54,10 +55,10 @@ def test_autonaming_settings(offline: Plugin, mode: Naming.Mode.ValueType, name:
 
 
 def test_autonaming_refused(offline: Plugin) -> None:
-    _, faults = offline.check_faults(NETWORK, {}, autonaming=Naming(mode=Naming.DISABLE))
-    assert faults == {"name": "is required: automatic naming is disabled for this stack"}
-    _, faults = offline.check_faults(NETWORK, {}, name="n" * 250)
-    assert "longer than 255 characters" in faults["name"]
+    _, failures = offline.check_failures(NETWORK, {}, autonaming=Naming(mode=Naming.DISABLE))
+    assert failures == {"name": "is required: automatic naming is disabled for this stack"}
+    _, failures = offline.check_failures(NETWORK, {}, name="n" * 250)
+    assert "longer than 255 characters" in failures["name"]
 
 
 def test_defaults(offline: Plugin) -> None:
@@ -75,8 +76,8 @@ def test_defaults_in_nested_objects(offline: Plugin) -> None:
 
 
 def test_default_from_the_environment(offline: Plugin) -> None:
-    _, faults = offline.check_faults(FLOATING_IP, {})
-    assert faults == {"pool": "is required"}
+    _, failures = offline.check_failures(FLOATING_IP, {})
+    assert failures == {"pool": "is required"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,8 @@ def test_default_from_the_environment(offline: Plugin) -> None:
         ({"tags": [1, "b"]}, {"tags": ["1", "b"]}),
         ({"description": None}, {}),
         ({"mtu": UNKNOWN}, {"mtu": UNKNOWN}),
-        ({"tags": ["a", UNKNOWN]}, {"tags": ["a", UNKNOWN]}),
+        ({"tags": ["a", UNKNOWN, UNKNOWN]}, {"tags": ["a", UNKNOWN, UNKNOWN]}),
+        ({"tags": ["a", "b", "a"]}, {"tags": ["a", "b"]}),
         ({"description": Secret(7)}, {"description": Secret("7")}),
     ],
 )
@@ -98,7 +100,7 @@ def test_types_are_settled(offline: Plugin, given: Properties, settled: Properti
 
 
 def test_all_faults_at_once(offline: Plugin) -> None:
-    _, faults = offline.check_faults(
+    _, failures = offline.check_failures(
         SUBNET,
         {
             "netwrokId": "n",
@@ -112,7 +114,7 @@ def test_all_faults_at_once(offline: Plugin) -> None:
             "noGateway": True,
         },
     )
-    assert faults == {
+    assert failures == {
         "netwrokId": "is not a known property; did you mean 'networkId'?",
         "networkId": "is required",
         "cidr": "has host bits; meant is 10.0.0.0/24",
@@ -132,10 +134,10 @@ def test_all_faults_at_once(offline: Plugin) -> None:
     [
         (SUBNET, {"networkId": "n", "cidr": "ten"}, ("cidr", "must be a CIDR")),
         (SUBNET, {"networkId": "n", "prefixLength": 24}, ("prefixLength", "needs subnetpoolId, too")),
-        (SUBNET, {"networkId": "n", "dnsNameservers": ["a", "a"]}, ("dnsNameservers", "has a twice")),
+        (SUBNET, {"networkId": "n", "dnsNameservers": ["::1", "::1"]}, ("dnsNameservers", "has ::1 twice")),
         (ROUTER, {"enableSnat": True}, ("enableSnat", "needs externalNetworkId, too")),
         (PORT, {"networkId": "n", "binding": {"vnicType": "nromal"}}, ("binding.vnicType", "did you mean 'normal'")),
-        (PORT, {"networkId": "n", "binding": {"profile": "{"}}, ("binding.profile", "is not JSON")),
+        (PORT, {"networkId": "n", "binding": {"profile": "{"}}, ("binding.profile", "must be a JSON object, not '{'")),
         (
             PORT,
             {"networkId": "n", "noSecurityGroups": True, "securityGroupIds": ["g"]},
@@ -143,6 +145,11 @@ def test_all_faults_at_once(offline: Plugin) -> None:
         ),
         (NETWORK, {"dnsDomain": "example.org"}, ("dnsDomain", "must end with a dot")),
         (NETWORK, {"mtu": 1400.5}, ("mtu", "must be an integer")),
+        (
+            SERVER_GROUP,
+            {"policies": "soft-affinity", "rules": {"maxServerPerHost": 1}},
+            ("rules", "is for the policy anti-affinity alone"),
+        ),
         (INSTANCE, {"imageId": "i"}, ("flavorId", "is required, or flavorName")),
         (INSTANCE, {"flavorId": "f"}, ("imageId", "is required, or imageName, or a bootable block device")),
         (INSTANCE, {"flavorId": "f", "imageId": "i", "networks": [{}]}, ("networks[0]", "needs uuid, name or port")),
@@ -155,9 +162,9 @@ def test_all_faults_at_once(offline: Plugin) -> None:
     ],
 )
 def test_fault(offline: Plugin, token: str, inputs: Properties, fault: tuple[str, str]) -> None:
-    _, faults = offline.check_faults(token, inputs)
-    assert set(faults) == {fault[0]}
-    assert fault[1] in faults[fault[0]]
+    _, failures = offline.check_failures(token, inputs)
+    assert set(failures) == {fault[0]}
+    assert fault[1] in failures[fault[0]]
 
 
 @pytest.mark.parametrize(
@@ -174,14 +181,14 @@ def test_fault(offline: Plugin, token: str, inputs: Properties, fault: tuple[str
     ],
 )
 def test_rule_fault(offline: Plugin, rule: Properties, fault: tuple[str, str] | None) -> None:
-    _, faults = offline.check_faults(
+    _, failures = offline.check_failures(
         RULE, {"direction": "ingress", "ethertype": "IPv4", "securityGroupId": "g", **rule}
     )
     if fault is None:
-        assert faults == dict.fromkeys(("portRangeMin", "portRangeMax"), "needs protocol, too")
+        assert failures == dict.fromkeys(("portRangeMin", "portRangeMax"), "needs protocol, too")
     else:
-        assert set(faults) == {fault[0]}
-        assert fault[1] in faults[fault[0]]
+        assert set(failures) == {fault[0]}
+        assert fault[1] in failures[fault[0]]
 
 
 def test_unknowns_are_not_judged(offline: Plugin) -> None:

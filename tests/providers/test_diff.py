@@ -103,7 +103,10 @@ def test_nested_changes(offline: Plugin) -> None:
     wanted = {
         **port.inputs,
         "fixedIps": [{"subnetId": "s", "ipAddress": "10.0.0.6"}, {"subnetId": "t"}],
-        "allowedAddressPairs": [{"ipAddress": "10.2.0.0/16"}, {"ipAddress": "10.1.0.0/16", "macAddress": "m"}],
+        "allowedAddressPairs": [
+            {"ipAddress": "10.2.0.0/16"},
+            {"ipAddress": "10.1.0.0/16", "macAddress": "fa:16:3e:00:00:01"},
+        ],
         "binding": {"vnicType": "direct"},
     }
     assert kinds(offline.diff(port, wanted)) == {

@@ -130,7 +130,7 @@ def test_a_floating_ip_without_a_mark_is_told_by_its_time(recorder: Recorder, re
     made = found(recorded, FLOATING_IP, {"pool": "public"})
     assert made
     assert made.id == "f2"
-    with pytest.raises(CallError, match="nothing tells a floating IP without description"):
+    with pytest.raises(CallError, match="a floating IP without description, address and port cannot be identified"):
         found(recorded, FLOATING_IP, {"pool": "public"}, began=None)
 
 

@@ -64,7 +64,7 @@ def test_a_download_that_fails_says_why(recorder: Recorder, recorded: Plugin) ->
 
 def test_faults(offline: Plugin) -> None:
     given = {"containerFormat": "bar", "diskFormat": "qcow", "webDownload": True, "decompress": True, "minRamMb": -1}
-    _, faults = offline.check_faults(IMAGE, {**given, "imageId": "7"})
-    assert set(faults) == {"containerFormat", "diskFormat", "decompress", "minRamMb", "imageId"}
+    _, failures = offline.check_failures(IMAGE, {**given, "imageId": "7"})
+    assert set(failures) == {"containerFormat", "diskFormat", "decompress", "minRamMb", "imageId"}
     given = {"containerFormat": "bare", "diskFormat": "raw", "webDownload": True}
-    assert offline.check_faults(IMAGE, given)[1] == {"imageSourceUrl": "is required by webDownload"}
+    assert offline.check_failures(IMAGE, given)[1] == {"imageSourceUrl": "is required by webDownload"}

@@ -62,7 +62,7 @@ def test_a_load_balancer_that_fails_is_not_lost(recorder: Recorder, recorded: Pl
 
 
 def test_load_balancer_needs_a_place(offline: Plugin) -> None:
-    assert "vipSubnetId" in offline.check_faults(LB, {})[1]
+    assert "vipSubnetId" in offline.check_failures(LB, {})[1]
 
 
 def test_listener_waits_while_the_balancer_is_immutable(recorder: Recorder, recorded: Plugin) -> None:
@@ -107,7 +107,7 @@ def test_other_conflicts_are_told_at_once(recorder: Recorder, recorded: Plugin) 
 
 def test_a_broken_balancer_takes_no_changes(recorder: Recorder, recorded: Plugin) -> None:
     recorder.answer("GET", "/lbaas/loadbalancers/lb", 200, balancer("ERROR"))
-    with pytest.raises(CallError, match=r"load balancer lb is in status ERROR, it takes no changes\n.*Replace"):
+    with pytest.raises(CallError, match=r"load balancer lb is in status ERROR and accepts no changes\n.*Replace"):
         recorded.create(LISTENER, {"loadbalancerId": "lb", "protocol": "HTTP", "protocolPort": 80})
     assert not recorder.sent("POST")
 
@@ -231,9 +231,9 @@ def test_all_members_at_once(recorder: Recorder, recorded: Plugin) -> None:
         (POOL, {"protocol": "TCP", "lbMethod": "SOURCE_IP", "listenerId": "l", "tlsVersions": ["1.2"]}, "tlsVersions"),
         (LISTENER, {"protocol": "HTTP", "protocolPort": 0, "loadbalancerId": "b"}, "protocolPort"),
         (LISTENER, {"protocol": "HTTP", "protocolPort": 1, "loadbalancerId": "b", "hstsPreload": True}, "hstsPreload"),
-        (MEMBER, {"poolId": "p", "address": "a", "protocolPort": 80, "weight": 257}, "weight"),
+        (MEMBER, {"poolId": "p", "address": "10.0.0.5", "protocolPort": 80, "weight": 257}, "weight"),
         (MONITOR, {"poolId": "p", "type": "TCP", "delay": 1, "timeout": 1, "maxRetries": 11}, "maxRetries"),
     ],
 )
 def test_faults(offline: Plugin, token: str, inputs: dict[str, Any], path: str) -> None:
-    assert set(offline.check_faults(token, inputs)[1]) == {path}
+    assert set(offline.check_failures(token, inputs)[1]) == {path}

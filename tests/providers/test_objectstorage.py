@@ -103,11 +103,13 @@ def test_object(recorder: Recorder, recorded: Plugin, tmp_path: Path) -> None:
 
 
 def test_faults(offline: Plugin) -> None:
-    _, faults = offline.check_faults(OBJECT, {"containerName": "c"})
-    assert faults == {"content": "or source, copyFrom or objectManifest is required"}
-    _, faults = offline.check_faults(
+    _, failures = offline.check_failures(OBJECT, {"containerName": "c"})
+    assert failures == {"content": "or source, copyFrom or objectManifest is required"}
+    _, failures = offline.check_failures(
         OBJECT, {"containerName": "c", "content": "a", "source": "b", "deleteAt": "tomorrow"}
     )
-    assert set(faults) == {"content", "deleteAt"}
-    _, faults = offline.check_faults(CONTAINER, {"name": "a/b", "versioningLegacy": {"type": "old", "location": "l"}})
-    assert set(faults) == {"name", "versioningLegacy.type"}
+    assert set(failures) == {"content", "deleteAt"}
+    _, failures = offline.check_failures(
+        CONTAINER, {"name": "a/b", "versioningLegacy": {"type": "old", "location": "l"}}
+    )
+    assert set(failures) == {"name", "versioningLegacy.type"}

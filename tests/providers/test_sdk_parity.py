@@ -1,20 +1,23 @@
-"""The provider's schema against the installed SDK of the official plugin: same names, same types, same obligations."""
+"""The providers' schemas against the installed SDKs of the official plugins: same names, types and requirements."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
+import pulumi_kubernetes
 import pulumi_openstack
 import pytest
 from pulumi import _types
 from pulumi.runtime.proto import provider_pb2
 
+from providers.kubernetes import __main__ as kubernetes
+from providers.openstack import sdk
 from providers.openstack.__main__ import package
+from providers.openstack.sdk import shape
 from tests.providers.plugin import CallError
 
 if TYPE_CHECKING:
@@ -49,18 +52,6 @@ def schema(offline: Plugin) -> Schema:
 def sdk_module(token: str) -> tuple[ModuleType, str]:
     _, module, name = token.split(":")
     return import_module(f"pulumi_openstack.{module.partition('/')[0]}"), name
-
-
-def shape(declared: Any) -> Any:
-    """The bare shape of an SDK annotation: a scalar's name, [item], {value} or the class of an object."""
-    while not isinstance(declared, type) and get_origin(declared) not in (Sequence, Mapping, list, dict):
-        # A union of the value with its awaitable and output forms, or with None.
-        declared = next(item for item in get_args(declared) if item is not type(None))
-    if get_origin(declared) in (Sequence, list):
-        return [shape(get_args(declared)[0])]
-    if get_origin(declared) in (Mapping, dict):
-        return {"*": shape(get_args(declared)[1])}
-    return {str: "string", bool: "boolean", int: "integer", float: "number"}.get(declared, declared)
 
 
 def compare(entry: Schema, declared: Any, schema: Schema, where: str) -> None:
@@ -115,22 +106,22 @@ def test_resource(token: str, schema: Schema) -> None:
             compare(properties[key], shape(declared), schema, f"{token}.{key}")
 
 
-@pytest.mark.parametrize("token", FUNCTIONS)
-def test_function(token: str, schema: Schema) -> None:
-    module, name = sdk_module(token)
-    spec = schema["functions"][token]
-    python = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    parameters = inspect.signature(getattr(module, python)).parameters
-    ours = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower(): key for key in spec["inputs"]["properties"]}
-    assert set(ours) == set(parameters) - {"opts"}
-    results = _types.output_type_types(getattr(module, f"{name[0].upper()}{name[1:]}Result"))
-    assert set(spec["outputs"]["properties"]) == set(results)
-    for key, declared in results.items():
-        compare(spec["outputs"]["properties"][key], shape(declared), schema, f"{token}.{key}")
+def test_functions_are_those_of_the_sdk(schema: Schema) -> None:
+    assert sdk.FILE.read_text() == sdk.render(), "write it again: python -m providers.openstack.sdk"
+    assert set(FUNCTIONS) == set(sdk.table())
+    for token, declared in sdk.table().items():
+        spec = schema["functions"][token]
+        assert set(spec["inputs"]["properties"]) == set(declared["arguments"])
+        assert set(spec["outputs"]["properties"]) == set(declared["results"])
 
 
 def test_configuration(schema: Schema) -> None:
     assert set(schema["provider"]["inputProperties"]) == set(_types.input_type_types(pulumi_openstack.ProviderArgs))
+
+
+def test_configuration_of_the_kubernetes_provider() -> None:
+    names = {field.name for field in kubernetes.package().config}
+    assert names == set(_types.input_type_types(pulumi_kubernetes.ProviderArgs))
 
 
 def test_references_resolve(schema: Schema) -> None:

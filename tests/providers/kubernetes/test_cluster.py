@@ -575,8 +575,8 @@ def test_whoever_may_only_work_in_a_namespace(control_plane: ControlPlane, names
             plugin.create(CLAIM, {"spec": spec}, timeout=3)
         quota = {"metadata": {"namespace": namespace}, "spec": {"hard": {"pods": "3"}}}
         assert plugin.preview(QUOTA, quota)["spec"] == quota["spec"]
-        assert "this preview is without the API server's say" in plugin.engine.logs[-1].message
-        with pytest.raises(CallError, match=r"answered 403 Forbidden: [^$]*Ask whoever runs the cluster"):
+        assert "this preview was not checked by the API server" in plugin.engine.logs[-1].message
+        with pytest.raises(CallError, match=r"answered 403 Forbidden: [^$]*Ask the cluster's administrator"):
             plugin.create(QUOTA, quota)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
-from providers.kubernetes import objects
+from providers.kubernetes import objects, replacing
 from providers.kubernetes.client import config_differences
 from providers.kubernetes.manifest import _decode
 from providers.values import UNKNOWN, Secret, marshal, plain, unmarshal
@@ -39,7 +39,7 @@ def test_tokens(token: str, inputs: Properties, parsed: tuple[str, str, bool]) -
 def replaced(kind: str, old: Any, new: Any, **mutable: bool) -> set[str]:
     flags = {"mutable_maps": False, "mutable_secrets": False, **mutable}
     api_version, _, kind = kind.rpartition(" ")
-    rules = objects.replace_rules(api_version, kind, old, **flags)
+    rules = (*replacing.policy(api_version, kind, **flags), *replacing.immutable_fields(api_version, kind, old))
     return {item.path for item in objects.differences(old, new, rules) if item.replace}
 
 
@@ -54,8 +54,10 @@ def replaced(kind: str, old: Any, new: Any, **mutable: bool) -> set[str]:
         ("v1 Secret", {"stringData": {"a": "1"}}, {"stringData": {"a": "2"}}, {"stringData.a"}),
         ("v1 Service", {"spec": {"clusterIP": "None"}}, {"spec": {}}, {"spec.clusterIP"}),
         ("v1 Service", {"spec": {"type": "ClusterIP"}}, {"spec": {"type": "NodePort"}}, set()),
-        ("v1 Pod", {"spec": POD}, {"spec": {"containers": [{**POD["containers"][0], "image": "j"}]}},
-         {"spec.containers[0].image"}),
+        ("v1 Pod", {"spec": POD}, {"spec": {"containers": [{**POD["containers"][0], "image": "j"}]}}, set()),
+        ("v1 Pod", {"spec": POD}, {"spec": {"containers": [{**POD["containers"][0], "args": ["j"]}]}},
+         {"spec.containers[0].args"}),
+        ("v1 Pod", {"spec": POD}, {"spec": {"containers": POD["containers"] * 2}}, {"spec.containers[1]"}),
         ("v1 Pod", {}, {"spec": POD}, {"spec"}),
         ("v1 Pod", {"spec": {"activeDeadlineSeconds": 1}}, {"spec": {"activeDeadlineSeconds": 2}}, set()),
         ("apps/v1 Deployment", {"spec": {"selector": {"matchLabels": {"a": "b"}}}},
@@ -64,6 +66,15 @@ def replaced(kind: str, old: Any, new: Any, **mutable: bool) -> set[str]:
         ("apps/v1 StatefulSet", {"spec": {"serviceName": "a"}}, {"spec": {"serviceName": "b"}}, {"spec.serviceName"}),
         ("batch/v1 Job", {"spec": {"template": {"spec": POD}}}, {"spec": {"template": {"spec": {}}}},
          {"spec.template.spec.containers"}),
+        ("batch/v1 Job", {"spec": {"completionMode": "Indexed"}}, {"spec": {}}, {"spec.completionMode"}),
+        ("batch/v1 Job", {"spec": {"parallelism": 1}}, {"spec": {"parallelism": 2}}, set()),
+        ("v1 ConfigMap", {"immutable": True}, {}, {"immutable"}),
+        ("v1 Secret", {"immutable": True}, {"immutable": False}, {"immutable"}),
+        ("v1 ConfigMap", {}, {"immutable": True}, set()),
+        ("v1 PersistentVolumeClaim", {"spec": {}}, {"spec": {"volumeMode": "Block"}}, {"spec.volumeMode"}),
+        ("storage.k8s.io/v1 StorageClass", {"reclaimPolicy": "Delete"}, {"reclaimPolicy": "Retain"},
+         {"reclaimPolicy"}),
+        ("scheduling.k8s.io/v1 PriorityClass", {"value": 1}, {"value": 2}, {"value"}),
         ("batch/v1 Job", {"spec": {"backoffLimit": 1}}, {"spec": {"backoffLimit": 2}}, set()),
         ("v1 PersistentVolumeClaim", {"spec": {"storageClassName": "a"}}, {"spec": {"storageClassName": "b"}},
          {"spec.storageClassName"}),
@@ -82,8 +93,8 @@ def test_config_maps_and_secrets_that_may_be_changed() -> None:
     old, new = {"data": {"a": "1"}}, {"data": {"a": "2"}}
     assert not replaced("v1 ConfigMap", old, new, mutable_maps=True)
     assert not replaced("v1 Secret", old, new, mutable_secrets=True)
-    assert replaced("v1 ConfigMap", {**old, "immutable": True}, new, mutable_maps=True) == {"data.a"}
-    assert replaced("v1 Secret", {**old, "immutable": True}, new, mutable_secrets=True) == {"data.a"}
+    assert replaced("v1 ConfigMap", {**old, "immutable": True}, new, mutable_maps=True) == {"data.a", "immutable"}
+    assert replaced("v1 Secret", {**old, "immutable": True}, new, mutable_secrets=True) == {"data.a", "immutable"}
 
 
 def test_differences_are_told_by_path() -> None:
@@ -110,40 +121,6 @@ def test_a_refresh_keeps_how_it_was_written() -> None:
     assert objects.adopt(given, planned, found) == {"cpu": "1000m", "image": "b", "list": [{"cpu": "0.5", "n": 2}]}
 
 
-def test_fields_of_former_managers_are_taken_over() -> None:
-    def entry(manager: str, operation: str, *fields: str, **more: Any) -> dict[str, Any]:
-        owned: dict[str, Any] = {f"f:{name}": {} for name in fields}
-        return {"manager": manager, "operation": operation, "fieldsV1": {"f:data": owned}, **more}
-
-    theirs = entry("other", "Update", "c")
-    status = entry("kubectl", "Update", "s", subresource="status")
-    live: dict[str, Any] = {
-        "apiVersion": "v1",
-        "metadata": {"managedFields": [entry("pulumi-kubernetes", "Update", "a"), theirs, status]},
-    }
-    entries = objects.taken_over(live, "ours") or []
-    assert entries[:2] == [theirs, status]
-    assert entries[2]["manager"] == "ours"
-    assert entries[2]["fieldsV1"] == {"f:data": {"f:a": {}}}
-    live["metadata"]["managedFields"] = [entry("ours", "Apply", "b"), entry("kubectl", "Apply", "a"), theirs]
-    entries = objects.taken_over(live, "ours") or []
-    assert entries[-1]["fieldsV1"] == {"f:data": {"f:a": {}, "f:b": {}}}
-    live["metadata"]["managedFields"] = entries
-    assert objects.taken_over(live, "ours") is None
-
-
-def test_ignored_changes() -> None:
-    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
-    live = {
-        "metadata": {"managedFields": [{"manager": "ours", "operation": "Apply", "fieldsV1": fields}]},
-        "spec": {"replicas": 3, "paused": True},
-    }
-    new = {"spec": {"replicas": 1, "paused": False, "selector": {}}}
-    ignored = ("spec.replicas", "spec.paused", "spec.nothing", "a[0].b")
-    kept = objects.without_ignored(new, live, "ours", ignored)
-    assert kept == {"spec": {"replicas": 3, "selector": {}}}, "ours stays as it is, theirs is left out"
-
-
 def test_secrets_are_marked() -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "data": {"a": "Yg=="}, "metadata": {"name": "s"}}
     assert objects.mark(secret, {})["data"] == Secret({"a": "Yg=="})
@@ -156,9 +133,16 @@ def test_secrets_are_marked() -> None:
 
 
 def test_yaml_as_kubectl_reads_it() -> None:
-    text = "apiVersion: v1\nkind: A\nmode: 0644\nday: 2026-01-02\nyes: on\n---\n---\nnothing: here\n"
+    text = "apiVersion: v1\nkind: A\nmode: 0644\nlist: [2026-01-02, =, 1:30]\nyes: on\n---\n---\nnothing: here\n"
     (found,) = _decode(None, {"text": text, "defaultNamespace": "lab"}, None)["result"]  # type: ignore[arg-type]
-    assert (found["mode"], found["day"], found["metadata"]["namespace"]) == (420, "2026-01-02", "lab")
+    assert found == {
+        "apiVersion": "v1",
+        "kind": "A",
+        "mode": 420,
+        "list": ["2026-01-02", "=", "1:30"],
+        "true": True,
+        "metadata": {"namespace": "lab"},
+    }
 
 
 # The plugin, without a cluster.
@@ -180,13 +164,13 @@ def test_names_are_made_of_the_resources(bare: Plugin) -> None:
 
 def test_bad_inputs_are_refused_at_once(bare: Plugin) -> None:
     inputs = {"metadata": {"generateName": "x-", "annotations": {"pulumi.com/waitFor": "phase=Bound"}}}
-    _, faults = bare.check_faults(CONFIG_MAP, inputs)
-    assert set(faults) == {"metadata.generateName", ANNOTATION}
-    _, faults = bare.check_faults("kubernetes:core/v1:ConfigMapPatch", {"kind": "ConfigMap"})
-    assert faults == {"metadata.name": "is required: a Patch changes an object that is there"}
+    _, failures = bare.check_failures(CONFIG_MAP, inputs)
+    assert set(failures) == {"metadata.generateName", ANNOTATION}
+    _, failures = bare.check_failures("kubernetes:core/v1:ConfigMapPatch", {"kind": "ConfigMap"})
+    assert failures == {"metadata.name": "is required: a Patch changes an existing object"}
     listed = {"apiVersion": "v1", "kind": "ConfigMapList", "items": []}
-    _, faults = bare.check_faults("kubernetes:core/v1:ConfigMapList", listed)
-    assert "a resource of its own" in faults["items"]
+    _, failures = bare.check_failures("kubernetes:core/v1:ConfigMapList", listed)
+    assert "a resource of its own" in failures["items"]
 
 
 def test_what_the_server_sets_is_left_out_of_an_exported_manifest(bare: Plugin) -> None:
@@ -265,7 +249,7 @@ def test_a_cluster_that_does_not_answer(bare: Plugin) -> None:
         bare.create(CONFIG_MAP, {"data": {"a": Secret("planted")}})
     message = str(caught.value)
     assert "no answer from the Kubernetes API server https://127.0.0.1:9" in message
-    assert "\n  Look whether the cluster runs" in message
+    assert "\n  Check whether the cluster runs" in message
     assert "planted" not in message
     assert caught.value.partial is None
 

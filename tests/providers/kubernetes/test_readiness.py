@@ -81,7 +81,7 @@ WEB = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}
     ("kind", "live", "others", "expected"),
     [
         ("apps/v1 Deployment", rollout(**READY), [], None),
-        ("apps/v1 Deployment", rollout(1, **READY), [], "its controller has not seen the change yet"),
+        ("apps/v1 Deployment", rollout(1, **READY), [], "its controller has not observed the change yet"),
         ("apps/v1 Deployment", rollout(**READY | {"updatedReplicas": 1}), [], "1 of 2 replicas updated"),
         ("apps/v1 Deployment", rollout(**READY | {"replicas": 3}), [], "1 old replicas have not ended"),
         ("apps/v1 Deployment", rollout(**READY | {"availableReplicas": 1}), [], "1 of 2 replicas available"),
@@ -225,7 +225,7 @@ def pod(status: Object) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("status", "trouble"),
+    ("status", "problem"),
     [
         ({"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]}, None),
         (
@@ -248,8 +248,8 @@ def pod(status: Object) -> Object:
         ({"containerStatuses": [{"name": "c", "ready": True, "state": {"running": {}}}]}, None),
     ],
 )
-def test_troubles_of_pods(status: Object, trouble: str | None) -> None:
-    assert readiness.pod_troubles(pod(status)) == ([f"Pod p: {trouble}"] if trouble else [])
+def test_troubles_of_pods(status: Object, problem: str | None) -> None:
+    assert readiness.pod_problems(pod(status)) == ([f"Pod p: {problem}"] if problem else [])
 
 
 def test_a_pod_that_waits_says_why() -> None:

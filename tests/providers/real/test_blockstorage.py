@@ -114,7 +114,7 @@ def test_a_volume_that_fails_is_not_lost(plugin: Plugin, make: Maker, tmp_path: 
 
 
 def test_faults_are_told_at_once(plugin: Plugin) -> None:
-    _, faults = plugin.check_faults(
+    _, faults = plugin.check_failures(
         VOLUME,
         {"size": 0, "imageId": "a", "snapshotId": "b", "volumeRetypePolicy": "on-demnad", "metdata": {}},
     )
@@ -138,6 +138,7 @@ def test_drift(plugin: Plugin, make: Maker, sdk: Connection) -> None:
     refreshed = plugin.read(made)
     assert refreshed
     assert changed(plugin.diff(refreshed, {"size": 1, "description": "mine"})) == {"description"}
+    volume = sdk.block_storage.get_volume(made.id)
     sdk.block_storage.delete_volume(made.id)
-    sdk.block_storage.wait_for_delete(sdk.block_storage.get_volume(made.id))
+    sdk.block_storage.wait_for_delete(volume)
     assert plugin.read(made) is None

@@ -102,7 +102,7 @@ def test_server_group(plugin: Plugin, make: Maker, sdk: Connection) -> None:
         Life(
             SERVER_GROUP,
             {"policies": "anti-affinity", "rules": {"maxServerPerHost": 2}},
-            replace={"policies": "affinity", "rules": {"maxServerPerHost": 3}, "name": "another"},
+            replace={"rules": {"maxServerPerHost": 3}, "name": "another"},
             replacement={"rules": {"maxServerPerHost": 3}},
         ),
         seen,

@@ -62,10 +62,10 @@ def test_image_ids(plugin: Plugin, sdk: Connection) -> None:
 def test_bad_arguments(plugin: Plugin) -> None:
     given = {"name": "a", "nameRegex": "(", "visiblity": "all"}
     request = provider_pb2.InvokeRequest(tok="openstack:images/getImage:getImage", args=marshal(given))
-    faults = {failure.property: failure.reason for failure in plugin.call("Invoke", request).failures}
-    assert "cannot be given together" in faults["name"]
-    assert "is not a regular expression" in faults["nameRegex"]
-    assert "did you mean 'visibility'" in faults["visiblity"]
+    failures = {failure.property: failure.reason for failure in plugin.call("Invoke", request).failures}
+    assert "cannot be given together" in failures["name"]
+    assert "is not a regular expression" in failures["nameRegex"]
+    assert "did you mean 'visibility'" in failures["visiblity"]
 
 
 def test_flavor(plugin: Plugin, sdk: Connection) -> None:

@@ -99,5 +99,5 @@ def test_a_restricted_credential_says_why(make: Maker, sdk: Connection) -> None:
 
 
 def test_times_need_a_zone(plugin: Plugin) -> None:
-    _, faults = plugin.check_faults(CREDENTIAL, {"expiresAt": "2099-01-31T12:00:00"})
+    _, faults = plugin.check_failures(CREDENTIAL, {"expiresAt": "2099-01-31T12:00:00"})
     assert "RFC 3339" in faults["expiresAt"]
