@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import tempfile
 import time
@@ -49,6 +50,8 @@ class Runtime:
     runc: Path
     work: Path
     running: list[Container] = field(default_factory=list)
+    tag: str = field(default_factory=lambda: secrets.token_hex(4))
+    """A container's control group is called as it is: two runs at once have different ones."""
 
     @cached_property
     def state(self) -> Path:
@@ -104,6 +107,11 @@ class Container:
     process: subprocess.Popen[bytes] | None = None
 
     @property
+    def id(self) -> str:
+        """What runc knows it by."""
+        return f"{self.name}-{self.runtime.tag}"
+
+    @property
     def output(self) -> str:
         """What it printed."""
         return (self.folder / "output").read_text(errors="replace")
@@ -113,7 +121,7 @@ class Container:
         assert self.process is None
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                [*self._runc, "run", "--bundle", self.folder, self.name], stdin=subprocess.DEVNULL, stdout=output,
+                [*self._runc, "run", "--bundle", self.folder, self.id], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -125,7 +133,7 @@ class Container:
         """Run a command in it."""
         env = [word for key, value in (environment or {}).items() for word in ("--env", f"{key}={value}")]
         return subprocess.run(
-            [*self._runc, "exec", *env, self.name, *command], check=False, capture_output=True, text=True
+            [*self._runc, "exec", *env, self.id, *command], check=False, capture_output=True, text=True
         )
 
     def wait(self, seconds: float = 600) -> int:
@@ -155,7 +163,7 @@ class Container:
 
     def signal(self, name: str) -> None:
         """Send it a signal."""
-        subprocess.run([*self._runc, "kill", self.name, name], check=False, capture_output=True)
+        subprocess.run([*self._runc, "kill", self.id, name], check=False, capture_output=True)
 
     def _end(self, how: str) -> None:
         assert self.process

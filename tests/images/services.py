@@ -199,6 +199,7 @@ def start_object_store(runtime: Runtime, images: Images) -> ObjectStore:
         [
             "server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64",
             "-volume.max=0", "-volume.preStopSeconds=1", "-s3", "-s3.config=/etc/seaweedfs/s3.json",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
             *(f"-{part}port={port}" for part, port in zip(("master.", "volume.", "filer.", "s3."), ports, strict=True)),
         ],
         mounts={runtime.work / "seaweedfs-data": "/data"},

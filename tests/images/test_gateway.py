@@ -22,6 +22,6 @@ def test_it_says_that_it_is_alive_and_what_it_is(runtime: Runtime, images: Image
         [f"--entrypoints.health.address=127.0.0.1:{port}", "--ping", "--ping.entrypoint=health"],
     )  # fmt: skip
     container.until(lambda: answers(f"http://127.0.0.1:{port}/ping"))
-    said = container.run("/usr/local/bin/traefik", "version").stdout
-    assert load().families["gateway"].version.removeprefix("v") in said
+    output = container.run("/usr/local/bin/traefik", "version").stdout
+    assert load().families["gateway"].version.removeprefix("v") in output
     container.stop()

@@ -6,54 +6,22 @@ import json
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
-from tests.images.services import Stack, answers, free_port
+from services.delivery import registry as delivery
+from services.delivery.events import PROMOTED, REGISTERED, ROLLED_BACK, TRAINED, WITHDRAWN
+from tests.images.registry import Registry
+from tests.images.services import answers, free_port
+from tests.models.example import digits, infer, numbers, serve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.images.containers import Container
+    from tests.images.services import Stack
 
 pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(900)]
 REFUSED, BAD_DATA, UNAVAILABLE = 3, 65, 69
-numbers = count()
-
-
-@dataclass
-class Done:
-    """A command of the example that ended."""
-
-    status: int
-    output: str
-    result: dict[str, Any] = field(default_factory=dict)
-
-
-def digits(
-    stack: Stack,
-    *arguments: str,
-    entrypoint: list[str] | None = None,
-    environment: dict[str, str] | None = None,
-    read_only: dict[Path, str] | None = None,
-) -> Done:
-    """Run the trainer's image to its end."""
-    name = f"digits-{next(numbers)}"
-    container = stack.runtime.start(
-        stack.images["trainer"], name, list(arguments), entrypoint=entrypoint,
-        environment={
-            **stack.environment, "IMAGE_DIGEST": "sha256:feed", "CODE_VERSION": "abc123",
-            "DIGITS_RESULT": "/tmp/result.json",  # noqa: S108
-            **(environment or {}),
-        },
-        read_only=read_only,
-    )  # fmt: skip
-    status = container.wait()
-    file = container.folder / "tmp/result.json"
-    return Done(status, container.output, json.loads(file.read_text()) if file.exists() else {})
 
 
 def ask(stack: Stack, path: str) -> Any:
@@ -155,7 +123,87 @@ def test_a_rollback_serves_what_was_served_before_and_no_more(stack: Stack, firs
     assert alias(stack, "production") == first["version"]
 
 
-def test_faulty_data_is_refused_with_all_its_faults(stack: Stack, first: dict[str, Any]) -> None:
+def test_the_registry_tells_what_was_done_to_a_stage(stack: Stack, first: dict[str, Any]) -> None:
+    """With the times of it, so that the delivery figures can be made of the registry alone."""
+    registry = Registry(stack.tracking.environment)
+
+    def ask_registry(method: str, path: str, body: dict[str, Any] | None) -> Any:
+        return (
+            ask(stack, f"{path}?{urlencode(body or {})}")
+            if method == "GET"
+            else registry.ask(method, path, **body or {})
+        )
+
+    def moves() -> list[tuple[str, Any, Any]]:
+        found = sorted((one for one in delivery.events(ask_registry) if "stage" in one.data), key=lambda one: one.at)
+        canary = [one for one in found if one.data["stage"] == "canary"]
+        return [(one.kind, one.data["version"], one.data["incident"]) for one in canary]
+
+    before = len(moves())
+    number = str(first["version"])
+    assert digits(stack, "promote", "--to", "canary", "--version", number, "--incident", "wrong-digits").status == 0
+    assert digits(stack, "withdraw", "--to", "canary", "--version", number).status == 0
+    assert digits(stack, "rollback", "--to", "canary").status == 0
+    assert moves()[before:] == [
+        (PROMOTED, number, "wrong-digits"), (WITHDRAWN, number, None), (ROLLED_BACK, number, None)
+    ]  # fmt: skip
+    found = list(delivery.events(ask_registry))
+    trained = {one.key: one.data for one in found if one.kind == TRAINED}
+    registered = {one.data["version"]: one.data["run"] for one in found if one.kind == REGISTERED}
+    assert trained[registered[number]] == {"code": "abc123", "gate": "passed"}
+
+
+def test_a_rollback_passes_over_what_was_deleted(stack: Stack, first: dict[str, Any]) -> None:
+    registry = Registry(stack.tracking.environment)
+    more = [digits(stack, "run", "--seed", str(seed)).result["version"] for seed in (2, 3)]
+    for number in (first["version"], *more):
+        assert digits(stack, "promote", "--to", "canary", "--version", number).status == 0
+    registry.delete(more[0])
+    done = digits(stack, "rollback", "--to", "canary")
+    assert done.result == {"stage": "canary", "version": first["version"], "passed_over": [more[0]]}
+    assert alias(stack, "canary") == first["version"]
+    # The version that it serves is deleted, and its alias with it: it still knows what it served before.
+    assert digits(stack, "promote", "--to", "canary", "--version", more[1]).status == 0
+    registry.delete(more[1])
+    assert digits(stack, "rollback", "--to", "canary").result["version"] == first["version"]
+    refused = digits(stack, "rollback", "--to", "canary")
+    assert refused.status == REFUSED
+    assert "has served nothing before" in refused.result["error"]
+    assert alias(stack, "canary") == first["version"]
+
+
+def test_a_stage_that_is_withdrawn_has_no_alias_and_can_be_rolled_back(stack: Stack, first: dict[str, Any]) -> None:
+    number = first["version"]
+    mark = {"key": "withdrawn.staging", "value": number}
+    assert digits(stack, "promote", "--to", "staging", "--version", number).status == 0
+    refused = digits(stack, "withdraw", "--to", "staging", "--version", "999")
+    assert refused.status == REFUSED
+    assert f"serves version {number}, not 999" in refused.result["error"]
+    for _ in range(2):  # it may be asked again where it was interrupted
+        done = digits(stack, "withdraw", "--to", "staging", "--version", number)
+        assert done.result == {"stage": "staging", "version": number}
+        model = ask(stack, "registered-models/get?name=digits")["registered_model"]
+        assert mark in model["tags"]
+        assert "staging" not in {one["alias"] for one in model["aliases"]}
+    assert digits(stack, "rollback", "--to", "staging").result["version"] == number
+    assert alias(stack, "staging") == number
+    assert mark not in ask(stack, "registered-models/get?name=digits")["registered_model"]["tags"]
+
+
+def test_a_new_pod_serves_a_version_that_the_registry_forgot(stack: Stack, first: dict[str, Any]) -> None:
+    """As where a node is lost, or more pods are wanted: the rollout controller has written down where its files are."""
+    made = digits(stack, "run", "--seed", "4").result
+    uri = ask(stack, f"model-versions/get-download-uri?name=digits&version={made['version']}")["artifact_uri"]
+    Registry(stack.tracking.environment).delete(made["version"])
+    body = {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP64", "data": [0.0] * 64}]}
+    server, url = serve(stack, {"MODEL_VERSION": made["version"], "MODEL_SOURCE": uri})
+    assert infer(url, body)["model_version"] == made["version"]
+    assert f"the registry has no version {made['version']} of digits any more" in server.output
+    server.stop()
+    assert first
+
+
+def test_invalid_data_is_refused_with_all_errors(stack: Stack, first: dict[str, Any]) -> None:
     lines = ["header", ",".join(["17", *["0"] * 63, "3"]), ",".join([*["0"] * 64, "11"])]
     (stack.runtime.work / "faulty.csv").write_text("\n".join(lines) + "\n")
     mounted = {stack.runtime.work / "faulty.csv": "/faulty.csv"}
@@ -168,14 +216,14 @@ def test_faulty_data_is_refused_with_all_its_faults(stack: Stack, first: dict[st
     assert trained.result["data_version"] == first["data_version"]
 
 
-def test_a_wrong_password_is_said_without_a_traceback(stack: Stack) -> None:
+def test_a_wrong_password_is_reported_without_a_traceback(stack: Stack) -> None:
     refused = digits(stack, "train", environment={"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert refused.status == UNAVAILABLE
     assert "the dataset in s3://datasets/digits cannot be had" in refused.result["error"]
     assert "Traceback" not in refused.output
 
 
-def test_a_server_that_is_told_to_stop_says_so_and_goes_on_answering(stack: Stack, first: dict[str, Any]) -> None:
+def test_a_stopping_server_is_not_ready_and_still_answers(stack: Stack, first: dict[str, Any]) -> None:
     server, url = serve(stack, {"MODEL_VERSION": first["version"], "DRAIN_SECONDS": "5"})
     server.signal("SIGTERM")
     server.until(lambda: not answers(f"{url}/v2/health/ready"))
@@ -219,28 +267,6 @@ def with_server(stack: Stack, number: str, *, agree: float) -> None:
         assert len(found["probabilities"]) == 10 * len(rows)
     finally:
         server.stop()
-
-
-def serve(stack: Stack, environment: dict[str, str]) -> tuple[Container, str]:
-    """A model server that is ready, and its address."""
-    port = free_port()
-    container = stack.runtime.start(
-        stack.images["model-server"], f"server-{next(numbers)}",
-        environment={
-            **stack.environment, "MODEL_NAME": "digits", "PORT": str(port), "DRAIN_SECONDS": "3", **environment
-        },
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    container.until(lambda: answers(f"{url}/v2/health/ready"))
-    return container, url
-
-
-def infer(url: str, body: dict[str, Any]) -> Any:
-    """Ask by the V2 protocol."""
-    request = urllib.request.Request(f"{url}/v2/models/digits/infer", json.dumps(body).encode())
-    request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
 
 
 def held_out(stack: Stack) -> tuple[list[list[float]], list[int]]:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -27,6 +28,13 @@ variant_option = click.option("--variant", type=click.Choice(VARIANTS), default=
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 data_option = click.option("--data-version", help="The dataset's version (default: the current one).")
 stage_option = click.option("--to", "stage", type=click.Choice(STAGES), required=True)
+incident_option = click.option("--incident", help="What it mends, where it was not planned.")
+
+
+def say(text: str) -> None:
+    """Tell whoever follows the run what is done; standard output is the result's. Only the first of workers says it."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text, err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -113,22 +121,37 @@ def register(run: str) -> dict[str, Any]:
 @cli.command()
 @stage_option
 @click.option("--version", help="Default: the newest.")
+@incident_option
 @told
-def promote(stage: str, version: str | None) -> dict[str, Any]:
+def promote(stage: str, version: str | None, incident: str | None) -> dict[str, Any]:
     """Have a stage serve a version."""
     from digits import registry
 
-    return {"stage": stage, "version": registry.promote(Settings(), stage, version).version}
+    return {"stage": stage, "version": registry.promote(Settings(), stage, version, incident).version}
 
 
 @cli.command()
 @stage_option
+@incident_option
 @told
-def rollback(stage: str) -> dict[str, Any]:
-    """Have a stage serve what it served before."""
+def rollback(stage: str, incident: str | None) -> dict[str, Any]:
+    """Have a stage serve what it served before, of what is still in the registry."""
     from digits import registry
 
-    return {"stage": stage, "version": registry.rollback(Settings(), stage).version}
+    version, passed_over = registry.rollback(Settings(), stage, incident)
+    return {"stage": stage, "version": version.version, "passed_over": passed_over}
+
+
+@cli.command()
+@stage_option
+@click.option("--version", required=True, help="The version that it serves.")
+@told
+def withdraw(stage: str, version: str) -> dict[str, Any]:
+    """Take a stage down: it serves nothing any more."""
+    from digits import registry
+
+    registry.withdraw(Settings(), stage, version)
+    return {"stage": stage, "version": version}
 
 
 @cli.command()
@@ -148,6 +171,7 @@ def run(variant: str, seed: int, data_version: str | None, stage: str | None) ->
         dataset = data.ingest(settings.data_url, data.packaged())
     else:
         dataset = data.validated(data.packaged())
+    say(f"data: version {dataset.version}, {len(dataset.labels)} rows")
     result = _train(dataset, variant, seed)
     if not result:
         return result
@@ -155,8 +179,10 @@ def run(variant: str, seed: int, data_version: str | None, stage: str | None) ->
     from digits import registry
 
     result["version"] = registry.register(settings, result["run"]).version
+    say(f"registered as version {result['version']}")
     if stage:
         registry.promote(settings, stage, result["version"])
+        say(f"{stage} is to serve it")
         result["stage"] = stage
     return result
 
@@ -164,7 +190,7 @@ def run(variant: str, seed: int, data_version: str | None, stage: str | None) ->
 def _train(dataset: Dataset, variant: str, seed: int) -> dict[str, Any]:
     """Train on a dataset; nothing comes of workers but the first."""
     part, _ = dataset.split()
-    workers = 1
+    began, workers = time.monotonic(), 1
     if variant == "torch":
         from digits import distributed
 
@@ -178,7 +204,9 @@ def _train(dataset: Dataset, variant: str, seed: int) -> dict[str, Any]:
         model = training.train_bad(part, seed) if variant == "bad" else training.train_sklearn(part, seed)
     from digits import registry
 
+    say(f"trained {variant} on {len(part.labels)} rows in {time.monotonic() - began:.1f} s")
     run = registry.log(Settings(), part, model, variant=variant, seed=seed, workers=workers)
+    say(f"logged as run {run}")
     return {"run": run, "variant": variant, "data_version": dataset.version}
 
 
@@ -186,7 +214,9 @@ def _evaluate(dataset: Dataset, run: str) -> dict[str, Any]:
     from digits import registry
 
     _, part = dataset.split()
-    return {"run": run, **registry.evaluate(run, part)}
+    metrics = registry.evaluate(run, part)
+    say(f"tested on {len(part.labels)} rows: accuracy {metrics['test_accuracy']:.4f}; the gate passes it")
+    return {"run": run, **metrics}
 
 
 if __name__ == "__main__":

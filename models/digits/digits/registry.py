@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from digits.data import CLASSES
+from digits.data import BRIGHTEST, CLASSES
 from digits.settings import BAD_DATA, REFUSED, DigitsError
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
     from digits.data import Dataset
     from digits.settings import Settings
 
-STAGES = ("staging", "canary", "production")
 ACCURACY, RECALL = 0.95, 0.85  # of all test images, and of those of each digit
 GATE, PASSED, REFUSAL = "gate", "passed", "refused"
 LINEAGE = ("data_version", "code_version", "image_digest", "variant", "seed", "workers")
 MISSING = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+# Recorded beside the signature, which has no ranges: the model server refuses what is outside them.
+TAKEN = {"inputs": {"pixels": {"minimum": 0, "maximum": BRIGHTEST}}}
 
 
 def log(settings: Settings, data: Dataset, model: Any, *, variant: str, seed: int, workers: int) -> str:
@@ -43,12 +46,13 @@ def log(settings: Settings, data: Dataset, model: Any, *, variant: str, seed: in
             example = example.astype(np.float32)
             mlflow.onnx.log_model(
                 onnx.load_from_string(model), name="model", save_as_external_data=False, input_example=example,
-                signature=infer_signature(example, _ask_onnx(model, example)),
+                metadata=TAKEN, signature=infer_signature(example, _ask_onnx(model, example)),
                 pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
             )  # fmt: skip
         else:
             mlflow.sklearn.log_model(
                 model, name="model", input_example=example, signature=infer_signature(example, model.predict(example)),
+                metadata=TAKEN,
                 pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
             )  # fmt: skip
         return str(run.info.run_id)
@@ -120,8 +124,10 @@ def register(settings: Settings, run: str) -> ModelVersion:
     return mlflow.register_model(f"runs:/{run}/model", settings.model, tags=tags)
 
 
-def promote(settings: Settings, stage: str, number: str | None = None) -> ModelVersion:
+def promote(settings: Settings, stage: str, number: str | None = None, incident: str | None = None) -> ModelVersion:
     """Have a stage serve a version, the newest by default; the stage remembers what it served before.
+
+    `incident`: what it mends, where it was not planned.
 
     Raises:
         DigitsError: there is no such version, or it has not passed the gate.
@@ -137,24 +143,70 @@ def promote(settings: Settings, stage: str, number: str | None = None) -> ModelV
     if current != number:
         # Before the alias: what is interrupted here is remembered once too often, and rollback knows that.
         _remember(client, settings, stage, [*former, *([current] if current else [])])
-        client.set_registered_model_alias(settings.model, stage, number)
+        _serve(client, settings, stage, number)
+        _note(client, settings, stage, "promoted", number=number, incident=incident)
     return version
 
 
-def rollback(settings: Settings, stage: str) -> ModelVersion:
-    """Have a stage serve what it served before its last promotion.
+def rollback(settings: Settings, stage: str, incident: str | None = None) -> tuple[ModelVersion, list[str]]:
+    """Have a stage serve what it served before its last promotion; also the versions passed over: they were deleted.
 
     Raises:
-        DigitsError: it has not served anything before.
+        DigitsError: it has not served anything before that is still there.
     """
     client = mlflow.MlflowClient()
     former, current = _history(client, settings, stage)
+    there = {str(version.version) for version in client.search_model_versions(f"name = '{settings.model}'")}
+    passed_over = []
+    while former and former[-1] not in there:
+        passed_over.append(former.pop())
     if not former:
-        raise DigitsError(f"{stage} of {settings.model} has served nothing before version {current}", REFUSED)
+        before = f" before version {current}" if current else ""
+        said = f" that is still there; deleted since: {', '.join(passed_over)}" if passed_over else ""
+        raise DigitsError(f"{stage} of {settings.model} has served nothing{before}{said}", REFUSED)
     version = _version(client, settings, former[-1])
-    client.set_registered_model_alias(settings.model, stage, version.version)
+    _serve(client, settings, stage, former[-1])
     _remember(client, settings, stage, former[:-1])
-    return version
+    _note(client, settings, stage, "rolled back", number=former[-1], incident=incident)
+    return version, passed_over
+
+
+def withdraw(settings: Settings, stage: str, number: str) -> None:
+    """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.
+
+    Raises:
+        DigitsError: there is no such model, or the stage is to serve another version by now.
+    """
+    client = mlflow.MlflowClient()
+    former, current = _history(client, settings, stage)
+    if current not in {None, number}:
+        raise DigitsError(f"{stage} of {settings.model} serves version {current}, not {number}", REFUSED)
+    # Before the alias: without this mark, what loses its alias goes on serving.
+    client.set_registered_model_tag(settings.model, _mark(stage), number)
+    if current is not None:
+        _remember(client, settings, stage, [*former, current])
+        client.delete_registered_model_alias(settings.model, stage)
+        _note(client, settings, stage, "withdrawn", number=number, incident=None)
+
+
+def _note(
+    client: mlflow.MlflowClient, settings: Settings, stage: str, did: str, *, number: str, incident: str | None
+) -> None:
+    """Have the registry tell later what was done to a stage, and when: `lab dora` counts that."""
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"did": did, "version": number, **({"incident": incident} if incident else {})}
+    client.set_registered_model_tag(settings.model, f"moved.{stage}.{at}", json.dumps(told))
+
+
+def _mark(stage: str) -> str:
+    """The tag of the registered model that says which version of a stage was taken down."""
+    return f"withdrawn.{stage}"
+
+
+def _serve(client: mlflow.MlflowClient, settings: Settings, stage: str, number: str) -> None:
+    client.set_registered_model_alias(settings.model, stage, number)
+    if _mark(stage) in client.get_registered_model(settings.model).tags:
+        client.delete_registered_model_tag(settings.model, _mark(stage))
 
 
 def _version(client: mlflow.MlflowClient, settings: Settings, number: str) -> ModelVersion:

@@ -1,0 +1,1 @@
+"""Policy packs: what a course or a team allows."""

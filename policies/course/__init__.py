@@ -1,0 +1,1 @@
+"""The policy pack of a course: see docs/how-to/class.md."""

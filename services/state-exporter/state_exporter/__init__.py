@@ -1,0 +1,1 @@
+"""The state of Kubernetes objects and of what serves, as metrics."""
