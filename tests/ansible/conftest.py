@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +20,13 @@ from tests.devcloud.support import Node, connect, make_key, make_network, runnin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from openstack.connection import Connection
 
     from devcloud.bringup import Devcloud
+    from devcloud.images import Image
 
-BUNDLE = DEFAULT.expanduser()
+BUNDLE = Path(os.environ.get("LAB_TEST_BUNDLE", DEFAULT)).expanduser()
 RANGES = ("10.244.0.0/16", "10.96.0.0/16")
 NODE_PORTS = (30000, 32767)
 ETCDCTL = (
@@ -37,12 +39,15 @@ VOLATILE = "|".join(("proc", "sys", "dev", "tmp", "var/tmp", "var/log", "run/(?!
                      "root/.ansible", "var/lib/systemd", "var/cache", "var/lib/cloud", "etc/machine-info",
                      ".*/__pycache__"))  # fmt: skip
 STATE_OF_MACHINE = {
-    "processes": "ps -e -o comm= | grep -v -E '^(sshd|sftp-server|ps|sort|sudo|bash|grep|systemd|.sd-pam)' | sort -u",
+    # Those of no size are the kernel's own.
+    "processes": "ps -e -o vsz=,comm= | awk '$1 {print $2}' | sort -u"
+    " | grep -v -E '^(sshd|sftp-server|ps|awk|sort|sudo|bash|grep|systemd|.sd-pam)'",
     "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v -E '/run/(user|credentials)' | sort",
     "links": "ls /sys/class/net",
     "routes": "ip route | sort",
     "nftables": "nft list ruleset",
     "sysctl": "sysctl net.ipv4.ip_forward vm.overcommit_memory kernel.panic fs.inotify.max_user_instances",
+    "profiles": "sort /sys/kernel/security/apparmor/profiles",
     "cgroups": "find /sys/fs/cgroup -type d -name 'kube*' -o -type d -name 'k8s*'",
     "units": "systemctl list-unit-files --no-legend --state=enabled | sort",
     "files": "find / -xdev -printf '%p\\n' | sort",
@@ -52,14 +57,20 @@ STATE_OF_MACHINE = {
 class Machines:
     """Instances in one network, as a stack of ours has them: pods' addresses allowed, all ports open between them."""
 
-    def __init__(self, cloud: Devcloud, name: str, folder: Path) -> None:
+    def __init__(
+        self, cloud: Devcloud, name: str, folder: Path, image: Image = CONTAINER, patience: float = 600
+    ) -> None:
+        """`patience`: seconds until a machine of `image` must have booted."""
         self.cloud = cloud
+        self.image = image
+        self.patience = patience
         self.name = name
         self.key = folder / "key"
         student = self._connect()
         make_key(student, self.name, self.key)
         self.network = make_network(student, self.name)
         self.nodes: dict[str, Node] = {}
+        self.volumes: list[str] = []
         group = student.network.find_security_group(self.name, ignore_missing=False).id
         opened: list[dict[str, Any]] = [{"remote_group_id": group}]
         for low, high in ((6443, 6443), NODE_PORTS):
@@ -86,21 +97,33 @@ class Machines:
         )
         server = student.compute.create_server(
             name=name,
-            image_id=student.image.find_image(CONTAINER.name, ignore_missing=False).id,
+            image_id=student.image.find_image(self.image.name, ignore_missing=False).id,
             flavor_id=student.compute.find_flavor("m1.medium", ignore_missing=False).id,
             networks=[{"port": port.id}],
             key_name=self.name,
+            config_drive=self.image.hypervisor == "qemu",
         )
-        server = student.compute.wait_for_server(server, interval=0.5, wait=600)
+        server = student.compute.wait_for_server(server, interval=0.5, wait=self.patience)
         external = student.network.find_network("public", ignore_missing=False)
         address = student.network.create_ip(floating_network_id=external.id, port_id=port.id).floating_ip_address
         node = Node(server, str(address), 0, 0)
         # Its ways to say that all is started: with or without a unit that failed.
         booted = ("running", "degraded")
         state = "systemctl is-system-running --wait"
-        wait(lambda: node.ssh(self.key, state).stdout.strip() in booted, 600, f"SSH on {name}, and its boot's end")
+        end = f"SSH on {name}, and its boot's end"
+        wait(lambda: node.ssh(self.key, state).stdout.strip() in booted, self.patience, end)
         self.nodes[name] = node
         return {"ansible_host": node.address, "node_address": port.fixed_ips[0]["ip_address"]}
+
+    def attach(self, name: str, holds: str) -> dict[str, str]:
+        """A new volume of 1 GiB, attached there; as an entry of `cluster_volumes`."""
+        student = self._connect()
+        volume = student.block_storage.create_volume(size=1, name=self.name)
+        self.volumes.append(volume.id)
+        student.block_storage.wait_for_status(volume, "available", wait=120)
+        device = student.compute.create_volume_attachment(self.nodes[name].server, volume_id=volume.id).device
+        student.block_storage.wait_for_status(volume, "in-use", wait=300)
+        return {"holds": holds, "id": volume.id, "device": device}
 
     def root(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command there, as root."""
@@ -151,6 +174,10 @@ class Machines:
     def close(self) -> None:
         """Delete everything."""
         self.delete(*list(self.nodes))
+        for volume in self.volumes:
+            cinder = self._connect().block_storage
+            cinder.wait_for_status(cinder.get_volume(volume), "available", wait=120)
+            cinder.delete_volume(volume)
         neutron = self._connect().network
         router = neutron.find_router(self.name, ignore_missing=False)
         neutron.remove_interface_from_router(router, neutron.find_subnet(self.name, ignore_missing=False).id)
@@ -170,13 +197,14 @@ class Cluster:
         self.control_plane, self.workers = control_plane, workers
         self.kubeconfig = folder / "kubeconfig"
         self.version = "v1.37.2"
+        self.settings: dict[str, Any] = {}
 
     def play(self, playbook: str | Path, **variables: Any) -> Run:
         """Run a playbook on it."""
         hosts = filled_in(
             self.control_plane, self.workers, ansible_user="cc", ansible_ssh_private_key_file=str(self.machines.key),
             cluster_bundle=str(BUNDLE), cluster_kubeconfig=str(self.kubeconfig),
-            cluster_backups=str(self.folder / "backups"), cluster_kubernetes_version=self.version,
+            cluster_backups=str(self.folder / "backups"), cluster_kubernetes_version=self.version, **self.settings,
         )  # fmt: skip
         return play(playbook, hosts, self.folder, **variables)
 

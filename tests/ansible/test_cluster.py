@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3600)]
 
+ADDON = "/etc/kubernetes/addons/metrics-server"
 GRACE_SECONDS, EVICTION_SECONDS = 40, 60
 """`cluster_node_grace_seconds` and `cluster_pod_eviction_seconds` by default."""
+
+SIGNED = 7
+"""Certificates of a control plane that its authorities sign: of the API server and its three clients, and of etcd."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,16 @@ def test_a_second_run_changes_nothing(cluster: Cluster, figure: Callable[[str], 
 
 
 @pytest.mark.usefixtures("made")
+def test_an_addon_is_compared_and_put_back_on_its_node(cluster: Cluster) -> None:
+    kubectl = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --cache-dir=/tmp/kubectl"
+    cluster.machines.ssh("c0", f"{kubectl} diff -k {ADDON}")
+    cluster.kubectl("label", "--namespace=kube-system", "service/metrics-server", "k8s-app=other", "--overwrite")
+    assert "+    k8s-app: metrics-server" in cluster.machines.root("c0", f"{kubectl} diff -k {ADDON}").stdout
+    cluster.machines.ssh("c0", f"{kubectl} apply -k {ADDON}")
+    cluster.machines.ssh("c0", f"{kubectl} diff -k {ADDON}")
+
+
+@pytest.mark.usefixtures("made")
 def test_secrets_are_encrypted_in_etcd(cluster: Cluster) -> None:
     cluster.kubectl("create", "secret", "generic", "told", "--from-literal=word=plaintext-word")
     raw = cluster.machines.ssh("c0", f"{ETCDCTL} get /registry/secrets/default/told | base64 -w0")
@@ -71,7 +85,38 @@ def test_secrets_are_encrypted_in_etcd(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("made")
-def test_services_stay_when_kube_proxy_starts_anew(cluster: Cluster) -> None:
+def test_a_timer_renews_the_certificates(cluster: Cluster) -> None:
+    def ssh(command: str) -> str:
+        return cluster.machines.ssh("c0", command)
+
+    def serials() -> set[str]:
+        listed = "for file in *.crt etcd/*.crt; do echo $file $(openssl x509 -noout -serial -in $file); done"
+        return set(ssh(f"cd /etc/kubernetes/pki; {listed}").splitlines())
+
+    def serves(port: int, file: str) -> bool:
+        asked = f"openssl s_client -connect 127.0.0.1:{port} < /dev/null 2> /dev/null | openssl x509 -noout -serial"
+        return f"{file} {ssh(asked + ' || true').strip()}" in serials()
+
+    before = serials()
+    soon = "/run/systemd/system/cluster-certificates.timer.d"
+    # The timer itself, without a month's wait.
+    ssh(
+        f"mkdir -p {soon}; echo [Timer] > {soon}/soon.conf; "
+        f"for line in OnActiveSec=1 RandomizedDelaySec=0 FixedRandomDelay=no; do echo $line >> {soon}/soon.conf; done; "
+        "systemctl daemon-reload; systemctl restart cluster-certificates.timer"
+    )
+    state = "systemctl show --property=ActiveState,Result cluster-certificates.service"
+    wait(lambda: len(before - serials()) == SIGNED, 60, "the certificates are renewed")
+    wait(lambda: ssh(state).split() == ["Result=success", "ActiveState=inactive"], 180, "the service has ended")
+    ssh(f"rm -r {soon}; systemctl daemon-reload; systemctl restart cluster-certificates.timer")
+    wait(lambda: serves(6443, "apiserver.crt"), 60, "the API server has the new certificate")
+    wait(lambda: serves(2379, "etcd/server.crt"), 60, "etcd has the new certificate")
+    wait(lambda: cluster.ready() == {"c0", "w0", "w1"}, 120, "the nodes are ready")
+    assert cluster.ok("site").changes == []
+
+
+@pytest.mark.usefixtures("made")
+def test_services_stay_when_kube_proxy_restarts(cluster: Cluster) -> None:
     """It compares its rules with those that it finds, as once an hour: it must know its own again."""
 
     def rules() -> int:

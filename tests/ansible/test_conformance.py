@@ -234,9 +234,9 @@ def test_kubernetes_conformance_tests_pass(
         )  # fmt: skip
     seconds = time.monotonic() - began
     found = specs(tmp_path / "report.json")
-    told = table(found, seconds)
+    result = table(found, seconds)
     if target := pytestconfig.getoption("--kubernetes-conformance"):
-        target.write_text(told)
+        target.write_text(result)
     counts = Counter(spec.state for spec in found)
     figure(f"conformance tests of Kubernetes {VERSION}: {dict(counts)} in {seconds / 60:.1f} min")
     unexplained = [f"{spec.name}: {spec.why}" for spec in found if failed(spec) and not spec.explained]

@@ -105,18 +105,13 @@ def test_kubeadm_follows_the_cgroup_version(tmp_path: Path) -> None:
         assert documents["KubeProxyConfiguration"]["mode"] == "nftables"
 
 
-def test_gpus_are_shared_as_the_variables_say(tmp_path: Path) -> None:
-    for slices, expected in ((1, None), (4, 4)):
-        text = render(tmp_path, "nvidia-device-plugin.yaml.j2", "nvidia", NODE, nvidia_time_slices=slices)
-        config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
-        sharing = yaml.safe_load(config["data"]["config.yaml"]).get("sharing")
-        assert (sharing and sharing["timeSlicing"]["resources"][0]["replicas"]) == expected
-
-
-def test_gpus_are_cut_as_the_variables_say(tmp_path: Path) -> None:
-    text = render(tmp_path, "nvidia-device-plugin.yaml.j2", "nvidia", NODE, nvidia_mig_strategy="mixed")
-    config = next(document for document in yaml.safe_load_all(text) if document["kind"] == "ConfigMap")
-    assert yaml.safe_load(config["data"]["config.yaml"])["flags"]["migStrategy"] == "mixed"
+def test_kubeadm_waits_as_long_as_the_playbooks(tmp_path: Path) -> None:
+    """Slow machines are given the time that the inventory says: kubeadm's own would end the run first."""
+    for template in ("init.yaml.j2", "upgrade.yaml.j2"):
+        text = render(tmp_path, template, "kubernetes_node", NODE, cluster_wait_seconds=1800)
+        waits = next(iter(yaml.safe_load_all(text)))["timeouts"]
+        assert {"controlPlaneComponentHealthCheck", "kubernetesAPICall", "upgradeManifests"} <= waits.keys()
+        assert set(waits.values()) == {"1800s"}
 
 
 def test_containerd_runs_nvidias_runtime(tmp_path: Path) -> None:

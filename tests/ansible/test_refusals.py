@@ -65,12 +65,12 @@ def cluster(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Ite
         assert {what: now[what] ^ then[what] for what in then if now[what] != then[what]} == {}
 
 
-def refused(cluster: Cluster, host: str, told: dict[str, str], **variables: str) -> Run:
+def refused(cluster: Cluster, host: str, result: dict[str, str], **variables: str) -> Run:
     """Run site.yml, which says what is wrong with a machine, and what to do, and changes nothing."""
     run = cluster.play("site", **variables)
     assert run.status != 0
     assert run.changes == []
-    for problem, remedy in told.items():
+    for problem, remedy in result.items():
         assert problem in run.output
         assert remedy in run.output
     address = (cluster.control_plane | cluster.workers)[host]["ansible_host"]
@@ -79,11 +79,11 @@ def refused(cluster: Cluster, host: str, told: dict[str, str], **variables: str)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_told_and_nothing_installed(cluster: Cluster, fault: str) -> None:
-    spoil, mend, told = FAULTS[fault]
+def test_a_problem_is_reported_and_nothing_installed(cluster: Cluster, fault: str) -> None:
+    spoil, mend, result = FAULTS[fault]
     cluster.machines.ssh("c0", spoil)
     try:
-        refused(cluster, "c0", told)
+        refused(cluster, "c0", result)
     finally:
         wait(lambda: cluster.machines.root("c0", mend).returncode == 0, 300, "the machine as it was")
 

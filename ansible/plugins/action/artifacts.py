@@ -66,6 +66,8 @@ class ActionModule(ActionBase):
                 "bundle": {"type": "path", "required": True},
                 "programs": {"type": "list", "elements": "dict", "default": []},
                 "images": {"type": "list", "elements": "dict", "default": []},
+                "manifests": {"type": "list", "elements": "dict", "default": []},
+                "units": {"type": "list", "elements": "dict", "default": []},
                 "registry": {},
                 "state": {"choices": ["present", "verified"], "default": "present"},
             }
@@ -75,7 +77,10 @@ class ActionModule(ActionBase):
         found = [(one, select(bundle, kind, one)) for kind, one in pairs]
         faults = [entry for _, entry in found if isinstance(entry, str)]
         if arguments["state"] == "verified":
-            entries = {entry["path"]: entry for _, entry in found if not isinstance(entry, str)}
+            texts = [select(bundle, kind, one) for kind in ("manifest", "unit") for one in arguments[f"{kind}s"]]
+            chosen = [entry for _, entry in found] + texts
+            entries = {entry["path"]: entry for entry in chosen if not isinstance(entry, str)}
+            faults = [entry for entry in chosen if isinstance(entry, str)]
             return result | {"faults": faults + [said for entry in entries.values() if (said := fault(bundle, entry))]}
         if faults:
             raise AnsibleActionFail(" ".join([*faults, BUILD]))

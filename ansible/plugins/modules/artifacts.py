@@ -35,6 +35,16 @@ options:
     type: list
     elements: dict
     default: []
+  manifests:
+    description: Kubernetes manifests, each with its C(name); with C(state=verified) alone.
+    type: list
+    elements: dict
+    default: []
+  units:
+    description: Systemd units, each with its C(name); with C(state=verified) alone.
+    type: list
+    elements: dict
+    default: []
   registry:
     description: Address on the node of a registry that takes the images, instead of containerd.
     type: str

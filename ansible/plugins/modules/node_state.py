@@ -18,7 +18,9 @@ short_description: Describe a machine that is, or becomes, a Kubernetes node
 description: Reads only. Returns the facts `cluster_node`.
 options:
   now:
-    description: The controller's time in seconds since the epoch, with which this machine's clock is compared.
+    description:
+      - The controller's time in seconds since the epoch, with which this machine's clock is compared. It comes back as
+        C(clock_asked), because what C(clock_offset) says ahead may be the time that the question took.
     type: float
     required: true
   ports:
@@ -113,6 +115,7 @@ def main():
             "cluster_node": {
                 "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
                 "cgroup_v2": os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+                "clock_asked": module.params["now"],
                 "clock_offset": round(time.time() - module.params["now"], 1),
                 "container": read("/run/systemd/container").strip(),
                 "disk_free_mib": space.f_bavail * space.f_frsize >> 20,

@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: traces
-short_description: Remove files, mounts, network namespaces, packet filters and cgroups of a cluster
+short_description: Remove files, mounts, network namespaces, packet filters, cgroups and profiles of a cluster
 description: For a machine on which the kubelet and containerd are stopped.
 options:
   paths:
@@ -31,7 +31,12 @@ FOLDERS = ("/var/lib/kubelet/", "/run/containerd/", "/run/netns/cni-")
 TABLES = {"kube-proxy", "network-policy", "pod-network", "cni_hostport", "cni_plugins_masquerade"}
 # Chains that the kubelet makes, in tables which may be others' too.
 KUBELET_CHAINS = "KUBE-"
-CGROUPS = ("kubepods", "kubepods.slice", "k8s.io")
+# With cgroup v2 systemd holds the pods' cgroups, and would make them anew: they end with their slice.
+SLICE = "kubepods.slice"
+CGROUPS = ("kubepods", SLICE, "k8s.io")
+# containerd loads it into the kernel, where no file leads to it.
+PROFILE = "cri-containerd.apparmor.d"
+PROFILES = Path("/sys/kernel/security/apparmor")
 
 
 class Remover:
@@ -90,6 +95,8 @@ class Remover:
                     self.remove(f"chain {chain['name']}", "nft", action, "chain", *table(chain), chain["name"])
 
     def cgroups(self):
+        if Path("/run/systemd/transient", SLICE).exists():
+            self.remove(f"slice {SLICE}", "systemctl", "stop", SLICE)
         for name in CGROUPS:
             for top in [*Path("/sys/fs/cgroup").glob(f"*/{name}"), Path("/sys/fs/cgroup", name)]:
                 if not top.is_dir() or top.parent.is_symlink():
@@ -100,6 +107,16 @@ class Remover:
                 for folder, _, _ in os.walk(top, topdown=False):
                     with contextlib.suppress(OSError):
                         Path(folder).rmdir()
+
+    def profiles(self):
+        try:
+            loaded = Path(PROFILES, "profiles").read_text().splitlines()
+        except OSError:
+            return
+        if any(line.split(" (")[0] == PROFILE for line in loaded):
+            self.removed.append(f"AppArmor profile {PROFILE}")
+            if not self.module.check_mode:
+                Path(PROFILES, ".remove").write_text(PROFILE)
 
     def files(self):
         for path in map(Path, self.module.params["paths"]):
@@ -132,6 +149,7 @@ def main():
     remover.mounts()
     remover.filters()
     remover.cgroups()
+    remover.profiles()
     remover.files()
     remover.folders()
     module.exit_json(changed=bool(remover.removed), removed=remover.removed)
