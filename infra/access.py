@@ -1,4 +1,4 @@
-"""The key pair that logs in to the nodes."""
+"""The SSH key pair for the nodes."""
 
 import pulumi
 import pulumi_openstack as openstack
@@ -10,24 +10,24 @@ from infra.settings import Settings, public_key
 
 
 class Access(pulumi.ComponentResource):
-    """The stack's key pair: of a given public key, or made by the cloud."""
+    """The stack's key pair: from a public key in the settings, or created by the cloud."""
 
     private_key: Output[str] | None
-    """The private half, a secret; None where it stays in a file of the user's."""
+    """The private key, a secret; None if it is in a file of the user's."""
 
     def __init__(self, settings: Settings, opts: ResourceOptions | None = None) -> None:
         super().__init__(f"{PROJECT}:infra:Access", "access", None, opts)
-        given = public_key(settings, stack_file().parent)
+        key = public_key(settings, stack_file().parent)
         keypair = openstack.compute.Keypair(
             "key",
             name=resource_name(pulumi.get_stack(), KEYPAIR_PART),
-            public_key=given,
-            # Nova has one keypair of a name.
+            public_key=key,
+            # Names of key pairs are unique in Nova.
             opts=ResourceOptions(parent=self, delete_before_replace=True, additional_secret_outputs=["private_key"]),
         )
         self.keypair = keypair.name
         self.public_key = keypair.public_key
-        if given is None:
+        if key is None:
             self.private_key = Output.secret(keypair.private_key)
         elif settings.private_key is not None:
             self.private_key = Output.secret(settings.private_key.get_secret_value())

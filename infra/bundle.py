@@ -1,4 +1,4 @@
-"""What a stack reads of a bundle of programs and images. Free of Pulumi: the command looks before it builds one."""
+"""Reads the inventory of a bundle of programs and images. Does not import Pulumi, because `lab` uses it too."""
 
 import hashlib
 import json
@@ -7,41 +7,41 @@ from typing import Any
 
 
 class InventoryError(Exception):
-    """The inventory of a bundle cannot be read; the text says why, and what to do."""
+    """The inventory of a bundle cannot be read; the text has the reason and what to do."""
 
 
 def kubernetes_versions(folder: str) -> set[str]:
-    """Versions of Kubernetes in the bundle in `folder`; none without a bundle."""
+    """Versions of Kubernetes in the bundle in `folder`; empty without a bundle."""
     return {artifact["version"] for artifact in _artifacts(folder) if artifact["name"] == "kubeadm"}
 
 
 def image_digests(folder: str) -> dict[str, str]:
-    """Digest of each image of the platform, and of those with one version, in the bundle in `folder`, by name."""
+    """Digest of each image in the bundle in `folder`, by name."""
     return {artifact["name"]: artifact["digest"] for artifact in _artifacts(folder) if artifact["kind"] == "image"}
 
 
 def manifests(folder: str) -> dict[str, Path]:
-    """File of each third party's manifests in the bundle in `folder`, by name.
+    """Files with third-party manifests in the bundle in `folder`, by name.
 
     Raises:
-        InventoryError: a file is not the one that the inventory names.
+        InventoryError: a file does not have the checksum from the inventory.
     """
-    found = {}
+    files = {}
     for artifact in _artifacts(folder):
         path = Path(folder).expanduser() / artifact["path"] if artifact["kind"] == "manifest" else None
         if path is None or not path.exists():
             continue
         if hashlib.sha256(path.read_bytes()).hexdigest() != artifact["sha256"]:
-            raise InventoryError(f"{path} is not what the bundle's inventory says: `lab bundle build` makes it good")
-        found[artifact["name"]] = path
-    return found
+            raise InventoryError(f"{path} differs from the bundle's inventory: run `lab bundle build`")
+        files[artifact["name"]] = path
+    return files
 
 
 def _artifacts(folder: str) -> list[dict[str, Any]]:
-    """What the inventory lists; nothing without one.
+    """Entries of the inventory; empty without one.
 
     Raises:
-        InventoryError: it is there, and cannot be read.
+        InventoryError: it exists but cannot be read.
     """
     inventory = Path(folder).expanduser() / "bundle.json"
     try:
@@ -49,5 +49,5 @@ def _artifacts(folder: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InventoryError(f"{inventory} cannot be read ({error}): remove it, and `lab bundle build`") from None
+        raise InventoryError(f"{inventory} cannot be read ({error}): delete it and run `lab bundle build`") from None
     return artifacts

@@ -1,14 +1,14 @@
-"""What cloud-init does at a node's first boot. Little: a change of it replaces the nodes."""
+"""The nodes' cloud-init configuration. It is short, because a change of it replaces the nodes."""
 
 import json
 
 
 def user_data(host_name: str) -> str:
-    """Cloud-config for the node `host_name`; the same text for the same name, always."""
+    """Cloud-config for the node `host_name`; always the same text for the same name."""
     config = {
         "hostname": host_name,
         "manage_etc_hosts": True,
-        # The images carry their locale and packages; neither is worth a download by every node at once.
+        # The images have locales and packages; every node would download them otherwise.
         "locale": False,
         "package_update": False,
         "ssh_pwauth": False,

@@ -9,16 +9,16 @@ from infra.settings import Settings, SettingsError, load_settings
 
 
 def stack_file() -> Path:
-    """The stack's file in the project's folder, which both engines run the program in."""
+    """The stack file in the project folder, in which both engines run the program."""
     return Path.cwd() / f"Pulumi.{pulumi.get_stack()}.yaml"
 
 
 def read_settings() -> Settings:
     """The settings of this stack.
 
-    Raises pulumi.RunError, which Pulumi shows without a traceback, with every fault at once.
+    Raises pulumi.RunError, which Pulumi shows without a traceback, with all errors.
     """
-    # pulumi.Config can only be asked for keys that one knows, and so would never see a misspelt one.
+    # pulumi.Config only returns known keys, so misspelt ones would be missed.
     raw = {**config.get_config_env(), **config.CONFIG.get()}
     secret_keys = [key for key in raw if config.is_config_secret(key) or key in config.get_config_secret_keys_env()]
     try:

@@ -1,4 +1,4 @@
-"""Passwords and certificates that a stack makes for itself: dynamic resources, kept encrypted in its state alone."""
+"""Generated passwords and certificates: dynamic resources, stored only in the stack's state, encrypted."""
 
 import secrets
 import string
@@ -10,25 +10,25 @@ from pulumi import Input, Output, ResourceOptions, dynamic
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, UpdateResult
 
 PASSWORD_LENGTH = 32
-"""Letters and digits: 190 bits, and nothing that a URL or a shell would read as its own."""
+"""Letters and digits: 190 bits, and no characters that are special in URLs or shells."""
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 397
-"""The longest that browsers accept (CA/Browser Forum, Baseline Requirements 6.3.2, until 2026-03)."""
+"""The maximum that browsers accept (CA/Browser Forum, Baseline Requirements 6.3.2, until 2026-03)."""
 RENEW_DAYS = 30
-"""A certificate with fewer days left is made again by the next `up`."""
+"""The next `up` renews a certificate with fewer days left."""
 
 
 class PasswordProvider(dynamic.ResourceProvider):
-    """Makes a password once."""
+    """Generates a password once."""
 
     serialize_as_secret_always = False
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        """Never changes; `lab up --replace` makes another."""
+        """A password never changes; `lab up --replace` generates a new one."""
         return DiffResult(changes=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make it."""
+        """Generate the password."""
         letters = string.ascii_letters + string.digits
         value = "".join(secrets.choice(letters) for _ in range(PASSWORD_LENGTH))
         return CreateResult(secrets.token_hex(8), {**props, "value": value})
@@ -45,39 +45,39 @@ class Password(dynamic.Resource, module="credentials", name="Password"):
 
 
 class CertificateProvider(dynamic.ResourceProvider):
-    """Makes a certificate with its key: an authority's own, or one that an authority signs."""
+    """Issues a certificate with its key: for a CA, or signed by one."""
 
     serialize_as_secret_always = False
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Say in the inputs from which day a certificate is, so that a preview shows when it is due.
+        """Record the day of issue in the inputs, so that a preview shows a renewal.
 
-        Pulumi gives `check` the inputs of before, not the outputs.
+        Pulumi passes the old inputs to `check`, not the outputs.
         """
         today = datetime.now(UTC).date()
         issued = date.fromisoformat(olds["issued"]) if "issued" in olds else today
-        lasts = CERTIFICATE_DAYS if news.get("authority_certificate") else AUTHORITY_DAYS
-        due = issued + timedelta(days=lasts - RENEW_DAYS) <= today
+        validity = CERTIFICATE_DAYS if news.get("authority_certificate") else AUTHORITY_DAYS
+        due = issued + timedelta(days=validity - RENEW_DAYS) <= today
         return CheckResult({**news, "issued": (today if due else issued).isoformat()}, [])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Other names, another authority, or an end that is near."""
+        """New names, a new CA or an approaching end are an update."""
         keys = ["names", "authority_certificate"]
         if "issued" in olds:
             keys.append("issued")
         return DiffResult(changes=any(olds.get(key) != news.get(key) for key in keys))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make key and certificate."""
+        """Issue key and certificate."""
         return CreateResult(secrets.token_hex(8), {**props, **issue(props)})
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Make both again."""
+        """Issue both again."""
         return UpdateResult({**news, **issue(news)})
 
 
 class Certificate(dynamic.Resource, module="credentials", name="Certificate"):
-    """A TLS certificate with its key, in PEM. Without `authority` it is one itself."""
+    """A TLS certificate with its key, in PEM. Without `authority` it is a CA."""
 
     certificate: Output[str]
     key: Output[str]
@@ -97,8 +97,8 @@ class Certificate(dynamic.Resource, module="credentials", name="Certificate"):
 
 
 def issue(props: Mapping[str, Any]) -> dict[str, str]:
-    """Key, certificate and its end. The first of `names` is the subject; an authority has no other."""
-    # The program and a preview need none of this.
+    """Issue key and certificate; return them with the end. The first of `names` is the subject; a CA has no others."""
+    # Imported here because the program and previews do not need it.
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -114,7 +114,7 @@ def issue(props: Mapping[str, Any]) -> dict[str, str]:
     names = [str(name) for name in props["names"]]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     is_authority = not props.get("authority_certificate")
-    # Clocks differ.
+    # Starts early, because clocks differ.
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     end = begin + timedelta(days=AUTHORITY_DAYS if is_authority else CERTIFICATE_DAYS)
     builder = (

@@ -1,4 +1,4 @@
-"""What a lease reserves and until when: pure rules, shared by the component and by `blazar`."""
+"""Contents and end of a lease, computed without I/O; shared by the component and by `blazar`."""
 
 import json
 from collections.abc import Mapping
@@ -9,26 +9,26 @@ from infra.settings import Settings
 
 
 class LeaseError(Exception):
-    """Blazar refused or failed; the text says what it answered, and what to do."""
+    """Blazar refused a request or failed; the text has its answer and a remedy."""
 
 
 def parse_time(text: str) -> datetime:
-    """A time as Blazar answers it (`2026-12-01T18:00:00.000000`) or takes it (`2026-12-01 18:00`): UTC."""
+    """Parse a time in Blazar's answers (`2026-12-01T18:00:00.000000`) or requests (`2026-12-01 18:00`): UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def minute(time: datetime) -> str:
-    """A time in UTC to the minute, Blazar's grain, as the state and the outputs have it."""
+    """Format a time in UTC to the minute, Blazar's resolution, for the state and the outputs."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def end_of(start: str, hours: float | None, end: str | None) -> datetime:
-    """The wanted end of a lease: `end`, or `hours` after its recorded start, which stays when `up` runs again."""
+    """The desired end of a lease: `end`, or `hours` after its recorded start, which does not change at a later `up`."""
     return datetime.fromisoformat(end).astimezone(UTC) if end else parse_time(start) + timedelta(hours=hours or 0)
 
 
 def reservation(settings: Settings, group: str) -> dict[str, Any]:
-    """What the lease of a node group reserves: that many of a flavor, or of the hosts with certain properties."""
+    """The reservation for a node group: a number of instances of a flavor, or of hosts with certain properties."""
     nodes = settings.nodes.groups[group]
     if settings.reserves_flavors:
         return {"kind": "flavor:instance", "amount": nodes.count, "flavor": nodes.flavor, "properties": None}
@@ -45,7 +45,7 @@ def host_query(properties: Mapping[str, str]) -> str:
 
 
 def lease_replaces(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
-    """Inputs whose change needs another lease. Its end is not among them; a start that is taken away is not either."""
+    """Inputs whose change replaces the lease. These do not include its end, nor a start that is removed."""
     keys = [
         "name",
         "kind",

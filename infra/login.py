@@ -1,4 +1,4 @@
-"""How `ssh` knows a stack's nodes. Free of Pulumi: `lab ssh` logs in the same way as the playbooks."""
+"""Options of `ssh` for a stack's nodes. Does not import Pulumi, because `lab ssh` uses them too."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ from pathlib import Path
 def host_options(server_id: str) -> list[str]:
     """Options of ssh for a node.
 
-    One made anew at an old address is another host: known by its id, it is no alarm. A connection to a node that is
-    gone ends by itself, a minute later.
+    The host key is stored by server id, so a new server at an old address causes no warning. A connection to a node
+    that no longer answers ends after a minute.
     """
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
     known = home / "ml-cluster" / "known_hosts"

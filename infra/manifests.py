@@ -1,5 +1,4 @@
-"""The manifests of k8s/ with those that the bundle adds, rendered and put in order. Free of Pulumi: the command and the
-tests read them too.
+"""Renders and orders the manifests of k8s/ with those of the bundle. Does not import Pulumi, because `lab` uses it too.
 
 `python -m infra.manifests` writes the digests of the bundle's images into k8s/images/kustomization.yaml.
 """
@@ -16,23 +15,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
+import kubeyaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "k8s"
 IMAGES = TREE / "images" / "kustomization.yaml"
 THIRD_PARTY = {"gateway-api": Path("infrastructure", "gateway-api", "kinds.yaml")}
-"""Where manifests of others belong in the tree, which has none of them: the bundle has, by these names."""
+"""Third-party manifests: name in the bundle, and path in the tree, which does not contain them."""
+ADDONS = {
+    "local-path": "storage",
+    "metrics-server": "metrics_server",
+    "network-policy": "network_policy",
+    "nvidia-device-plugin": "nvidia",
+}
+"""Add-ons that the playbooks apply: name in the bundle, and the role that has the kustomization."""
+BY_NAME = TREE / "platform" / "forge"
+"""What no profile has, but a setting: its images need not be in the bundle."""
+UPSTREAM = "upstream.yaml"
 LOCK = ROOT / "bundle" / "manifest.lock"
 DOMAIN = "lab.internal"
-"""The domain in the manifests; a stack's own takes its place."""
+"""The domain in the manifests, which is replaced by the stack's domain."""
 WAVE = "argocd.argoproj.io/sync-wave"
-"""When an object is applied: after all workloads of lower waves are ready. Argo CD reads the same annotation."""
+"""Annotation: an object is applied after all workloads of lower waves are ready, as in Argo CD."""
 PORT = 30443
-"""Of each node: the gateway's, HTTPS."""
+"""Node port of the gateway, HTTPS."""
 REDIRECT_PORT = 30080
-"""Of each node: sends on to `PORT`."""
-# What others of the same wave stand on, before what runs.
+"""Node port that redirects to `PORT`."""
+# Kinds that are applied before all others of the same wave.
 FIRST = (
     "CustomResourceDefinition",
     "Namespace",
@@ -48,55 +57,88 @@ Manifest = dict[str, Any]
 
 
 class ManifestError(Exception):
-    """The manifests cannot be rendered; the text says why, and what to do."""
+    """The manifests cannot be rendered; the text has the reason and what to do."""
 
 
 def kubectl(bundle: str, version: str) -> str | None:
-    """A `kubectl`: the bundle's of this version, or the one on PATH."""
-    held = Path(bundle).expanduser() / "bin" / "kubernetes" / version / "kubectl"
-    return str(held) if held.exists() else shutil.which("kubectl")
+    """Path of kubectl: the bundle's in this version, or the one on PATH."""
+    bundled = Path(bundle).expanduser() / "bin" / "kubernetes" / version / "kubectl"
+    return str(bundled) if bundled.exists() else shutil.which("kubectl")
 
 
-def write_tree(target: Path, given: Mapping[str, Path]) -> None:
-    """Copy k8s/ to the folder `target`, with the files `given` of what is of THIRD_PARTY; the rest of that is empty."""
+def write_tree(target: Path, files: Mapping[str, Path]) -> None:
+    """Copy k8s/ to the folder `target`, with `files` as those of THIRD_PARTY; missing ones are empty."""
     shutil.copytree(TREE, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     for name, path in THIRD_PARTY.items():
-        Path(target, path).write_text(given[name].read_text() if name in given else "# The bundle does not have it.\n")
+        Path(target, path).write_text(files[name].read_text() if name in files else "# Not in the bundle.\n")
+
+
+def addon(name: str) -> Path:
+    """Folder of the kustomization of one of ADDONS."""
+    return ROOT / "ansible" / "roles" / ADDONS[name] / "files"
+
+
+def addon_images(name: str) -> list[str]:
+    """Names of the bundle's images that one of ADDONS uses."""
+    matches = (re.findall(r"localhost/([a-z-]+)", path.read_text()) for path in addon(name).iterdir())
+    return sorted({image for images in matches for image in images})
+
+
+def required() -> tuple[set[str], set[str]]:
+    """Names of the images and third-party manifests of a bundle that k8s/, but for BY_NAME, and ADDONS use."""
+    patched = {name for name in ADDONS if UPSTREAM in (addon(name) / "kustomization.yaml").read_text()}
+    images = {*image_names(BY_NAME), *(image for name in ADDONS for image in addon_images(name))}
+    return images, THIRD_PARTY.keys() | patched
+
+
+def write_addons(target: Path, files: Mapping[str, Path], versions: Mapping[str, str]) -> None:
+    """Write the folder `target`/<name> of each of ADDONS, with the third-party `files`, for the images' `versions`."""
+    for name in ADDONS:
+        base = target / name / "base"
+        shutil.copytree(addon(name), base, dirs_exist_ok=True)
+        if name in files:
+            shutil.copyfile(files[name], base / UPSTREAM)
+        top = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["base"],
+            "images": [{"name": f"localhost/{image}", "newTag": versions[image]} for image in addon_images(name)],
+        }
+        (target / name / "kustomization.yaml").write_text(json.dumps(top, indent=1) + "\n")
 
 
 def render(
-    folder: str, program: str, held: Mapping[str, str] | None = None, given: Mapping[str, Path] | None = None
+    folder: str, program: str, digests: Mapping[str, str] | None = None, files: Mapping[str, Path] | None = None
 ) -> list[Manifest]:
-    """The objects of a kustomization, its path relative to k8s/.
+    """Render the objects of a kustomization; `folder` is relative to k8s/, `program` is kubectl.
 
-    `held`: digests by name of the images that there are. They take the place of those that the manifests name: what a
-    bundle is built of may be newer, such as a Debian package with a fault less.
-    `given`: the bundle's files of THIRD_PARTY, by name. Without one its objects are missing.
+    `digests`: digests of available images, by name. They replace those in the manifests, because a bundle may have
+    newer images, for example with a security fix in a Debian package.
+    `files`: the bundle's files for THIRD_PARTY, by name. Objects of missing files are left out.
 
     Raises:
-        ManifestError: kustomize refused it, or does not run.
+        ManifestError: kustomize fails or cannot be run.
     """
-    text = _kustomized(folder, program, given or {})
-    text = PINNED.sub(lambda found: f"localhost/{found[1]}@{(held or {}).get(found[1], found[2])}", text)
-    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+    text = _kustomize(folder, program, files or {})
+    text = PINNED.sub(lambda match: f"localhost/{match[1]}@{(digests or {}).get(match[1], match[2])}", text)
+    return [document for document in kubeyaml.read_documents(text) if document]
 
 
 def images(manifests: Iterable[Manifest]) -> set[str]:
-    """Names of the images that rendered manifests run."""
+    """Names of the images in rendered manifests."""
     return {name for name, _digest in PINNED.findall(json.dumps(list(manifests)))}
 
 
-def _kustomized(folder: str, program: str, given: Mapping[str, Path]) -> str:
-    """What kustomize makes of a folder. It takes over a second, at each preview too: the last is kept."""
+def _kustomize(folder: str, program: str, files: Mapping[str, Path]) -> str:
+    """Output of kustomize for a folder, cached because it takes over a second at each preview."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ml-cluster" / "kustomized"
-    kept, head = cache / f"{folder.replace('/', '_')}.yaml", f"# {_state(program, given)}\n"
+    cached, head = cache / f"{folder.replace('/', '_')}.yaml", f"# {_digest(program, files)}\n"
     with suppress(OSError):
-        if (text := kept.read_text()).startswith(head):
+        if (text := cached.read_text()).startswith(head):
             return text
-    # A build that prunes by its own environment would not be the same everywhere.
     with tempfile.TemporaryDirectory(prefix="k8s-") as scratch:
         tree = Path(scratch, "k8s")
-        write_tree(tree, given)
+        write_tree(tree, files)
         try:
             done = subprocess.run([program, "kustomize", tree / folder], capture_output=True, text=True, check=False)
         except OSError as error:
@@ -106,20 +148,20 @@ def _kustomized(folder: str, program: str, given: Mapping[str, Path]) -> str:
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder_of_new:
-            new = Path(folder_of_new, kept.name)
+            new = Path(folder_of_new, cached.name)
             new.write_text(head + done.stdout)
-            new.replace(kept)
+            new.replace(cached)
     return done.stdout
 
 
-def _state(program: str, given: Mapping[str, Path]) -> str:
-    """A digest of all that kustomize reads, and of which kustomize it is."""
-    seen = hashlib.sha256(f"{program} {Path(program).stat().st_mtime_ns}".encode())
+def _digest(program: str, files: Mapping[str, Path]) -> str:
+    """Digest of all input of kustomize, and of the program itself."""
+    digest = hashlib.sha256(f"{program} {Path(program).stat().st_mtime_ns}".encode())
     for path in sorted(path for path in TREE.rglob("*") if path.is_file()):
-        seen.update(f"{path.relative_to(TREE)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    for name, path in sorted(given.items()):
-        seen.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return seen.hexdigest()
+        digest.update(f"{path.relative_to(TREE)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    for name, path in sorted(files.items()):
+        digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def profiles() -> list[str]:
@@ -127,52 +169,60 @@ def profiles() -> list[str]:
     return sorted(path.parent.name for path in TREE.glob("clusters/*/kustomization.yaml"))
 
 
+def capabilities(profile: str) -> set[str]:
+    """Folders of k8s/platform that a profile has anything of."""
+    (kustomization,) = kubeyaml.read_documents((TREE / "clusters" / profile / "kustomization.yaml").read_text())
+    paths = [Path(entry).parts for entry in (*kustomization["resources"], *kustomization.get("components", ()))]
+    return {parts[parts.index("platform") + 1] for parts in paths if "platform" in parts}
+
+
 def wave(manifest: Manifest) -> int:
-    """The wave that an object belongs to."""
+    """The sync wave of an object."""
     return int(manifest["metadata"].get("annotations", {}).get(WAVE, "0"))
 
 
 def rank(manifest: Manifest) -> tuple[int, int]:
-    """Objects of a lower rank come first."""
+    """Sort key: objects of a lower rank are applied first."""
     kind = manifest["kind"]
     return wave(manifest), 0 if kind in FIRST else 2 if kind in WORKLOADS else 1
 
 
-def named(manifest: Manifest) -> str:
+def qualified_name(manifest: Manifest) -> str:
     """`<namespace>/<name>`, or `<name>`."""
     metadata = manifest["metadata"]
     return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
 
 
 def digests(lock: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
-    """Digest of each image of the platform in the bundle's lock, by name."""
-    wanted = set(images_named())
+    """Digest of each platform image in the bundle's lock, by name."""
+    names = set(image_names())
     return {
         artifact["name"]: artifact["digest"]
         for artifacts in lock.values()
         for artifact in artifacts
-        if artifact["kind"] == "image" and artifact["name"] in wanted
+        if artifact["kind"] == "image" and artifact["name"] in names
     }
 
 
 def pins() -> dict[str, str]:
     """Digest of each image in the manifests, by name."""
-    images = yaml.safe_load(IMAGES.read_text())["images"]
-    return {image["name"].removeprefix("localhost/"): image["digest"] for image in images}
+    (kustomization,) = kubeyaml.read_documents(IMAGES.read_text())
+    return {image["name"].removeprefix("localhost/"): image["digest"] for image in kustomization["images"]}
 
 
-def images_named() -> Iterator[str]:
-    """Names of the images that the manifests use."""
-    found = {
+def image_names(without: Path | None = None) -> Iterator[str]:
+    """Names of the images that the manifests use, but for a folder's."""
+    names = {
         name
         for path in TREE.rglob("*.yaml")
+        if without is None or not path.is_relative_to(without)
         for name in re.findall(r"image: localhost/([a-z0-9-]+)$", path.read_text(), re.MULTILINE)
     }
-    yield from sorted(found)
+    yield from sorted(names)
 
 
 def pinned(lock: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Text of the generated component that pins the images."""
+    """Content of the generated component that pins the images."""
     head, _, _ = IMAGES.read_text().partition("images:")
     rows = "".join(f"  - {{name: localhost/{name}, digest: {digest}}}\n" for name, digest in digests(lock).items())
     return f"{head}images:{f'{chr(10)}{rows}' if rows else f' []{chr(10)}'}"

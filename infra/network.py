@@ -1,4 +1,4 @@
-"""Where the nodes are: network, subnet and router, security groups, floating IPs."""
+"""The nodes' network: network, subnet and router, security groups, floating IPs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from infra.naming import PROJECT, resource_name, stack_tag
 
 @dataclass(frozen=True)
 class Rule:
-    """An ingress rule of a security group; `source` None means the nodes themselves, `port` None every protocol."""
+    """An ingress rule of a security group. `source` None: the nodes themselves; `port` None: every protocol."""
 
     name: str
     description: str
@@ -23,9 +23,9 @@ class Rule:
 
 
 def ingress_rules(settings: model.Settings) -> tuple[list[Rule], list[Rule]]:
-    """Rules of all nodes, and those of the nodes that take traffic from outside."""
+    """Rules for all nodes, and further rules for the nodes that accept traffic from outside."""
     access = settings.access
-    # Pods talk to pods on any port, with addresses that the remote group covers through the allowed address pairs.
+    # Pods use any port. Through the allowed address pairs, the remote group includes their addresses.
     nodes = [Rule("between-nodes", "anything between the nodes", None, None)]
     nodes += [Rule(_slug("ssh", source), "SSH", 22, source) for source in access.ssh_from]
     entry = [Rule(_slug("api", source), "Kubernetes API", 6443, source) for source in access.api_from]
@@ -48,7 +48,7 @@ def _slug(what: str, source: model.Network) -> str:
 
 
 class Network(pulumi.ComponentResource):
-    """An own network behind a router, or an existing one, with the security groups of the stack."""
+    """A new network behind a router, or an existing network, with the stack's security groups."""
 
     def __init__(self, settings: model.Settings, opts: ResourceOptions | None = None) -> None:
         super().__init__(f"{PROJECT}:infra:Network", "network", None, opts)
@@ -57,20 +57,20 @@ class Network(pulumi.ComponentResource):
         self._own = ResourceOptions(parent=self)
         self._settings = settings.network
         self.subnet_id: Output[str] | None = None
-        """The own subnet; None on an existing network."""
+        """The stack's subnet; None on an existing network."""
         self.ready: list[Resource] = []
-        """What must be there before a node boots, so that it reaches the metadata service and the internet."""
+        """Resources that must exist before a node boots, so that it reaches the metadata service and the internet."""
         if self._settings.existing is None:
             self.network_id = self._own_network()
         else:
-            found = openstack.networking.get_network_output(
+            existing = openstack.networking.get_network_output(
                 name=self._settings.existing, opts=InvokeOptions(parent=self)
             )
-            self.network_id = found.id
+            self.network_id = existing.id
         self.node_groups: list[Output[str]] = []
         """Security groups of every node."""
         self.entry_groups: list[Output[str]] = []
-        """Security groups of the nodes that take traffic from outside, beside `node_groups`."""
+        """Further security groups of the nodes that accept traffic from outside."""
         if self._settings.port_security:
             nodes, entry = ingress_rules(settings)
             self.node_groups = [self._security_group("nodes", "Nodes: SSH, and all between them", nodes)]
@@ -78,7 +78,7 @@ class Network(pulumi.ComponentResource):
         self.register_outputs({"networkId": self.network_id, "subnetId": self.subnet_id})
 
     def _own_network(self) -> Output[str]:
-        name = self._called
+        name = self._cloud_name
         network = openstack.networking.Network(
             "network",
             name=name("network"),
@@ -121,7 +121,7 @@ class Network(pulumi.ComponentResource):
 
     def _security_group(self, part: str, description: str, rules: Sequence[Rule]) -> Output[str]:
         group = openstack.networking.SecGroup(
-            part, name=self._called(part), description=description, tags=self._tags, opts=self._own
+            part, name=self._cloud_name(part), description=description, tags=self._tags, opts=self._own
         )
         for rule in rules:
             openstack.networking.SecGroupRule(
@@ -135,21 +135,21 @@ class Network(pulumi.ComponentResource):
                 port_range_max=rule.port,
                 remote_ip_prefix=str(rule.source) if rule.source is not None else None,
                 remote_group_id=group.id if rule.source is None else None,
-                # Neutron refuses a second rule that differs in nothing but its description.
+                # Neutron refuses a second rule that differs only in its description.
                 opts=ResourceOptions(parent=group, delete_before_replace=True),
             )
         return group.id
 
-    def _called(self, part: str) -> str:
+    def _cloud_name(self, part: str) -> str:
         return resource_name(self._stack, part)
 
     def port(self, node: str, *, entry: bool) -> openstack.networking.Port:
-        """A port for `node`. It outlives the server, so that a replaced node keeps its address."""
+        """A port for `node`. It stays when the server is replaced, so the node keeps its address."""
         groups = self.node_groups + (self.entry_groups if entry else [])
         pairs = [self._settings.pod_cidr, self._settings.service_cidr] if self._settings.routes_pods else []
         return openstack.networking.Port(
             f"{node}-port",
-            name=self._called(node),
+            name=self._cloud_name(node),
             network_id=self.network_id,
             admin_state_up=True,
             fixed_ips=[openstack.networking.PortFixedIpArgs(subnet_id=self.subnet_id)] if self.subnet_id else None,
@@ -164,11 +164,11 @@ class Network(pulumi.ComponentResource):
         )
 
     def floating_ip(self, node: str, port: openstack.networking.Port) -> Output[str]:
-        """A floating IP on `port`: the address. It stays the node's when its server or port is replaced."""
+        """The address of a floating IP on `port`. The node keeps it when its server or port is replaced."""
         floating = openstack.networking.FloatingIp(
             f"{node}-ip",
             pool=self._settings.external_network,
-            description=self._called(node),
+            description=self._cloud_name(node),
             tags=self._tags,
             opts=self._own,
         )

@@ -1,5 +1,7 @@
-"""What makes the cluster useful: the manifests of k8s/, applied in order, with the Secrets that they refer to."""
+"""The platform on the cluster: the manifests of k8s/, applied in order, with the Secrets that they refer to."""
 
+import hashlib
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
-from infra import bundle
+from infra import alerting, bundle, forge, handover, second_place, secret_layout
 from infra.bundle import InventoryError
 from infra.credentials import Certificate, Password
 from infra.kubernetes.cluster import Cluster
@@ -20,75 +22,88 @@ from infra.manifests import (
     WORKLOADS,
     Manifest,
     ManifestError,
+    capabilities,
     images,
     kubectl,
-    named,
     pins,
+    qualified_name,
     rank,
     render,
 )
 from infra.naming import PROJECT
 from infra.nodes import Nodes
-from infra.settings import Cluster as ClusterSettings
-from infra.settings import Platform as PlatformSettings
+from infra.secret_layout import MONITORING
 from infra.settings import Settings
 
 SERVICES = {"tracking": "tracking", "artifacts": "artifacts", "digits": "digits"}
-"""Host names in front of the domain, by endpoint."""
+"""Host name of each endpoint, without the domain."""
 PLATFORM_SECONDS = 900
-"""How long one workload may take to be ready: the first pulls its image on a busy node."""
+"""Time for a workload to become ready: the first one pulls its image on a busy node."""
 
 
 class Platform(pulumi.ComponentResource):
-    """A profile of k8s/ on the cluster, or, with `apply: gitops`, what a GitOps controller finds it needs."""
+    """A profile of k8s/ on the cluster or, with `apply: gitops`, the namespaces and Secrets for a GitOps controller."""
 
-    def __init__(self, settings: Settings, nodes: Nodes, cluster: Cluster, opts: ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        nodes: Nodes,
+        cluster: Cluster,
+        opts: ResourceOptions | None = None,
+        *,
+        lease_end: Output[str] | None = None,
+    ) -> None:
         super().__init__(f"{PROJECT}:infra:Platform", "platform", None, opts)
         assert settings.platform is not None
         assert settings.cluster is not None
-        wanted = settings.platform
+        platform = settings.platform
         provider = kubernetes.Provider(
             "kubernetes",
             kubeconfig=cluster.kubeconfig,
-            # Which cluster it is, whatever its address: nothing is made again because the kubeconfig is.
+            # Identifies the cluster, so that a new kubeconfig does not replace its objects.
             cluster_identifier=f"{PROJECT}/{pulumi.get_stack()}",
+            # What a GitOps controller made is adopted where `apply: pulumi` comes back.
+            upsert_existing_objects=True,
             opts=ResourceOptions(parent=self, deleted_with=cluster.resource),
         )
-        # A cluster that goes takes its objects with it.
+        # When the cluster is deleted, its objects are too.
         self._own = ResourceOptions(parent=self, provider=provider, deleted_with=cluster.resource)
-        self._made: dict[str, pulumi.Resource] = {}
+        self._resources: dict[str, pulumi.Resource] = {}
         self._ranks: dict[str, tuple[int, int]] = {}
+        self._settings = settings
         self.address = nodes.entry()
         self.domain: Output[str] = (
-            Output.from_input(wanted.domain)
-            if wanted.domain
+            Output.from_input(platform.domain)
+            if platform.domain
             else self.address.apply(lambda address: f"{address.replace('.', '-')}.sslip.io")
         )
+        on_volume = platform.backup.copy_to is not None and platform.backup.copy_to.volume is not None
+        monitored = MONITORING in capabilities(platform.profile)
+        names = secret_layout.passwords(monitored=monitored)
         passwords = {
             name: Password(name, ResourceOptions(parent=self)).value
             for name in (
-                "metadata-store",
-                "artifacts-admin",
-                "artifacts-platform",
-                "artifacts-trainer",
-                "tracking-admin",
-                "tracking-trainer",
-                "tracking-server",
-                "tracking-session",
+                *((second_place.STORE,) if on_volume else ()),
+                *names,
+                *forge.passwords(settings),
             )
         }
         authority = Certificate("authority", [f"{PROJECT} {pulumi.get_stack()}"], None, ResourceOptions(parent=self))
-        names = self.domain.apply(lambda domain: [domain, f"*.{domain}"])
-        certificate = Certificate("certificate", names, authority, ResourceOptions(parent=self))
+        hosts = self.domain.apply(lambda domain: [domain, f"*.{domain}"])
+        certificate = Certificate("certificate", hosts, authority, ResourceOptions(parent=self))
 
-        manifests = self._manifests(wanted, settings.cluster, passwords)
+        manifests = self._manifests(passwords)
         self._apply([one for one in manifests if one["kind"] in FIRST])
         if manifests:
-            self._secrets(passwords, certificate)
+            self._secrets(passwords, certificate=certificate, authority=authority)
+        if f"Namespace {MONITORING}" in self._resources:
+            manifests = self._monitoring(settings, manifests, passwords, lease_end)
         self._apply([one for one in manifests if one["kind"] not in FIRST])
+        if platform.apply == "gitops":
+            self._hand_over()
 
-        self.told: dict[str, Input[Any]] = {
-            "profile": wanted.profile,
+        self.outputs: dict[str, Input[Any]] = {
+            "profile": platform.profile,
             "domain": self.domain,
             "address": self.address,
             "port": PORT,
@@ -96,135 +111,208 @@ class Platform(pulumi.ComponentResource):
         }
         self.endpoints: dict[str, Input[str]] = {
             "landing": Output.concat("https://", self.domain, f":{PORT}"),
-            **{name: Output.concat(f"https://{host}.", self.domain, f":{PORT}") for name, host in SERVICES.items()},
+            **{
+                name: Output.concat(f"https://{host}.", self.domain, f":{PORT}")
+                for name, host in {
+                    **SERVICES,
+                    **({MONITORING: MONITORING} if monitored else {}),
+                    **({forge.FORGE: forge.FORGE} if forge.wanted(settings) else {}),
+                }.items()
+            },
         }
-        self.credentials: Output[dict[str, Any]] = Output.secret(
-            {
-                "tracking": {"username": "admin", "password": passwords["tracking-admin"]},
-                "artifacts": {"accessKey": "admin", "secretKey": passwords["artifacts-admin"]},
-            }
-        )
-        self.register_outputs({"platform": self.told})
+        credentials: dict[str, Any] = {
+            "tracking": {"username": "admin", "password": passwords["tracking-admin"]},
+            "artifacts": {"accessKey": "admin", "secretKey": passwords["artifacts-admin"]},
+        }
+        if monitored:
+            credentials[MONITORING] = {"username": "admin", "password": passwords["monitoring-admin"]}
+        if forge.wanted(settings):
+            credentials[forge.FORGE] = forge.credentials(settings, passwords)
+        self.credentials: Output[dict[str, Any]] = Output.secret(credentials)
+        self.register_outputs({"platform": self.outputs})
 
-    def _manifests(
-        self, wanted: PlatformSettings, cluster: ClusterSettings, passwords: Mapping[str, Output[str]]
-    ) -> list[Manifest]:
-        """What the platform is made of; all of it, or the run ends where anything of it exists.
+    def _manifests(self, passwords: Mapping[str, Output[str]]) -> list[Manifest]:
+        """The manifests of k8s/: the profile, the second place of backups, and the forge.
+
+        They are complete, unless this is a preview of a platform that does not exist yet.
 
         Raises:
-            pulumi.RunError: the manifests cannot be rendered, or what they take is missing where it is needed.
+            pulumi.RunError: the manifests cannot be rendered, or something that they need is missing.
         """
+        platform, cluster = self._settings.platform, self._settings.cluster
+        assert platform is not None
+        assert cluster is not None
         program = kubectl(cluster.bundle, cluster.kubernetes_version)
         try:
-            held, given = bundle.image_digests(cluster.bundle), bundle.manifests(cluster.bundle)
-            manifests = render(f"clusters/{wanted.profile}", program, held, given) if program else []
+            available_images, available_files = bundle.image_digests(cluster.bundle), bundle.manifests(cluster.bundle)
+            # Without kubectl there are none.
+            rendered = {
+                one: render(one, program, available_images, available_files) if program else []
+                for one in self._folders()
+            }
         except (InventoryError, ManifestError) as error:
             raise pulumi.RunError(str(error)) from None
-        if wanted.apply == "gitops":
-            other = sorted(name for name, digest in pins().items() if held.get(name, digest) != digest)
+        manifests = []
+        for folder, objects in rendered.items():
+            if folder == second_place.folder(self._settings):
+                manifests += second_place.adapted(objects, self._settings, pulumi.get_stack())
+            elif folder == forge.FOLDER and objects:
+                manifests += forge.adapted(objects, self._settings)
+            else:
+                manifests += objects
+        if platform.apply == "gitops":
+            other = sorted(name for name, digest in pins().items() if available_images.get(name, digest) != digest)
             if other:
                 pulumi.log.warn(
-                    f"The bundle has other images than k8s/images/kustomization.yaml names: {', '.join(other)}. "
-                    "`lab bundle manifests DIR` writes for Git what it has.",
+                    f"The bundle has other images than k8s/images/kustomization.yaml: {', '.join(other)}. "
+                    "`lab bundle manifests DIR` writes manifests with the bundle's images for Git.",
                     self,
                 )
             manifests = [one for one in manifests if one["kind"] == "Namespace"]
         if program is None:
-            self._incomplete(f"there is no kubectl, neither in the bundle {cluster.bundle} nor on PATH", passwords)
-        elif wanted.apply == "pulumi" and (
-            missing := sorted([*(images(manifests) - held.keys()), *(THIRD_PARTY.keys() - given.keys())])
+            self._incomplete(f"kubectl is neither in the bundle {cluster.bundle} nor on PATH", passwords)
+        elif platform.apply == "pulumi" and (
+            missing := sorted(
+                [*(images(manifests) - available_images.keys()), *(THIRD_PARTY.keys() - available_files.keys())]
+            )
         ):
             self._incomplete(f"the bundle {cluster.bundle} lacks {', '.join(missing)}", passwords)
         return manifests
 
-    def _incomplete(self, fault: str, passwords: Mapping[str, Output[str]]) -> None:
-        """Say that the manifests are not what they should be. Only a preview of a platform that is yet to be may be."""
-        told = f"{fault}. `lab bundle build` gets what is missing, and so does `lab up`."
-        refusal = pulumi.RunError(f"The platform cannot be planned here, and nothing of it is changed: {told}")
+    def _folders(self) -> list[str]:
+        """The kustomizations of k8s/ that the stack takes."""
+        assert self._settings.platform
+        second = second_place.folder(self._settings)
+        return [
+            f"clusters/{self._settings.platform.profile}",
+            *([second] if second else []),
+            *([forge.FOLDER] if forge.wanted(self._settings) else []),
+        ]
+
+    def _incomplete(self, reason: str, passwords: Mapping[str, Output[str]]) -> None:
+        """Refuse incomplete manifests; in a preview of a platform that does not exist yet, warn instead."""
+        problem = f"{reason}. `lab bundle build` or `lab up` gets what is missing."
+        error = pulumi.RunError(f"The platform cannot be planned on this machine, and is not changed: {problem}")
         if not pulumi.runtime.is_dry_run():
-            raise refusal
+            raise error
 
-        async def look() -> str:
-            # They are the first of a platform to be made. A preview knows them where they have been.
+        async def check() -> str:
+            # The passwords are the first of the platform's resources, and known in a preview once they exist.
             if any([await password.is_known() for password in passwords.values()]):
-                raise refusal
-            pulumi.log.warn(f"The platform is not shown as it will be: {told}", self)
-            return told
+                raise error
+            pulumi.log.warn(f"The preview of the platform is incomplete: {problem}", self)
+            return problem
 
-        looked: Input[str] = look()
-        Output.from_input(looked)
+        pending: Input[str] = check()
+        Output.from_input(pending)
 
-    def _secrets(self, passwords: Mapping[str, Output[str]], certificate: Certificate) -> None:
+    def _secrets(
+        self, passwords: Mapping[str, Output[str]], *, certificate: Certificate, authority: Certificate
+    ) -> None:
         """The Secrets that the manifests name; k8s/README.md lists them."""
-        every = ["Admin", "Read", "Write", "List", "Tagging"]
-        datasets = [f"{action}:datasets" for action in every[1:]]
-        keys = {"admin": every, "platform": every, "trainer": datasets}
-        identities = Output.json_dumps(
-            {
-                "identities": [
-                    {
-                        "name": name,
-                        "credentials": [{"accessKey": name, "secretKey": passwords[f"artifacts-{name}"]}],
-                        "actions": actions,
-                    }
-                    for name, actions in keys.items()
-                ]
-            }
-        )
-        contents: dict[str, dict[str, Input[str]]] = {
-            "platform/metadata-store": {"username": "mlflow", "password": passwords["metadata-store"]},
-            "platform/artifacts": {
-                "s3.json": identities,
-                "access-key": "platform",
-                "secret-key": passwords["artifacts-platform"],
-            },
-            "platform/tracking": {"session-key": passwords["tracking-session"]},
-            "platform/tracking-users": {
-                f"{user}-password": passwords[f"tracking-{user}"] for user in ("admin", "trainer", "server")
-            },
-            "training/tracking": {"username": "trainer", "password": passwords["tracking-trainer"]},
-            "training/artifacts": {"access-key": "trainer", "secret-key": passwords["artifacts-trainer"]},
-            "serving/tracking": {"username": "server", "password": passwords["tracking-server"]},
-        }
+        self._layouts(secret_layout.PLATFORM, passwords, "")
+        stack = pulumi.get_stack()
+        contents = second_place.secrets(self._settings, stack, passwords.get(second_place.STORE))
+        contents |= forge.secrets(self._settings, passwords)
         for name, content in contents.items():
             self._secret(name, content)
-        self._secret(
-            "gateway/certificate",
-            {"tls.crt": certificate.certificate, "tls.key": certificate.key},
-            type_="kubernetes.io/tls",
+        # The authority too: a job in the gateway's namespace renews the certificate if nobody runs `lab up` for a year.
+        for name, pair in {"gateway/certificate": certificate, "gateway/authority": authority}.items():
+            self._secret(name, {"tls.crt": pair.certificate, "tls.key": pair.key}, type_="kubernetes.io/tls")
+
+    def _layouts(
+        self, layouts: Mapping[str, secret_layout.Layout], passwords: Mapping[str, Output[str]], receivers: str
+    ) -> None:
+        """Declare Secrets of the layout; `receivers` is Alertmanager's configuration."""
+        identities = [
+            {
+                "name": user,
+                "credentials": [{"accessKey": user, "secretKey": passwords[f"artifacts-{user}"]}],
+                "actions": list(actions),
+            }
+            for user, actions in secret_layout.S3_ACTIONS.items()
+        ]
+        given: dict[secret_layout.Given, Input[str]] = {
+            secret_layout.IDENTITIES: Output.json_dumps({"identities": identities}),
+            secret_layout.RECEIVERS: Output.secret(receivers),
+        }
+        for name, layout in layouts.items():
+            content: dict[str, Input[str]] = {}
+            for key, source in layout.keys.items():
+                if isinstance(source, secret_layout.Text):
+                    content[key] = source.text
+                elif isinstance(source, secret_layout.Given):
+                    content[key] = given[source]
+                elif source.password in passwords:  # those of monitoring are not there without it
+                    content[key] = passwords[source.password]
+            self._secret(name, content)
+
+    def _monitoring(
+        self,
+        settings: Settings,
+        manifests: list[Manifest],
+        passwords: Mapping[str, Output[str]],
+        lease_end: Output[str] | None,
+    ) -> list[Manifest]:
+        """Make what monitoring takes of the stack; the manifests with what has to start anew where that changes."""
+        receivers = json.dumps(alerting.configuration(settings), indent=1)
+        self._layouts(secret_layout.MONITORED, passwords, receivers)
+        objectives = settings.monitoring
+        told: dict[str, Input[str]] = {
+            "availability": f"{objectives.availability / 100:g}",
+            "latency-seconds": f"{objectives.latency_ms / 1000:g}",
+            **({"lease-end": lease_end} if lease_end is not None else {}),
+        }
+        metadata = {"name": "stack", "namespace": MONITORING}
+        stack: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": told}
+        self._declare(stack, ResourceOptions(depends_on=self._namespace(MONITORING)))
+        # Alertmanager reads its file as it starts. A digest with a key tells nobody what is in it.
+        digest = passwords["monitoring-admin"].apply(
+            lambda key: hmac.new(key.encode(), receivers.encode(), hashlib.sha256).hexdigest()[:16]
         )
+        return [_annotated(one, "ml-cluster.dev/receivers", Output.unsecret(digest)) for one in manifests]
 
     def _secret(self, name: str, content: Mapping[str, Input[str]], type_: str = "Opaque") -> None:
-        namespace, _, called = name.partition("/")
+        namespace, _, object_name = name.partition("/")
         manifest = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": called, "namespace": namespace},
+            "metadata": {"name": object_name, "namespace": namespace},
             "stringData": content,
             "type": type_,
         }
-        self._declare(manifest, ResourceOptions(depends_on=self._before(namespace)))
+        self._declare(manifest, ResourceOptions(depends_on=self._namespace(namespace)))
 
     def _declare(self, manifest: Manifest, opts: ResourceOptions) -> None:
-        """Declare one object. A class of pulumi_kubernetes takes half a second to import, with all of its group."""
-        kind, api, name = manifest["kind"], manifest["apiVersion"], named(manifest)
-        self._made[f"{kind} {name}"] = pulumi.CustomResource(
+        """Declare one object. Importing its class from pulumi_kubernetes would take half a second for each group."""
+        kind, api, name = manifest["kind"], manifest["apiVersion"], qualified_name(manifest)
+        self._resources[f"{kind} {name}"] = pulumi.CustomResource(
             f"kubernetes:{api if '/' in api else f'core/{api}'}:{kind}",
             name,
             props=manifest,
             opts=ResourceOptions.merge(self._own, opts),
         )
 
-    def _before(self, namespace: str | None) -> list[pulumi.Resource]:
-        found = self._made.get(f"Namespace {namespace}")
-        return [found] if found else []
+    def _hand_over(self) -> None:
+        """Keep what `apply: pulumi` made: only the controller changes or deletes it now."""
+        declared = {(one.pulumi_resource_type, one.pulumi_resource_name) for one in self._resources.values()}
+        for one in handover.read_objects():
+            if (one.type, one.name) not in declared:
+                pulumi.CustomResource(
+                    one.type, one.name, props={}, opts=ResourceOptions.merge(self._own, one.options())
+                )
+
+    def _namespace(self, namespace: str | None) -> list[pulumi.Resource]:
+        """The namespace's resource, if the stack creates it."""
+        resource = self._resources.get(f"Namespace {namespace}")
+        return [resource] if resource else []
 
     def _apply(self, manifests: list[Manifest]) -> None:
-        """Declare the objects, each after what it needs: namespace, kind, configuration, and the waves before."""
-        definitions = [made for name, made in self._made.items() if name.startswith("CustomResourceDefinition ")]
+        """Declare the objects, each after its dependencies: namespace, CRD, configuration, and earlier waves."""
+        definitions = [one for name, one in self._resources.items() if name.startswith("CustomResourceDefinition ")]
         for manifest in sorted(manifests, key=rank):
             kind, api = manifest["kind"], manifest["apiVersion"]
-            before = self._before(manifest["metadata"].get("namespace"))
+            before = self._namespace(manifest["metadata"].get("namespace"))
             if kind in WORKLOADS:
                 before += self._earlier(manifest)
             elif api.startswith("gateway.networking.k8s.io/"):
@@ -233,27 +321,26 @@ class Platform(pulumi.ComponentResource):
             self._declare(
                 self._with_domain(_prepared(manifest)), ResourceOptions(depends_on=before, custom_timeouts=timeouts)
             )
-            self._ranks[f"{kind} {named(manifest)}"] = rank(manifest)
+            self._ranks[f"{kind} {qualified_name(manifest)}"] = rank(manifest)
 
     def _earlier(self, manifest: Manifest) -> list[pulumi.Resource]:
-        """What a workload waits for: of lower rank, FIRST and its own namespace; of lower waves, all workloads."""
-        namespace, mine = manifest["metadata"].get("namespace"), rank(manifest)
-        found = []
-        for name, made in self._made.items():
-            theirs = self._ranks.get(name, (0, 0))
-            kind, _, where = name.partition(" ")
-            own = (kind in FIRST or where.startswith(f"{namespace}/")) and theirs < mine
-            waits = theirs[0] < mine[0] if kind in WORKLOADS else own
-            if waits:
-                found.append(made)
-        return found
+        """Dependencies of a workload: objects of lower rank in FIRST or its namespace, and workloads of lower waves."""
+        namespace, own_rank = manifest["metadata"].get("namespace"), rank(manifest)
+        earlier = []
+        for name, resource in self._resources.items():
+            other_rank = self._ranks.get(name, (0, 0))
+            kind, _, path = name.partition(" ")
+            related = kind in FIRST or path.startswith(f"{namespace}/")
+            if other_rank[0] < own_rank[0] if kind in WORKLOADS else related and other_rank < own_rank:
+                earlier.append(resource)
+        return earlier
 
     def _with_domain(self, value: Any) -> Any:
         return replaced(value, lambda text: self.domain.apply(lambda domain: text.replace(DOMAIN, domain)))
 
 
 def replaced(value: Any, change: Callable[[str], Any]) -> Any:
-    """`value` with each text in it that has the manifests' domain changed."""
+    """`value` with `change` applied to each text that contains the manifests' domain."""
     if isinstance(value, dict):
         return {key: replaced(inner, change) for key, inner in value.items()}
     if isinstance(value, list):
@@ -261,8 +348,17 @@ def replaced(value: Any, change: Callable[[str], Any]) -> Any:
     return change(value) if isinstance(value, str) and DOMAIN in value else value
 
 
+def _annotated(manifest: Manifest, annotation: str, value: Input[str]) -> Manifest:
+    """The manifest; of Alertmanager's StatefulSet, with an annotation of its pods."""
+    if (manifest["kind"], qualified_name(manifest)) != ("StatefulSet", f"{MONITORING}/alerts"):
+        return manifest
+    changed: Manifest = json.loads(json.dumps(manifest))
+    changed["spec"]["template"]["metadata"].setdefault("annotations", {})[annotation] = value
+    return changed
+
+
 def _prepared(manifest: Manifest) -> Manifest:
-    """Services are not waited for: their pods come a moment later, and a model's perhaps days later."""
+    """Do not wait for endpoints of Services: their pods come later, a model's perhaps days later."""
     if manifest["kind"] != "Service":
         return manifest
     prepared: Manifest = json.loads(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""Volumes that outlive nodes."""
+"""Volumes that survive the replacement of nodes."""
 
 import pulumi
 import pulumi_openstack as openstack
@@ -9,7 +9,7 @@ from infra.settings import Settings
 
 
 class Storage(pulumi.ComponentResource):
-    """The stack's volumes. `attach` brings those of a node to its server, whichever server that is now."""
+    """The stack's volumes. `attach` attaches those of a node to its present server."""
 
     def __init__(self, settings: Settings, opts: ResourceOptions | None = None) -> None:
         super().__init__(f"{PROJECT}:infra:Storage", "storage", None, opts)
@@ -25,15 +25,15 @@ class Storage(pulumi.ComponentResource):
                 volume_type=volume.type,
                 enable_online_resize=True,
                 metadata=stack_metadata(stack),
-                opts=ResourceOptions(parent=self, protect=volume.protect, retain_on_delete=volume.retain),
+                opts=ResourceOptions(parent=self, protect=volume.protected, retain_on_delete=volume.retain),
             )
             for name, volume in self._settings.items()
         }
         self.register_outputs({"volumes": {name: volume.id for name, volume in self._volumes.items()}})
 
     def attach(self, node: str, server: openstack.compute.Instance) -> list[dict[str, Input[str]]]:
-        """Attach the volumes of a node, e.g. control-0; those that hold something: what, id and device of each."""
-        holding: list[dict[str, Input[str]]] = []
+        """Attach the volumes of a node, e.g. control-0; return `holds`, `id` and `device` of its data volumes."""
+        data_volumes: list[dict[str, Input[str]]] = []
         for name, volume in self._settings.items():
             if volume.attach_to != node:
                 continue
@@ -41,10 +41,10 @@ class Storage(pulumi.ComponentResource):
                 f"{name}-on-{node}",
                 instance_id=server.id,
                 volume_id=self._volumes[name].id,
-                # A volume can be in one place at a time.
+                # A volume can be attached to one server at a time.
                 opts=ResourceOptions(parent=self, delete_before_replace=True),
             )
             self.devices[name] = attached.device
             if volume.holds is not None:
-                holding.append({"holds": volume.holds, "id": self._volumes[name].id, "device": attached.device})
-        return holding
+                data_volumes.append({"holds": volume.holds, "id": self._volumes[name].id, "device": attached.device})
+        return data_volumes

@@ -20,55 +20,55 @@ from infra.nodes import Nodes
 from infra.settings import Settings
 
 ROOT = ANSIBLE.parent
-# Of a node: what its cluster is told. Which server it is concerns the node alone.
-ABOUT_A_NODE = ("host", "role", "address", "floating_ip")
-# Inputs that change what is on the nodes; the key only opens them.
-DECISIVE = ("user", "variables", "content")
-# What a cluster is made with and keeps.
+# Changes of these properties of a node run a playbook. Its server is not among them: that is the node's own concern.
+NODE_PROPERTIES = ("host", "role", "address", "floating_ip")
+# Changes of these inputs run a playbook. The private key is not among them: it only gives access.
+COMPARED_INPUTS = ("user", "variables", "content")
+# Ranges that a running cluster cannot change.
 RANGES = {"cluster_pod_subnet": "network.podCidr", "cluster_service_subnet": "network.serviceCidr"}
 READ_SECONDS = 10
 KUBECONFIG_DAYS = 270
-"""Its certificate is 11 months from its end or more: the control planes renew theirs every month."""
+"""The client certificate is valid for at least 11 months: the control planes renew theirs every month."""
 
 
 class ClusterProvider(dynamic.ResourceProvider):
-    """Runs `site`, before it `upgrade` where the version changes; `reset` where the machines stay."""
+    """Runs the playbooks: `site`; before it `upgrade`, if the version changes; `reset`, if the machines stay."""
 
     serialize_as_secret_always = False
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse a version that the bundle lacks, and other ranges for a cluster that runs."""
+        """Refuse a version that the bundle lacks, and a change of a running cluster's ranges."""
         failures = []
-        held = kubernetes_versions(news["variables"]["cluster_bundle"])
+        available = kubernetes_versions(news["variables"]["cluster_bundle"])
         version = news["variables"][VERSION]
-        # A preview needs no bundle: it may run anywhere.
-        if held and version not in held:
-            told = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(held))}"
-            failures.append(CheckFailure("", told))
+        # A preview may run without a bundle.
+        if available and version not in available:
+            reason = f"the bundle has no Kubernetes {version}; it has {', '.join(sorted(available))}"
+            failures.append(CheckFailure("", reason))
         for variable, setting in RANGES.items() if olds else ():
             before, after = olds["variables"][variable], news["variables"][variable]
             if before != after:
-                told = (
-                    f"{setting} is {before} on the running cluster and cannot become {after}: its pods would lose "
-                    f"each other. Set it back to {before}; or begin again with `lab destroy` and `lab up`."
+                reason = (
+                    f"{setting} is {before} on the running cluster and cannot change to {after}: pods could no longer "
+                    f"reach each other. Set it back to {before}, or start over with `lab destroy` and `lab up`."
                 )
-                failures.append(CheckFailure("", told))
+                failures.append(CheckFailure("", reason))
         return CheckResult(news, failures)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Nodes, variables, playbooks and the bundle's manifest decide whether a playbook runs."""
-        changes = any(olds.get(key) != news.get(key) for key in DECISIVE) or _places(olds) != _places(news)
-        return DiffResult(changes=changes, replaces=[])
+        """A change of nodes, variables, playbooks or the bundle's manifest is an update."""
+        changes = any(olds.get(key) != news.get(key) for key in COMPARED_INPUTS)
+        return DiffResult(changes=changes or _compared_nodes(olds) != _compared_nodes(news), replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the cluster. Nodes that an interrupted run has finished are left as they are."""
+        """Install the cluster. Nodes that an interrupted run has finished stay as they are."""
         play("site", props, nodes_of(props))
         return CreateResult(props["name"], props)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """The cluster as it is: without the nodes that are gone or not Ready, so that the next `up` brings them back.
+        """Read the cluster without nodes that are missing or not Ready, so that the next `up` restores them.
 
-        What an interrupted `create` has made is made again, which finds it done.
+        An interrupted `create` is repeated, which changes nothing on nodes that are finished.
         """
         if not id_:
             return ReadResult(id_, {})
@@ -78,7 +78,7 @@ class ClusterProvider(dynamic.ResourceProvider):
         return ReadResult(id_, {**props, "machines": [one for one in props["machines"] if one["host"] in ready]})
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Upgrade the nodes that are there, then bring all to what `site` makes of them."""
+        """Upgrade existing nodes if the version changes, then run `site` on all nodes."""
         if olds["variables"][VERSION] != news["variables"][VERSION]:
             hosts = {node["host"] for node in olds.get("machines", ())}
             play("upgrade", news, [node for node in nodes_of(news, olds) if node["host"] in hosts])
@@ -86,17 +86,17 @@ class ClusterProvider(dynamic.ResourceProvider):
         return UpdateResult(news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Put the machines back to what they were. Not called when they go too."""
+        """Remove the cluster from the machines. Not called if the machines are deleted too."""
         play("reset", props, nodes_of(props), confirmed="cluster_reset=yes")
 
 
-def _places(props: Props) -> list[tuple[Any, ...]] | None:
-    """What decides, of each node; None while it is unknown."""
+def _compared_nodes(props: Props) -> list[tuple[Any, ...]] | None:
+    """Properties of each node whose change is an update; None while they are unknown."""
     if not isinstance(props.get("machines", []), list):
         return None
     return sorted(
         (
-            *(str(node.get(key)) for key in ABOUT_A_NODE),
+            *(str(node.get(key)) for key in NODE_PROPERTIES),
             *(f"{volume['holds']} {volume['id']}" for volume in node.get("volumes") or ()),
         )
         for node in props.get("machines", ())
@@ -104,32 +104,32 @@ def _places(props: Props) -> list[tuple[Any, ...]] | None:
 
 
 def nodes_of(props: Props, olds: Props | None = None) -> list[Any]:
-    """Every node, with its server. Those of `olds` first: the first control plane is the one that others join."""
+    """Every node with its server; nodes of `olds` come first, because others join the first control plane."""
     hosts = {node["host"] for node in (olds or {}).get("machines", ())}
     nodes = [{**node, **props["servers"][node["host"]]} for node in props["machines"]]
     return sorted(nodes, key=lambda node: node["host"] not in hosts)
 
 
 def ready_nodes(kubeconfig: Path) -> set[str] | None:
-    """Names of the nodes that are Ready; None where the API cannot be asked: then nothing is known."""
-    # The program and most previews need none of this.
+    """Names of the nodes that are Ready; None if the API does not answer."""
+    # Imported here because the program and most previews do not need it.
     from kubernetes import client, config  # noqa: PLC0415
 
     with suppress(Exception):
         api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        found: list[dict[str, Any]] = client.ApiClient().sanitize_for_serialization(
+        nodes: list[dict[str, Any]] = client.ApiClient().sanitize_for_serialization(
             api.list_node(_request_timeout=READ_SECONDS).items
         )
         return {
             node["metadata"]["name"]
-            for node in found
+            for node in nodes
             if any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", ()))
         }
     return None
 
 
 def digest() -> str:
-    """What the playbooks and the bundle's manifest say, so that a change of them runs."""
+    """Digest of the playbooks and the bundle's manifest, so that a change of them is an update."""
     content = hashlib.sha256()
     for path in sorted([*ANSIBLE.rglob("*"), *(ROOT / "bundle").glob("manifest.[yl]*")]):
         if path.is_file() and path.parent.name != "__pycache__":
@@ -138,7 +138,7 @@ def digest() -> str:
 
 
 class KubernetesCluster(dynamic.Resource, module="ansible", name="KubernetesCluster"):
-    """A Kubernetes cluster on machines that are there."""
+    """A Kubernetes cluster on existing machines."""
 
     def __init__(self, name: str, props: Mapping[str, Input[Any]], opts: ResourceOptions | None = None) -> None:
         super().__init__(ClusterProvider(), name, dict(props), opts)
@@ -147,36 +147,36 @@ class KubernetesCluster(dynamic.Resource, module="ansible", name="KubernetesClus
 class KubeconfigProvider(dynamic.ResourceProvider):
     """Fetches the administrator's kubeconfig.
 
-    A resource of its own: it is known in a preview in which the cluster changes, so that nothing on the cluster seems
-    to change with it.
+    A separate resource, so that it stays known in a preview in which the cluster changes. Otherwise all objects in the
+    cluster would seem to change too.
     """
 
     serialize_as_secret_always = False
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Say from which day it is: its certificate lasts a year, and is fetched again in time."""
+        """Record the day of issue: its certificate is valid for a year, and fetched again in time."""
         today = datetime.now(UTC).date()
         issued = date.fromisoformat(olds.get("issued", today.isoformat()))
         due = issued + timedelta(days=KUBECONFIG_DAYS) <= today
         return CheckResult({**news, "issued": (today if due else issued).isoformat()}, [])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another address needs another kubeconfig, and one near its end another certificate."""
+        """A new address needs a new kubeconfig, and so does a certificate that ends soon."""
         changes = any(olds.get(key) != news.get(key) for key in ("address", "issued"))
         return DiffResult(changes=changes, replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Fetch it."""
-        return CreateResult(props["name"], {**props, "kubeconfig": _fetched(props)})
+        return CreateResult(props["name"], {**props, "kubeconfig": _fetch(props)})
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Fetch it again."""
         renewed = olds.get("issued") != news["issued"]
-        return UpdateResult({**news, "kubeconfig": _fetched(news, renewed=renewed)})
+        return UpdateResult({**news, "kubeconfig": _fetch(news, renewed=renewed)})
 
 
-def _fetched(props: Props, *, renewed: bool = False) -> str:
-    """The kubeconfig; where that will do, the one of the run of `site` before."""
+def _fetch(props: Props, *, renewed: bool = False) -> str:
+    """Fetch the kubeconfig, or use the one that the last run of `site` has fetched if it is still valid."""
     path = folder(props["name"]) / "kubeconfig"
     if renewed or not path.exists() or f"https://{props['address']}:" not in path.read_text():
         play("kubeconfig", props, nodes_of(props))
@@ -184,7 +184,7 @@ def _fetched(props: Props, *, renewed: bool = False) -> str:
 
 
 class Kubeconfig(dynamic.Resource, module="ansible", name="Kubeconfig"):
-    """How an administrator reaches the cluster, a secret."""
+    """The administrator's kubeconfig, a secret."""
 
     kubeconfig: Output[str]
 
@@ -200,26 +200,26 @@ class Cluster(pulumi.ComponentResource):
     ) -> None:
         super().__init__(f"{PROJECT}:infra:Cluster", "cluster", None, opts)
         assert settings.cluster is not None
-        reached: dict[str, Input[Any]] = {
+        props: dict[str, Input[Any]] = {
             "name": pulumi.get_stack(),
-            "machines": [node.place() for node in nodes.nodes.values()],
-            # Apart from the above: they are unknown while a server is replaced, and decide nothing.
+            "machines": [node.description() for node in nodes.nodes.values()],
+            # Separate, because they are unknown while a server is replaced, and are not compared.
             "servers": {node.host: node.machine() for node in nodes.nodes.values()},
             "user": settings.access.user,
             "private_key": private_key,
             "variables": playbook_variables(settings),
         }
-        # Servers that all go take their cluster with them.
+        # If all servers are deleted, the cluster is too.
         own = ResourceOptions(parent=self, deleted_with=nodes, additional_secret_outputs=["private_key", "kubeconfig"])
         self.resource = KubernetesCluster(
             "kubernetes",
-            # The engine may ask `read` for what an interrupted create has made.
-            {**reached, "__recovers": True, "content": digest()},
+            # The engine may use `read` after an interrupted create.
+            {**props, "__recovers": True, "content": digest()},
             ResourceOptions.merge(own, ResourceOptions(depends_on=nodes.members)),
         )
         kubeconfig = Kubeconfig(
             "kubeconfig",
-            {**reached, "address": nodes.entry()},
+            {**props, "address": nodes.entry()},
             ResourceOptions.merge(own, ResourceOptions(depends_on=[self.resource])),
         )
         self.kubeconfig: Output[str] = Output.secret(kubeconfig.kubeconfig)
@@ -228,5 +228,5 @@ class Cluster(pulumi.ComponentResource):
             "api": Output.concat("https://", nodes.entry(), ":6443"),
         }
         if settings.cluster.variables.get("cluster_network_policy") is False:
-            self.outputs["networkPolicy"] = "NOT ENFORCED: any pod reaches any other, and the nodes"
+            self.outputs["networkPolicy"] = "NOT ENFORCED: every pod can reach all other pods and the nodes"
         self.register_outputs({"kubernetes": self.outputs})

@@ -1,10 +1,8 @@
-"""The inventory of a playbook that runs for a stack: as someone would write it by hand. Free of Pulumi."""
+"""Generates the inventory of a stack's playbooks, as one would write it by hand. Does not import Pulumi."""
 
-import json
-import os
 import shlex
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +14,42 @@ Props = Mapping[str, Any]
 CONTROL_PLANE = "control-plane"
 VERSION = "cluster_kubernetes_version"
 BOOT_SECONDS = 600
-"""How long nodes that were only just made may take to answer SSH; bare metal takes longest."""
+"""Time for new nodes to answer SSH; bare metal takes longest."""
 
 
 def folder(stack: str) -> Path:
-    """Where the runs of a stack's playbooks are kept, below the project's folder."""
+    """Folder with the runs of a stack's playbooks, below the project folder."""
     return Path(".state", "ansible", stack).absolute()
 
 
 def record_servers(stack: str, servers: Mapping[str, str]) -> None:
-    """Remember which server each host name is now: what a resource's own inputs say may be a run old.
+    """Record the present server of each host name; a resource's inputs may have the previous one.
 
     `servers`: server ids by host name.
     """
-    path = folder(stack) / "servers.json"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps({**_servers(stack), **servers}))
-    new.replace(path)
+    target = folder(stack) / "servers"
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for host, server in servers.items():
+        # One file per host, because threads and processes create nodes at the same time.
+        with tempfile.NamedTemporaryFile("w", dir=target, prefix=".", delete=False) as new:
+            new.write(server)
+        Path(new.name).replace(target / host)
 
 
-def _servers(stack: str) -> dict[str, str]:
-    with suppress(OSError, ValueError):
-        known: dict[str, str] = json.loads((folder(stack) / "servers.json").read_text())
-        return known
-    return {}
+def recorded_servers(stack: str) -> dict[str, str]:
+    """Server ids by host name, from `record_servers`."""
+    return {path.name: path.read_text() for path in (folder(stack) / "servers").glob("[!.]*")}
 
 
 def inventory(props: Props, nodes: Sequence[Props], **variables: Any) -> dict[str, Any]:
     """Machines and variables of a playbook.
 
-    `props`: `name` (the stack), `user`, `machines` (every node of the stack) and `variables`. `nodes`: those that the
-    playbook is for; the first control plane of them leads. A node has `host`, `role`, `address`, `floating_ip`, where
-    known `server`, and `volumes` that are attached to it.
+    `props`: `name` (the stack), `user`, `machines` (every node of the stack) and `variables`. `nodes`: the nodes to run
+    the playbook on; others join the first control plane among them. A node has `host`, `role`, `address`,
+    `floating_ip`, `volumes` that are attached to it and, if known, `server`.
     """
-    given = {node["host"]: node["server"] for node in (*props["machines"], *nodes) if node.get("server")}
-    servers: dict[str, str] = {**given, **_servers(props["name"])}
+    known = {node["host"]: node["server"] for node in (*props["machines"], *nodes) if node.get("server")}
+    servers: dict[str, str] = {**known, **recorded_servers(props["name"])}
 
     def identity(node: Props) -> list[str]:
         return host_options(servers.get(node["host"]) or str(node["host"]))
@@ -59,7 +57,7 @@ def inventory(props: Props, nodes: Sequence[Props], **variables: Any) -> dict[st
     entry = next((node for node in props["machines"] if node.get("floating_ip")), None)
     groups: dict[str, dict[str, Any]] = {"control_plane": {}, "workers": {}}
     for node in nodes:
-        reached: dict[str, Any] = {
+        host: dict[str, Any] = {
             "ansible_host": node.get("floating_ip") or node["address"],
             "node_address": node["address"],
             "cluster_volumes": node.get("volumes") or [],
@@ -69,15 +67,15 @@ def inventory(props: Props, nodes: Sequence[Props], **variables: Any) -> dict[st
             to = f"{props['user']}@{entry['floating_ip']}"
             jump = ["ssh", *identity(entry), "-W", "%h:%p", to]
             options += ["-o", f"ProxyCommand={shlex.join(jump)}"]
-        reached["ansible_ssh_common_args"] = shlex.join(options)
-        groups["control_plane" if node["role"] == CONTROL_PLANE else "workers"][node["host"]] = reached
+        host["ansible_ssh_common_args"] = shlex.join(options)
+        groups["control_plane" if node["role"] == CONTROL_PLANE else "workers"][node["host"]] = host
     workers = any(node["role"] != CONTROL_PLANE for node in props["machines"])
     shared = {
         "ansible_user": props["user"],
         "ansible_host_key_checking": True,
         "validate_boot_seconds": BOOT_SECONDS,
         "cluster_api_names": [entry["floating_ip"]] if entry else [],
-        # A playbook that is for some of the nodes would take their number for the cluster's.
+        # Set here because a playbook for some of the nodes does not know the others.
         "cluster_control_plane_schedulable": not workers,
         **props["variables"],
         **variables,
@@ -90,16 +88,16 @@ def play(
     playbook: str, props: Props, nodes: Sequence[Props], *, part: str = "", confirmed: str | None = None,
     **variables: Any,
 ) -> Path:  # fmt: skip
-    """Run a playbook for `nodes`; where the administrator's kubeconfig is, if the playbook has fetched one.
+    """Run a playbook on `nodes`; return the path of the administrator's kubeconfig, if the playbook fetches one.
 
-    `part`: folder of its runs below the stack's; resources that run at the same time have one each.
+    `part`: folder of its runs below the stack's; concurrent resources have one each.
 
     Raises:
-        RuntimeError: it failed; the text says where, why and what to do.
+        RuntimeError: it failed; the text has the place, the reason and what to do.
     """
     bundle = props["variables"]["cluster_bundle"]
     if not kubernetes_versions(bundle):
-        raise RuntimeError(f"There is no bundle in {bundle}: `lab bundle build` makes it.")
+        raise RuntimeError(f"There is no bundle in {bundle}: run `lab bundle build`.")
     kubeconfig = folder(props["name"]) / part / "kubeconfig"
     job = Job(
         playbook=f"{playbook}.yml",
@@ -111,11 +109,11 @@ def play(
     try:
         run(job)
     except PlaybookError as error:
-        # The engine shows the text alone.
+        # The engine shows only the text.
         raise RuntimeError(str(error)) from None
     return kubeconfig
 
 
 def control_planes(nodes: Iterable[Props], last: str = "") -> list[Props]:
-    """The control planes of `nodes`; the one called `last` is last, so that another one leads."""
+    """The control planes of `nodes`; the host `last` comes last, so that others do not join it."""
     return sorted((one for one in nodes if one["role"] == CONTROL_PLANE), key=lambda one: bool(one["host"] == last))

@@ -1,9 +1,10 @@
-"""A machine's place in the cluster: a dynamic resource a node.
+"""A node's membership in the cluster, as a dynamic resource.
 
-Its identity is its server and its role. So the graph does the rolling: before a server goes, its node leaves the
-cluster; after its successor is there, that one joins, and only then the next node's turn comes.
+Its identity is its server, its role and its host name. So the dependency graph rolls changes through the cluster: a
+node leaves before its server is deleted, and the next node is replaced only after the new one has joined.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,36 +17,38 @@ IDENTITY = ("server", "role", "host")
 
 
 class ClusterNodeProvider(dynamic.ResourceProvider):
-    """Joins a machine to a cluster that is there, and takes it out before the machine goes."""
+    """Joins a machine to an existing cluster, and removes it before the machine is deleted."""
 
     serialize_as_secret_always = False
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse what would lose the cluster: another server for the only control plane, without its data."""
-        if (
-            olds
-            and news["formed"]
-            and news["role"] == olds["role"] == CONTROL_PLANE
-            and olds["server"] != news["server"]
-            and alone(news)
-            and not holds(news, "etcd")
-        ):
-            told = (
-                f"{news['host']} is the only control plane, and etcd's data is on its own disk: with its server the "
-                "cluster would be lost. Give etcd a volume first (storage.volumes.<name>: {sizeGb: 1, attachTo: "
-                f"{news['node']}, holds: etcd}}, then `lab up`), or take back what replaces the server, or begin again "
-                "with `lab destroy`."
+        """Refuse to replace the only control plane without etcd's data, which would lose the cluster."""
+        # A node that is deleted with its server, or was lost, has no old inputs.
+        replaced = news["formed"] and (not olds or olds["server"] != news["server"])
+        if not (replaced and news["role"] == CONTROL_PLANE and is_only_control_plane(news)):
+            return CheckResult(news, [])
+        if has_volume(news, "etcd"):
+            # Standard error is a dynamic provider's only way to show a message in the preview.
+            sys.stderr.write(
+                f"{news['host']} is the only control plane: the cluster's API is unavailable while its server is "
+                "replaced. Running pods continue; nothing can be started, moved or scaled meanwhile.\n"
             )
-            return CheckResult(news, [CheckFailure("", told)])
-        return CheckResult(news, [])
+            return CheckResult(news, [])
+        reason = (
+            f"{news['host']} is the only control plane, and etcd's data is on its own disk: replacing its server "
+            "would lose the cluster. Put etcd on a volume first (storage.volumes.<name>: {sizeGb: 1, attachTo: "
+            f"{news['node']}, holds: etcd}}, then `lab up`), or undo the change that replaces the server, or start "
+            "over with `lab destroy`."
+        )
+        return CheckResult(news, [CheckFailure("", reason)])
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another server or role is another node. How it is reached, and who else is there, changes nothing here."""
-        other = [key for key in IDENTITY if olds.get(key) != news.get(key)]
-        return DiffResult(changes=bool(other), replaces=other, delete_before_replace=True)
+        """A change of its identity replaces the node. Addresses and other nodes are no changes."""
+        changed = [key for key in IDENTITY if olds.get(key) != news.get(key)]
+        return DiffResult(changes=bool(changed), replaces=changed, delete_before_replace=True)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Join, where there is a cluster already: the first nodes become one all together (`KubernetesCluster`)."""
+        """Join an existing cluster. New nodes join all together in `KubernetesCluster`."""
         record_servers(props["name"], {props["host"]: props["server"]})
         if props["formed"]:
             others = [one for one in control_planes(props["machines"], props["host"]) if one["host"] != props["host"]]
@@ -53,23 +56,23 @@ class ClusterNodeProvider(dynamic.ResourceProvider):
         return CreateResult(props["host"], props)
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Nothing of a node changes without another one taking its place."""
+        """Nothing to do: a node does not change in place."""
         return UpdateResult(news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Leave: pods move, PodDisruptionBudgets kept; etcd forgets the member; volumes are let go."""
+        """Drain the node, respecting PodDisruptionBudgets; remove its etcd member; unmount its volumes."""
         others = [one for one in control_planes(props["machines"], props["host"]) if one["host"] != props["host"]]
         play("leave", props, [*others, props], part=props["node"], cluster_remove_nodes=[props["host"]])
 
 
-def alone(props: Mapping[str, Any]) -> bool:
+def is_only_control_plane(props: Mapping[str, Any]) -> bool:
     """Whether the stack has one control plane."""
     return len(control_planes(props["machines"])) == 1
 
 
-def holds(props: Mapping[str, Any], what: str) -> bool:
-    """Whether a volume that holds `what` is attached to the node."""
-    return any(volume["holds"] == what for volume in props["volumes"])
+def has_volume(props: Mapping[str, Any], data: str) -> bool:
+    """Whether a volume with `holds: <data>` is attached to the node."""
+    return any(volume["holds"] == data for volume in props["volumes"])
 
 
 class ClusterNode(dynamic.Resource, module="ansible", name="ClusterNode"):

@@ -1,8 +1,8 @@
 """Runs a playbook of `ansible/` with ansible-runner, in a process of its own: ``python -m infra.kubernetes.playbook``.
 
-A process of its own, because ansible-runner writes the environment that it runs in into its artifacts, and that of a
-Pulumi provider holds secrets; and because a provider that is killed takes its playbook with it: the job comes through
-standard input, and the playbook is cancelled when that is closed. The private key goes to an ssh-agent, not to a file.
+A separate process for two reasons. ansible-runner writes its environment to its artifacts, and that of a Pulumi
+provider contains secrets. And a playbook must end if its provider is killed: the job comes through standard input, and
+the playbook is cancelled when that is closed. The private key is passed to an ssh-agent, not to a file.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from pydantic import BaseModel, Field
 
 ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
 RUNS_KEPT = 10
-# What a playbook needs of the environment; the rest may hold secrets.
+# Environment variables for playbooks; others may contain secrets.
 ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "TZ", "USER")
-UNREACHABLE_REMEDY = "a security group without SSH, another key, or cloud-init still at work are likely reasons"
+UNREACHABLE_REMEDY = "likely reasons are a security group without SSH, a wrong key, or cloud-init that has not finished"
 
 
 class PlaybookError(Exception):
-    """A playbook failed. The text says on which hosts, in which task, why, and what to do."""
+    """A playbook failed. The text has the hosts, the task, the reason, and what to do."""
 
 
 class Job(BaseModel):
@@ -39,29 +39,29 @@ class Job(BaseModel):
 
     playbook: str = Field(description="File below playbooks.")
     project: Path = Field(default=ANSIBLE, description="Folder of ansible.cfg, playbooks and roles.")
-    inventory: dict[str, Any] = Field(description="Inventory, as ansible's YAML plugin takes it.")
-    extra: str | None = Field(default=None, description="A variable that goes before all others, as name=value.")
-    private_key: str | None = Field(description="Key that logs in to the hosts; None: the user's own ssh-agent.")
-    artifacts: Path = Field(description="Folder of runs; a run's folder has its output and its events.")
+    inventory: dict[str, Any] = Field(description="Inventory in the format of Ansible's YAML plugin.")
+    extra: str | None = Field(default=None, description="A variable that overrides all others, as name=value.")
+    private_key: str | None = Field(description="Key that logs in to the hosts; None: the user's ssh-agent.")
+    artifacts: Path = Field(description="Folder of runs; each run has a folder with its output and events.")
 
 
 class Result(BaseModel):
-    """How it went."""
+    """Result of a playbook."""
 
     status: str
     artifacts: Path
     failures: list[str] = []
-    seconds: dict[str, float] = Field(default={}, description="Seconds by play and role, in the order of first tasks.")
+    seconds: dict[str, float] = Field(default={}, description="Seconds by play and role, in the order of execution.")
     changed: int = Field(default=0, description="Tasks that changed a host.")
 
     def table(self) -> str:
-        """The stages and how long they took."""
+        """A table of the stages with their durations."""
         rows = [*self.seconds.items(), ("Total", sum(self.seconds.values()))]
         return "\n".join(f"{stage:<45}{seconds:>7.1f} s" for stage, seconds in rows)
 
 
 def run(job: Job) -> Result:
-    """Run a job; progress goes to standard error: a line a task, and at the end how long each stage took.
+    """Run a job. Progress goes to standard error: a line per task, and at the end the duration of each stage.
 
     Raises:
         PlaybookError: it failed.
@@ -87,18 +87,18 @@ def run(job: Job) -> Result:
     if result.status != "successful":
         failures = "\n".join(f"  {failure}" for failure in result.failures) or f"  ansible-runner says: {result.status}"
         raise PlaybookError(
-            f"{job.playbook} failed:\n{failures}\n`lab up` goes on from there. All it said: {result.artifacts}/stdout"
+            f"{job.playbook} failed:\n{failures}\nRun `lab up` to continue. Full output: {result.artifacts}/stdout"
         )
     return result
 
 
-class Watch:
-    """Follows the events of a run."""
+class EventHandler:
+    """Reports the events of a run, and collects durations and failures."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self._stage: str | None = None
-        self._stage_began = self._began
+        self._stage_start = self._start
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.failures: list[str] = []
 
@@ -106,14 +106,16 @@ class Watch:
         data = event.get("event_data", {})
         match event["event"]:
             case "playbook_on_task_start":
-                where = [data[what] for what in ("play", "role") if data.get(what)]
-                self._enter(", ".join(where))
-                self._say(f"{where[-1]}: {data.get('name') or data.get('task')}")
+                stage = [data[key] for key in ("play", "role") if data.get(key)]
+                self._enter(", ".join(stage))
+                # The name of a role's task begins with the role's name.
+                name = str(data.get("name") or data.get("task")).removeprefix(f"{data.get('role')} : ")
+                self._print(f"{stage[-1]}: {name}")
             case "runner_on_failed" if not data.get("ignore_errors"):
                 self._fail(data, str(data.get("res", {}).get("msg", "")) or "failed")
             case "runner_on_unreachable":
-                said = str(data.get("res", {}).get("msg", "")).strip()
-                self._fail(data, f"cannot be reached: {said}; {UNREACHABLE_REMEDY}")
+                message = str(data.get("res", {}).get("msg", "")).strip()
+                self._fail(data, f"cannot be reached: {message}; {UNREACHABLE_REMEDY}")
             case "playbook_on_stats":
                 self._enter(None)
         return True
@@ -121,38 +123,38 @@ class Watch:
     def _enter(self, stage: str | None) -> None:
         now = time.monotonic()
         if self._stage is not None:
-            self.seconds[self._stage] += now - self._stage_began
-        self._stage, self._stage_began = stage, now
+            self.seconds[self._stage] += now - self._stage_start
+        self._stage, self._stage_start = stage, now
 
-    def _fail(self, data: dict[str, Any], why: str) -> None:
-        failure = f"{data.get('host')}, {data.get('task')}: {why}"
+    def _fail(self, data: dict[str, Any], reason: str) -> None:
+        failure = f"{data.get('host')}, {data.get('task')}: {reason}"
         self.failures.append(failure)
-        self._say(failure)
+        self._print(failure)
 
-    def _say(self, line: str) -> None:
-        sys.stderr.write(f"{line} ({time.monotonic() - self._began:.0f} s)\n")
+    def _print(self, line: str) -> None:
+        sys.stderr.write(f"{line} ({time.monotonic() - self._start:.0f} s)\n")
         sys.stderr.flush()
 
 
 class Cancellation:
-    """Whether whoever started this process is gone, its end of standard input closed, or has told it to end."""
+    """Whether to cancel: the parent process has ended, which closes standard input, or has sent SIGTERM."""
 
     def __init__(self) -> None:
-        self._gone = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self._gone.set())
+        self._cancelled = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self._cancelled.set())
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
         sys.stdin.read()
-        self._gone.set()
+        self._cancelled.set()
 
     def __call__(self) -> bool:
-        if self._gone.is_set():
-            # ansible-runner ends a process group; Ansible's workers are not in it.
+        if self._cancelled.is_set():
+            # ansible-runner kills a process group, but Ansible's workers are not in it.
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-        return self._gone.is_set()
+        return self._cancelled.is_set()
 
 
 def main() -> None:
@@ -160,7 +162,7 @@ def main() -> None:
     import ansible_runner  # type: ignore[import-untyped]  # noqa: PLC0415
 
     job = Job.model_validate_json(sys.stdin.readline())
-    watch = Watch()
+    handler = EventHandler()
     ident = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{Path(job.playbook).stem}"
     job.artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
     inventory = job.artifacts / "inventory.json"
@@ -178,17 +180,17 @@ def main() -> None:
         rotate_artifacts=RUNS_KEPT,
         ident=ident,
         envvars={"ANSIBLE_CONFIG": str(job.project / "ansible.cfg"), "PATH": path},
-        # Without it, the key would be kept in a file.
+        # Otherwise the key would be written to a file.
         suppress_env_files=True,
         quiet=True,
-        event_handler=watch,
+        event_handler=handler,
         cancel_callback=Cancellation(),
     )
     result = Result(
         status=outcome.status,
         artifacts=job.artifacts / "runs" / ident,
-        failures=watch.failures,
-        seconds={stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
+        failures=handler.failures,
+        seconds={stage: round(seconds, 1) for stage, seconds in handler.seconds.items()},
         changed=sum((outcome.stats or {}).get("changed", {}).values()),
     )
     sys.stderr.write(result.table() + "\n")

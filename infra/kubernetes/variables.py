@@ -1,4 +1,4 @@
-"""Variables of the playbooks that follow from a stack's settings."""
+"""Variables of the playbooks that are derived from a stack's settings."""
 
 from typing import Any
 

@@ -1,14 +1,17 @@
 """What decides that a node, or the cluster, changes: who is refused, replaced, updated or left alone."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.credentials import CertificateProvider
 from infra.kubernetes.cluster import ClusterProvider, KubeconfigProvider
-from infra.kubernetes.former import Former
+from infra.kubernetes.inventory import recorded_servers
 from infra.kubernetes.node import ClusterNodeProvider
+from infra.kubernetes.previous import PreviousNodes
 
 ADDRESS = {"control-0": "10.42.0.10", "worker-0": "10.42.0.11", "control-1": "10.42.0.12"}
 
@@ -26,14 +29,26 @@ def member(node: str, server: str, *others: str, **changed: Any) -> dict[str, An
 
 def cluster(*nodes: str, **variables: str) -> dict[str, Any]:
     ranges = {"cluster_pod_subnet": "10.244.0.0/16", "cluster_service_subnet": "10.96.0.0/16"}
-    told = {"cluster_bundle": "/nowhere", "cluster_kubernetes_version": "v1.37.2", **ranges, **variables}
+    given = {"cluster_bundle": "/nowhere", "cluster_kubernetes_version": "v1.37.2", **ranges, **variables}
     return {
         "machines": [place(node) for node in nodes],
         "servers": {f"lab-{node}": {"server": f"id-{node}", "volumes": []} for node in nodes},
-        "variables": told,
+        "variables": given,
         "user": "cc",
         "content": "1",
     }
+
+
+def test_nodes_that_are_made_at_the_same_time_are_all_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = {f"lab-worker-{number}": f"id-{number}" for number in range(200)}
+
+    def made(host: str) -> None:
+        ClusterNodeProvider().create({"name": "lab", "host": host, "server": wanted[host], "formed": False})
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(made, wanted))
+    assert recorded_servers("lab") == wanted
 
 
 def test_another_server_is_another_node_and_the_former_leaves_first() -> None:
@@ -45,7 +60,7 @@ def test_another_server_is_another_node_and_the_former_leaves_first() -> None:
     "change",
     [{"floating_ip": "172.24.4.7"}, {"address": "10.42.0.99"}, {"private_key": "another"}, {"formed": False}],
 )
-def test_an_address_or_a_key_is_no_other_node(change: dict[str, Any]) -> None:
+def test_an_address_or_a_key_does_not_replace_a_node(change: dict[str, Any]) -> None:
     diff = ClusterNodeProvider().diff("", member("worker-0", "a"), member("worker-0", "a", **change))
     assert (diff.changes, diff.replaces) == (False, [])
 
@@ -55,9 +70,20 @@ def test_more_nodes_change_nothing_of_a_node_that_is_there() -> None:
 
 
 def test_the_only_control_plane_is_not_replaced_without_its_data() -> None:
-    (failure,) = ClusterNodeProvider().check(member("control-0", "a"), member("control-0", "b")).failures
-    assert "the only control plane" in failure.reason
-    assert "attachTo: control-0, holds: etcd" in failure.reason
+    # The engine has nothing old of a node that is to go before its server.
+    for olds in (member("control-0", "a"), {}):
+        (failure,) = ClusterNodeProvider().check(olds, member("control-0", "b")).failures
+        assert "the only control plane" in failure.reason
+        assert "attachTo: control-0, holds: etcd" in failure.reason
+
+
+def test_replacing_the_only_control_plane_warns_that_the_api_is_unavailable(capsys: pytest.CaptureFixture[str]) -> None:
+    volumes = [{"holds": "etcd", "id": "v", "device": "/dev/vdb"}]
+    for olds in (member("control-0", "a"), {}):
+        ClusterNodeProvider().check(olds, member("control-0", "b", volumes=volumes))
+        assert "the cluster's API is unavailable while its server is replaced" in capsys.readouterr().err
+    ClusterNodeProvider().check(member("control-0", "a"), member("control-0", "b", "control-1"))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -107,9 +133,11 @@ def test_an_unreachable_api_is_no_drift() -> None:
 
 
 def test_missing_nodes_first_then_control_planes_then_workers_then_new_ones() -> None:
-    former = Former(True, frozenset({"control-0", "worker-0"}), frozenset({"control-0", "worker-0", "worker-1"}))
+    servers, ports = {"control-0", "worker-0"}, {"control-0", "worker-0", "worker-1"}
+    previous = PreviousNodes(True, frozenset(servers), frozenset(ports))
+    roles = {"control-0": "control-plane"}
     nodes = ["worker-0", "worker-1", "worker-2", "control-0"]
-    order = sorted(nodes, key=lambda node: former.turn(node, "control-plane" if node == "control-0" else "worker"))
+    order = sorted(nodes, key=lambda node: previous.sort_key(node, roles.get(node, "worker")))
     assert order == ["worker-1", "control-0", "worker-0", "worker-2"]
 
 

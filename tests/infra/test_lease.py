@@ -12,7 +12,7 @@ from keystoneauth1.exceptions import ConnectFailure, ConnectTimeout
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.output import UNKNOWN
 
-from infra.blazar import is_wanted, remedy, reservation_body
+from infra.blazar import matches, remedy, reservation_body
 from infra.lease import LeaseEndProvider, LeaseProvider
 from infra.lease_terms import end_of, host_query, lease_replaces, minute, parse_time
 from infra.reference import ROOT
@@ -80,7 +80,7 @@ def test_another_end_changes_the_lease_in_place(change: dict[str, Any]) -> None:
     assert (result.changes, result.replaces) == (True, [])
 
 
-def test_same_end_said_in_another_way_is_no_change() -> None:
+def test_another_spelling_of_the_same_end_is_no_change() -> None:
     assert LeaseEndProvider().diff("id", checked(), checked(hours=None, end="2026-11-24T00:00Z")).changes is False
 
 
@@ -89,7 +89,7 @@ def test_end_that_someone_moved_is_put_back() -> None:
     assert LeaseEndProvider().diff("id", moved, checked()).changes is True
 
 
-def test_lease_that_is_over_is_told_of_and_not_taken_for_unchanged() -> None:
+def test_an_ended_lease_is_reported_and_not_unchanged() -> None:
     now = datetime.now(UTC)
     over = {**UNTIL, "end_date": minute(now - timedelta(minutes=1))}
     (failure,) = LeaseEndProvider().check(over, UNTIL).failures
@@ -115,20 +115,20 @@ def test_reservation_is_asked_for_and_known_again() -> None:
     body = reservation_body(LEASE, "f1")
     assert body == {"resource_type": "flavor:instance", "flavor_id": "f1", "amount": 2, "affinity": None}
     answered = {**body, "resource_properties": '{"id": "f1", "name": "m1.large"}'}
-    assert is_wanted(answered, LEASE, "f1")
-    assert not is_wanted(answered, LEASE, "f2")
-    assert not is_wanted({**answered, "amount": 3}, LEASE, "f1")
+    assert matches(answered, LEASE, "f1")
+    assert not matches(answered, LEASE, "f2")
+    assert not matches({**answered, "amount": 3}, LEASE, "f1")
     hosts = {"kind": "physical:host", "amount": 1.0, "properties": host_query({"node_type": "compute_skylake"})}
     body = reservation_body(hosts, None)
     assert (body["min"], body["max"]) == (1, 1)
     assert body["resource_properties"] == '["==", "$node_type", "compute_skylake"]'
-    assert is_wanted(body, hosts, None)
-    assert not is_wanted(body, {**hosts, "properties": None}, None)
-    assert not is_wanted(body, LEASE, "f1")
+    assert matches(body, hosts, None)
+    assert not matches(body, {**hosts, "properties": None}, None)
+    assert not matches(body, LEASE, "f1")
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "expected"),
+    ("status", "printed", "expected"),
     [
         (500, "Internal Server Error", "--unrestricted"),
         (403, "Policy doesn't allow", "`reader`"),
@@ -138,8 +138,8 @@ def test_reservation_is_asked_for_and_known_again() -> None:
         (None, "public endpoint for reservation service not found", "ml-cluster:lease to none"),
     ],
 )
-def test_errors_say_what_to_do(status: int | None, said: str, expected: str) -> None:
-    assert expected in remedy(status, said)
+def test_errors_say_what_to_do(status: int | None, printed: str, expected: str) -> None:
+    assert expected in remedy(status, printed)
 
 
 def test_provider_in_the_state_is_the_same_in_every_process() -> None:
@@ -166,7 +166,7 @@ def test_provider_in_the_state_is_the_same_in_every_process() -> None:
         assert str(ROOT).encode() not in base64.b64decode(line)
 
 
-def test_lost_answers_are_tried_again_and_refusals_are_not() -> None:
+def test_lost_answers_are_retried_and_refusals_are_not() -> None:
     from infra.blazar import _is_transient  # noqa: PLC0415
 
     assert _is_transient(ConnectFailure("reset"))

@@ -1,4 +1,4 @@
-"""What becomes of a platform where the bundle, or kubectl, is not on the machine: nothing, and somebody is told."""
+"""Without the bundle or kubectl on the machine, the platform is not changed, and a message says so."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PROGRAM = """
     from infra.settings import Cluster, Platform as Wanted
 
     def declare(self, manifest, opts):
-        name = f"{manifest['kind']} {manifests.named(manifest)}"
-        self._made[name] = Password(name, pulumi.ResourceOptions(parent=self))
+        name = f"{manifest['kind']} {manifests.qualified_name(manifest)}"
+        self._resources[name] = Password(name, pulumi.ResourceOptions(parent=self))
 
     Platform._declare = declare
     on_path = pulumi.Config().get("kubectl")
@@ -58,7 +58,7 @@ MANIFESTS = """
     metadata: {name: tracking, namespace: platform}
     spec: {template: {spec: {containers: [{name: server, image: "localhost/mlflow@DIGEST"}]}}}
 """
-REFUSED = "The platform cannot be planned here, and nothing of it is changed"
+REFUSED = "The platform cannot be planned on this machine, and is not changed"
 
 
 class Machine:
@@ -101,7 +101,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize("apply", ["pulumi", "gitops"])
-def test_where_the_bundle_is_gone_no_object_is_planned_to_be_deleted(machine: Machine, apply: str) -> None:
+def test_without_the_bundle_no_deletion_is_planned(machine: Machine, apply: str) -> None:
     machine.stack.config("apply", apply)
     machine.get_bundle(mlflow="sha256:" + "1" * 64)
     machine.stack.up()
@@ -112,10 +112,10 @@ def test_where_the_bundle_is_gone_no_object_is_planned_to_be_deleted(machine: Ma
     looked = machine.stack.preview(ok=False)
     assert looked.exit_code == 1
     assert REFUSED in looked.messages
-    assert "there is no kubectl" in looked.messages
+    assert "kubectl is neither in the bundle" in looked.messages
     assert "`lab bundle build`" in looked.messages
     assert "Traceback" not in looked.text
-    assert "is not shown" not in looked.messages
+    assert "is incomplete" not in looked.messages
     assert not [name for operation, name in looked.planned if operation == "delete"]
 
     done = machine.stack.up(ok=False)
@@ -146,7 +146,7 @@ def test_a_gitops_stack_is_planned_by_any_kubectl(machine: Machine) -> None:
 
 def test_the_first_preview_takes_no_bundle_but_what_makes_the_platform_does(machine: Machine) -> None:
     looked = machine.stack.preview()
-    assert "The platform is not shown as it will be: there is no kubectl" in looked.messages
+    assert "The preview of the platform is incomplete: kubectl is neither in the bundle" in looked.messages
     assert ("create", "tracking-admin") in looked.planned
     machine.stack.config("kubectl", str(machine.elsewhere))
     looked = machine.stack.preview()
@@ -165,7 +165,7 @@ def test_a_bundle_of_before_does_not_plan_the_end_of_the_kinds_that_it_lacks(mac
 
 
 @pytest.mark.parametrize("broken", ["bundle.json", "kubectl"])
-def test_a_broken_bundle_is_told_without_a_traceback(machine: Machine, broken: str) -> None:
+def test_a_broken_bundle_is_reported_without_a_traceback(machine: Machine, broken: str) -> None:
     machine.get_bundle(mlflow="sha256:" + "1" * 64)
     if broken == "kubectl":
         (machine.bundle / "bin" / "kubernetes" / VERSION / "kubectl").chmod(0o644)

@@ -29,15 +29,24 @@ def job(folder: Path, tasks: str, *, host: Mapping[str, object] = HERE, key: str
     return Job(playbook="site.yml", project=folder, inventory=inventory, private_key=key, artifacts=folder / "runs")
 
 
-def test_progress_stages_and_changes_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_stages_and_changes_are_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tasks = "    - {name: Touch, ansible.builtin.file: {path: %s, state: touch, mode: '0600'}}\n" % (tmp_path / "made")
     result = run(job(tmp_path, tasks))
     assert (result.status, result.changed, list(result.seconds)) == ("successful", 1, ["all"])
-    told = capfd.readouterr().err
-    assert "all: Touch" in told
-    assert told.endswith(result.table() + "\n")
+    errors = capfd.readouterr().err
+    assert "all: Touch" in errors
+    assert errors.endswith(result.table() + "\n")
     assert result.table().splitlines()[-1].startswith("Total")
     assert (tmp_path / "made").exists()
+
+
+def test_a_task_of_a_role_is_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wanted = job(tmp_path, "    - {name: Use it, ansible.builtin.include_role: {name: storage}}\n")
+    tasks = tmp_path / "playbooks" / "roles" / "storage" / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "main.yml").write_text("- {name: Look, ansible.builtin.debug: {msg: seen}}\n")
+    run(wanted)
+    assert "\nstorage: Look (" in capfd.readouterr().err
 
 
 def test_a_failure_names_host_task_and_reason(tmp_path: Path) -> None:
@@ -45,8 +54,8 @@ def test_a_failure_names_host_task_and_reason(tmp_path: Path) -> None:
     with pytest.raises(PlaybookError) as caught:
         run(job(tmp_path, tasks))
     assert "worker-0, Find swap: swap is on" in str(caught.value)
-    assert "`lab up` goes on from there" in str(caught.value)
-    kept = Path(str(caught.value).split("All it said: ")[1])
+    assert "Run `lab up` to continue" in str(caught.value)
+    kept = Path(str(caught.value).split("Full output: ")[1])
     assert "swap is on" in kept.read_text()
 
 
@@ -67,7 +76,7 @@ def test_no_secret_is_left_in_what_is_kept(tmp_path: Path, monkeypatch: pytest.M
     assert pem.splitlines()[1].encode() not in kept
 
 
-def test_a_playbook_ends_with_whoever_started_it(tmp_path: Path) -> None:
+def test_a_playbook_ends_with_its_parent(tmp_path: Path) -> None:
     wanted = job(
         tmp_path, f"    - {{name: Wait, ansible.builtin.wait_for: {{path: {tmp_path}/never, timeout: 600}}}}\n"
     )

@@ -1,7 +1,8 @@
-"""The settings refuse what is wrong, all of it at once, and take what is right."""
+"""Valid settings are accepted; all errors of invalid ones are reported at once."""
 
 import copy
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from ruamel.yaml import YAML
 
+from infra.naming import node_part
 from infra.reference import ROOT, project_file, reference
-from infra.settings import REFERENCE, Settings, SettingsError, daytime_hours, load_settings
-from tests.infra.wrong import GOOD, NOW, WRONG, Wrong
+from infra.settings import REFERENCE, Settings, SettingsError, daytime_hours, load_settings, public_key
+from tests.infra.wrong import GOOD, NOW, PLATFORM, PUBLIC_KEY, WRONG, Wrong
 
 yaml = YAML(typ="safe")
+NOBODY = 65534
 
 
 def laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,8 +55,9 @@ def as_handed_over(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def refused(config: Mapping[str, object], **kwargs: Any) -> SettingsError:
+    secret_keys = [key for key in config if key in ("ml-cluster:privateKey", "ml-cluster:backupSecretKey")]
     with pytest.raises(SettingsError) as caught:
-        load_settings(config, **{"now": NOW, "secret_keys": ["ml-cluster:privateKey"], **kwargs})
+        load_settings(config, **{"now": NOW, "secret_keys": secret_keys, **kwargs})
     return caught.value
 
 
@@ -63,6 +67,11 @@ def folder(tmp_path: Path) -> Path:
     private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     (tmp_path / "private").write_bytes(private)
     (tmp_path / "text").write_text("hello\n")
+    (tmp_path / "two.pub").write_text(f"{PUBLIC_KEY}\n{PUBLIC_KEY}\n")
+    (tmp_path / "putty.pub").write_text("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----\n")
+    (tmp_path / "utf16.pub").write_text(PUBLIC_KEY, encoding="utf-16")
+    (tmp_path / "large.pub").write_bytes(bytes(100_000))
+    (tmp_path / "empty.pub").touch()
     return tmp_path
 
 
@@ -77,23 +86,23 @@ def test_good_is_accepted() -> None:
 def test_wrong_is_refused(wrong: Wrong, folder: Path, handed_over: bool) -> None:
     config = configuration(wrong.change)
     error = refused(as_handed_over(config) if handed_over else config, source=folder / "Pulumi.bad.yaml", stack="bad")
-    told = [fault for fault in error.faults if fault.key == f"ml-cluster:{wrong.key}"]
-    assert len(told) == 1, str(error)
-    assert wrong.value in told[0].value
-    assert wrong.remedy in told[0].remedy
-    assert f"{told[0]}" in str(error)
+    reported = [setting for setting in error.invalid if setting.key == f"ml-cluster:{wrong.key}"]
+    assert len(reported) == 1, str(error)
+    assert wrong.value in reported[0].value
+    assert wrong.remedy in reported[0].remedy
+    assert f"{reported[0]}" in str(error)
     assert str(error).startswith("Pulumi.bad.yaml: ")
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
-def test_nothing_else_is_blamed(wrong: Wrong, folder: Path) -> None:
-    """One mistake is one fault, also where it makes other settings meaningless."""
+def test_one_mistake_causes_one_error(wrong: Wrong, folder: Path) -> None:
+    """Also if it makes other settings meaningless."""
     error = refused(configuration(wrong.change), source=folder / "Pulumi.bad.yaml", stack="bad")
-    assert [fault.key for fault in error.faults if fault.key != f"ml-cluster:{wrong.key}"] == []
+    assert [setting.key for setting in error.invalid if setting.key != f"ml-cluster:{wrong.key}"] == []
 
 
-def test_every_fault_is_told_at_once() -> None:
-    """Faults in different places, of values and across settings, are told together."""
+def test_all_errors_are_reported_at_once() -> None:
+    """Errors in different places, in values and across settings, are reported together."""
     config = configuration(
         """
         netwrok: {}
@@ -104,7 +113,7 @@ def test_every_fault_is_told_at_once() -> None:
         storage: {volumes: {data: {sizeGb: 20000}}}
         """
     )
-    assert {fault.key.removeprefix("ml-cluster:") for fault in refused(config).faults} == {
+    assert {setting.key.removeprefix("ml-cluster:") for setting in refused(config).invalid} == {
         "netwrok", "network.cdir", "network.cidr", "network.serviceCidr", "network.externalCidrs[0]",
         "nodes.groups.control.count", "nodes.groups.worker.count", "nodes.groups.worker.flavor",
         "access.webPorts[0]", "access.webPorts[2]", "access.webPorts[3]",
@@ -112,12 +121,82 @@ def test_every_fault_is_told_at_once() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "access: {sshFrom: [10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, '::/0', '2001:db8::/32']}",
+        "access: {sshFrom: [10.0.0.0/8], apiFrom: [10.0.0.0/8], webFrom: [10.0.0.0/8]}",
+        "network: {dnsServers: [9.9.9.9, 1.1.1.1, 8.8.8.8, 8.8.4.4, 149.112.112.112]}",
+        "access: {webPorts: [30443, 30080, 10250]}",
+        "network: {podCidr: 11.0.0.0/8}",
+        "network: {existing: null, mtu: null}",
+        "{lease: none, cluster: none, platform: none}",
+        "lease: {hours: null, end: '2026-12-01T18:00-06:00', start: '2026-11-01T00:00Z'}",
+        "{lease: {type: 'physical:host'}, storage: null, nodes: {groups: {worker: {flavor: baremetal, hosts: 3}}}}",
+        "cluster: {bundle: ~/not/yet, variables: {cluster_registry_port: 5001}, kubernetesVersion: v1.37.2}",
+        f"{{{PLATFORM}: {{domain: lab.internal}}}}",
+        f"{{{PLATFORM}: {{domain: 192-0-2-7.sslip.io}}}}",
+        f"{{{PLATFORM}: {{domain: xn--mnchen-3ya.2026.example.org}}}}",
+    ],
+)  # fmt: skip
+def test_right_is_accepted(change: str) -> None:
+    settings = load_settings(as_handed_over(configuration(change)), now=NOW)
+    assert settings == load_settings(configuration(change), now=NOW)
+
+
+@pytest.mark.parametrize("section", ["lease", "cluster", "platform", "network", "nodes"])
+def test_section_without_a_value_is_refused(section: str) -> None:
+    """As a YAML reader hands it over that does not make a text of it."""
+    (setting,) = refused({**configuration(), f"ml-cluster:{section}": None}).invalid
+    assert (setting.key, setting.problem) == (f"ml-cluster:{section}", "is blank")
+
+
+def test_misspelt_namespace_is_refused() -> None:
+    config = configuration()
+    config["ml_cluster:lease"] = config.pop("ml-cluster:lease")
+    (setting,) = refused(config).invalid
+    assert (setting.key, setting.remedy) == ("ml_cluster:lease", "Did you mean `lease`?")
+    load_settings({**configuration(), "openstack:region": "RegionOne"}, now=NOW)
+
+
+@pytest.mark.parametrize("text", ["{key}", "\ufeff{key}\r\n", "{key}\n\n", "\n  {key}"])
+def test_key_file_as_editors_leave_it(text: str, folder: Path) -> None:
+    (folder / "lab.pub").write_text(text.format(key=PUBLIC_KEY), encoding="utf-8", newline="")
+    settings = load_settings(configuration("access: {publicKeyFile: lab.pub}"), folder / "Pulumi.good.yaml", now=NOW)
+    assert public_key(settings, folder) == PUBLIC_KEY
+
+
+def test_key_file_of_somebody_else_is_refused(folder: Path) -> None:
+    (folder / "theirs.pub").write_text(PUBLIC_KEY)
+    (folder / "theirs.pub").chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            folder.chmod(0o755)
+            os.seteuid(NOBODY)
+        config = configuration("access: {publicKeyFile: theirs.pub}")
+        (setting,) = refused(config, source=folder / "Pulumi.bad.yaml").invalid
+    finally:
+        if root:
+            os.seteuid(0)
+    assert setting.key == "ml-cluster:access.publicKeyFile"
+    assert "permission denied" in setting.problem
+    assert "permissions" in setting.remedy
+
+
+def test_no_two_nodes_have_one_name() -> None:
+    """Whatever the groups are called, and however many nodes they have."""
+    groups = ["a", "a-1", "a-10", "a-1-0", "1", "1-1"]
+    names = [node_part(group, index) for group in groups for index in range(250)]
+    assert len(set(names)) == len(names)
+
+
 def test_file_and_line_are_named(tmp_path: Path) -> None:
     source = tmp_path / "Pulumi.lines.yaml"
     source.write_text(GOOD.replace("count: 1", "count: 2").replace("172.24.4.0/24", "172.24.4.1/24"))
-    faults = {fault.key: fault for fault in refused(yaml.load(source)["config"], source=source).faults}
+    invalid = {setting.key: setting for setting in refused(yaml.load(source)["config"], source=source).invalid}
     for key, text in (("nodes.groups.control.count", "count: 2, flavor"), ("network.externalCidrs[0]", "172.24.4.1")):
-        line = faults[f"ml-cluster:{key}"].line
+        line = invalid[f"ml-cluster:{key}"].line
         assert line is not None
         assert text in source.read_text().splitlines()[line - 1]
 
@@ -133,8 +212,11 @@ def test_private_key_in_plain_text_is_refused() -> None:
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     config = {**configuration(f"{{access: {{publicKey: {public}}}}}"), "ml-cluster:privateKey": text}
     load_settings(config, now=NOW, secret_keys=["ml-cluster:privateKey"])
-    assert [fault.problem for fault in refused(config, secret_keys=[]).faults] == [
-        "stands in plain text in the stack's file"
+    del config["ml-cluster:privateKey"]  # by who has no passphrase, as `lab doctor`
+    load_settings(config, now=NOW, secret_keys=["ml-cluster:privateKey"])
+    config["ml-cluster:privateKey"] = text
+    assert [setting.problem for setting in refused(config, secret_keys=[]).invalid] == [
+        "is in plain text in the stack's file"
     ]
 
 
@@ -143,7 +225,7 @@ def test_private_key_must_be_the_other_half_without_passphrase(tmp_path: Path) -
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     config = configuration(f"{{access: {{publicKey: {public}}}}}")
     stranger = other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    assert "not the private half" in str(refused({**config, "ml-cluster:privateKey": stranger}))
+    assert "not the private key" in str(refused({**config, "ml-cluster:privateKey": stranger}))
     locked = tmp_path / "locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", locked], check=True)
     config = configuration(f"{{access: {{publicKey: {locked.with_suffix('.pub').read_text().strip()}}}}}")
@@ -152,8 +234,8 @@ def test_private_key_must_be_the_other_half_without_passphrase(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["Upper", "under_score", "-dash", "x" * 33])
 def test_stack_name_makes_host_names(name: str) -> None:
-    (fault,) = refused(configuration(), stack=name).faults
-    assert (fault.key, fault.value) == ("stack", json.dumps(name))
+    (setting,) = refused(configuration(), stack=name).invalid
+    assert (setting.key, setting.value) == ("stack", json.dumps(name))
     load_settings(configuration(), stack="x" * 32, now=NOW)
 
 
@@ -196,10 +278,10 @@ def test_advice_on_what_is_allowed_but_seldom_meant() -> None:
     settings = load_settings(
         configuration("{access: {sshFrom: [0.0.0.0/0]}, lease: {hours: 48, daytimeHours: 8}}"), now=NOW
     )
-    ssh, daytime = settings.advice(NOW)
+    ssh, daytime = settings.warnings(NOW)
     assert "access.sshFrom: 0.0.0.0/0" in ssh
     assert "8 of daytimeHours" in daytime
-    assert load_settings(configuration(), now=NOW).advice(NOW) == []
+    assert load_settings(configuration(), now=NOW).warnings(NOW) == []
 
 
 def test_generated_files_are_current() -> None:
@@ -241,7 +323,7 @@ COMMAND = [
 def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb: list[str], tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    for part in ("infra", "__main__.py", "Pulumi.yaml", ".venv"):
+    for part in ("infra", "kubeyaml", "__main__.py", "Pulumi.yaml", ".venv"):
         (project / part).symlink_to(ROOT / part)
     config = configuration(change)
     with (project / f"Pulumi.{name}.yaml").open("w") as file:
@@ -264,13 +346,13 @@ def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb:
         cloud.setblocking(False)
         with pytest.raises(BlockingIOError):
             cloud.accept()
-    told = done.stdout + done.stderr
+    result = done.stdout + done.stderr
     assert done.returncode not in {0, 32}
-    assert "Traceback" not in told
+    assert "Traceback" not in result
     defaults: dict[str, Any] = {"ml-cluster:access": {}, "ml-cluster:nodes": {}}
-    for fault in refused({**defaults, **config}, source=project / f"Pulumi.{name}.yaml", now=None).faults:
-        assert fault.key in told
-        assert fault.remedy in " ".join(told.split())
+    for setting in refused({**defaults, **config}, source=project / f"Pulumi.{name}.yaml", now=None).invalid:
+        assert setting.key in result
+        assert setting.remedy in " ".join(result.split())
 
 
 def test_no_stack_is_committed_with_the_salt_of_somebodys_secrets() -> None:

@@ -1,0 +1,75 @@
+"""The forge on the cluster: what of k8s/ it takes, for the settings of a stack, and its Secrets."""
+
+import base64
+import copy
+import hashlib
+from collections.abc import Mapping
+
+from pulumi import Input, Output
+
+from infra.manifests import Manifest
+from infra.settings import Settings
+
+FORGE = "forge"
+"""Its host name, and the name of its Secrets."""
+FOLDER = "platform/forge"
+JOBS = "forge-jobs"
+"""The namespace of jobs' pods."""
+ADMIN = "admin"
+_KEYS = ("database", "secret-key", "internal-token", "jwt", "runner")
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether the stack has a forge."""
+    return settings.platform is not None and settings.platform.forge is not None
+
+
+def passwords(settings: Settings) -> list[str]:
+    """Names of the passwords that the forge takes."""
+    if not wanted(settings):
+        return []
+    return [f"{FORGE}-{name}" for name in (*_KEYS, *(f"user-{user}" for user in _users(settings)))]
+
+
+def adapted(manifests: list[Manifest], settings: Settings) -> list[Manifest]:
+    """The kustomization's objects, for as many jobs as the stack wants."""
+    assert settings.platform
+    assert settings.platform.forge
+    made: list[Manifest] = copy.deepcopy(manifests)
+    (keeper,) = (one for one in made if one["kind"] == "Deployment")
+    (container,) = keeper["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "JOBS", "value": str(settings.platform.forge.jobs)}]
+    return made
+
+
+def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, dict[str, Input[str]]]:
+    """The Secrets, by `<namespace>/<name>`, of the passwords that were made."""
+    if not wanted(settings):
+        return {}
+    runner: dict[str, Input[str]] = {"token": made[f"{FORGE}-runner"]}
+    return {
+        f"platform/{FORGE}": {
+            "database-password": made[f"{FORGE}-database"],
+            "secret-key": made[f"{FORGE}-secret-key"],
+            "internal-token": made[f"{FORGE}-internal-token"],
+            "jwt-secret": made[f"{FORGE}-jwt"].apply(_key),
+        },
+        f"platform/{FORGE}-users": {user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
+        f"platform/{FORGE}-runner": runner,
+        f"{JOBS}/{FORGE}-runner": runner,
+    }
+
+
+def credentials(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, Input[str]]:
+    """Each user's password."""
+    return {user: made[f"{FORGE}-user-{user}"] for user in _users(settings)}
+
+
+def _users(settings: Settings) -> list[str]:
+    assert settings.platform
+    return [ADMIN, *settings.platform.forge.users] if settings.platform.forge else []
+
+
+def _key(password: str) -> str:
+    """A password as a key of 32 bytes, as Gitea reads one."""
+    return base64.urlsafe_b64encode(hashlib.sha256(password.encode()).digest()).decode().rstrip("=")

@@ -1,0 +1,202 @@
+"""The Secrets that the manifests of k8s/ name: their keys, and what each key holds. Does not import Pulumi.
+
+`infra/platform.py` makes them as Pulumi secrets. `python -m infra.secret_layout` writes them into `k8s/secrets.sh`,
+which makes them without Pulumi, and into `k8s/README.md`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parent.parent / "k8s"
+MONITORING = "monitoring"
+"""The capability, its namespace and its host name; a profile can be without it."""
+METADATA_STORE = "platform/metadata-store"
+"""The Secret with PostgreSQL's login."""
+TRACKING_USERS = ("admin", "trainer", "server", "monitor")
+
+_USE = ("Read", "Write", "List", "Tagging")
+S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "setup": ("Admin",),
+    "admin": _USE,
+    "platform": _USE,
+    "trainer": tuple(f"{action}:datasets" for action in _USE),
+}
+"""Actions that each access key of the object store may perform. Admin may create buckets, and delete a versioned bucket
+with all its objects: only the key of the set-up has it, which is not given to people."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A key with the same text in every stack."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A key with a generated password, by the password's name. Keys can share a password."""
+
+    password: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """A key with something else: the object store's identities, or Alertmanager's configuration."""
+
+    what: str
+
+
+Content = Text | Generated | Given
+IDENTITIES = Given("identities")
+RECEIVERS = Given("receivers")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A Secret: its keys, and what it is for."""
+
+    keys: Mapping[str, Content]
+    note: str = ""
+
+
+def _login(username: str, password: str, names: tuple[str, str] = ("username", "password")) -> dict[str, Content]:
+    return {names[0]: Text(username), names[1]: Generated(password)}
+
+
+def _access(user: str) -> dict[str, Content]:
+    return _login(user, f"artifacts-{user}", ("access-key", "secret-key"))
+
+
+PLATFORM: Mapping[str, Layout] = {
+    METADATA_STORE: Layout(_login("mlflow", "metadata-store"), "PostgreSQL's owner"),
+    "platform/artifacts": Layout(
+        {"s3.json": IDENTITIES, **_access("platform")}, "`s3.json`: the object store's identities"
+    ),
+    "platform/artifacts-setup": Layout(
+        _access("setup"), "creates and deletes buckets; only for the set-up and for a restore"
+    ),
+    "platform/tracking": Layout({"session-key": Generated("tracking-session")}, "signs MLflow's sessions"),
+    "platform/tracking-users": Layout(
+        {f"{user}-password": Generated(f"tracking-{user}") for user in TRACKING_USERS}, "MLflow's users"
+    ),
+    "training/tracking": Layout(_login("trainer", "tracking-trainer")),
+    "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`"),
+    "serving/tracking": Layout(_login("server", "tracking-server")),
+}
+"""By `<namespace>/<name>`. Profiles without monitoring leave out keys with a password of MONITORING_PASSWORDS."""
+MONITORED: Mapping[str, Layout] = {
+    f"platform/{MONITORING}": Layout(
+        {"password": Generated("monitoring-admin")}, "login of the pages of monitoring; the user is `admin`"
+    ),
+    f"{MONITORING}/tracking": Layout(_login("monitor", "tracking-monitor")),
+    f"{MONITORING}/metadata-store": Layout(_login("monitor", "metadata-store-monitor"), "PostgreSQL's role `monitor`"),
+    f"{MONITORING}/receivers": Layout({"alertmanager.yaml": RECEIVERS}, "receivers of alerts"),
+    "platform/metadata-store-monitor": Layout(
+        {"password": Generated("metadata-store-monitor")}, "creates PostgreSQL's role `monitor`"
+    ),
+}
+"""Those of profiles with monitoring."""
+# Keys of `infra/second_place.py`, `infra/forge.py` and `infra/credentials.py`, which depend on the settings.
+_OTHERS: Mapping[str, tuple[str, str]] = {
+    "platform/backup-copy": (
+        "`endpoint`, `bucket`, `prefix`, `region`, `access-key`, `secret-key`, `makes-bucket`",
+        "the second place of backups, if there is one; `makes-bucket`: the bucket is to be created",
+    ),
+    "platform/backup-store": ("`s3.json`", "only with `platform/backup/to-volume`"),
+    "platform/forge": (
+        "`database-password`, `secret-key`, `internal-token`, `jwt-secret`",
+        "only with `platform/forge`, as the next three; `jwt-secret`: 32 bytes in base64url",
+    ),
+    "platform/forge-users": ("a user's name", "a password for each user; `admin` is one"),
+    "platform/forge-runner": ("`token`", "32 characters: makes jobs' pods known to the forge"),
+    "forge-jobs/forge-runner": ("`token`", "the same"),
+    "gateway/certificate": ("`tls.crt`, `tls.key`", "the gateway's certificate"),
+    "gateway/authority": ("`tls.crt`, `tls.key`", "signs and renews the gateway's certificate"),
+}
+
+
+def passwords(*, monitored: bool) -> list[str]:
+    """Names of the passwords to generate."""
+    layouts = [*PLATFORM.values(), *(MONITORED.values() if monitored else ())]
+    found = [content.password for one in layouts for content in one.keys.values() if isinstance(content, Generated)]
+    own = _monitoring_passwords()
+    names = dict.fromkeys([*found, *(f"artifacts-{user}" for user in S3_ACTIONS)])
+    return [name for name in names if monitored or name not in own]
+
+
+def _monitoring_passwords() -> set[str]:
+    contents = (content for one in MONITORED.values() for content in one.keys.values())
+    return {content.password for content in contents if isinstance(content, Generated)}
+
+
+def table() -> str:
+    """The table of all Secrets in k8s/README.md."""
+    rows = [
+        *(
+            (name, ", ".join(f"`{key}`" for key in one.keys), one.note)
+            for name, one in {**PLATFORM, **MONITORED}.items()
+        ),
+        *((name, *row) for name, row in _OTHERS.items()),
+    ]
+    lines = (
+        "| Secret | keys | notes |",
+        "|---|---|---|",
+        *(f"| `{name}` | {listed} | {note} |" for name, listed, note in rows),
+    )
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """The commands in k8s/secrets.sh that fill and create the Secrets."""
+    return "\n".join([*_commands(PLATFORM), *_commands(MONITORED)]) + "\n"
+
+
+def _commands(layouts: Mapping[str, Layout]) -> Iterator[str]:
+    for name, layout in layouts.items():
+        where = name.replace("/", " ")
+        for key, content in layout.keys.items():
+            source = (
+                f"echo {content.text}"
+                if isinstance(content, Text)
+                else f"password {content.password}"
+                if isinstance(content, Generated)
+                else content.what
+            )
+            yield f"{source} | put {where} {key}"
+        yield f"make {where}"
+
+
+def identities() -> str:
+    """The function in k8s/secrets.sh that prints the object store's identities."""
+    lines: list[str] = []
+    for user, actions in S3_ACTIONS.items():
+        allowed = ", ".join(f'"{action}"' for action in actions)
+        start, end = ('{"identities": [' if not lines else ""), ("]}" if len(lines) == len(S3_ACTIONS) - 1 else ", ")
+        lines.append(
+            f'    printf \'{start}{{"name": "{user}", "credentials": [{{"accessKey": "{user}", "secretKey": "%s"}}], '
+            f'"actions": [{allowed}]}}{end}\' "$(password artifacts-{user})"'
+        )
+    return "\n".join(["identities() {", *lines, "}"]) + "\n"
+
+
+def _between(text: str, marks: tuple[str, str], content: str) -> str:
+    """The text with `content` between two lines that stay."""
+    start, end = (f"{mark}\n" for mark in marks)
+    head, _, rest = text.partition(start)
+    return f"{head}{start}{content}{end}{rest.partition(end)[2]}"
+
+
+def files() -> dict[Path, str]:
+    """The files that the layout is written into, with their content."""
+    script, page = TREE / "secrets.sh", TREE / "README.md"
+    note = "by `python -m infra.secret_layout`"
+    return {
+        script: _between(script.read_text(), (f"# Generated {note}:", "# End."), identities() + commands()),
+        page: _between(page.read_text(), (f"<!-- generated {note} -->", "<!-- end -->"), table()),
+    }
+
+
+if __name__ == "__main__":
+    for file, text in files().items():
+        file.write_text(text)

@@ -1,0 +1,58 @@
+"""The layout of Secrets is in one place: what makes them without Pulumi, and the documentation, are written from it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra import secret_layout
+from infra.secret_layout import MONITORED, PLATFORM, Generated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MONITORING_PASSWORDS = {"metadata-store-monitor", "tracking-monitor", "monitoring-admin"}
+
+
+def test_the_generated_files_are_current() -> None:
+    for path, content in secret_layout.files().items():
+        assert path.read_text() == content, f"run `python -m infra.secret_layout`: {path} is not current"
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_passwords(monitored: bool) -> None:
+    names = secret_layout.passwords(monitored=monitored)
+    assert len(names) == len(set(names))
+    assert MONITORING_PASSWORDS & set(names) == (MONITORING_PASSWORDS if monitored else set())
+    used = {
+        content.password
+        for layout in {**PLATFORM, **(MONITORED if monitored else {})}.values()
+        for content in layout.keys.values()
+        if isinstance(content, Generated)
+    }
+    assert used - set(names) <= (set() if monitored else MONITORING_PASSWORDS)
+
+
+def test_the_script_fills_every_key_and_makes_every_secret(tmp_path: Path) -> None:
+    """With a kubectl that notes what it is asked, on a cluster without monitoring and on one with it."""
+    tool = tmp_path / "bin" / "kubectl"
+    tool.parent.mkdir()
+    tool.write_text(
+        '#!/bin/sh\necho "$@" >> "$NOTES"\n'
+        'case "$1 $2" in "get namespace") [ -n "$MONITORED" ] ;;\n'
+        '"create secret") if [ "$3" = generic ]; then for f in "${7#--from-file=}"/* "${6#--from-file=}"/*; do\n'
+        '[ -f "$f" ] && [ -s "$f" ] && echo "key $f" >> "$NOTES"; done; fi; true ;; *) cat > /dev/null ;; esac\n'
+    )
+    tool.chmod(0o755)
+    for monitored, layouts in (("", PLATFORM), ("yes", {**PLATFORM, **MONITORED})):
+        notes = tmp_path / f"notes{monitored}"
+        environment = {"PATH": f"{tool.parent}:/usr/bin:/bin", "NOTES": str(notes), "MONITORED": monitored}
+        script = secret_layout.TREE / "secrets.sh"
+        subprocess.run([script, "lab.example"], env=environment, check=True, capture_output=True, cwd=tmp_path)
+        noted = notes.read_text().splitlines()
+        made = {line.removeprefix("key ") for line in noted if line.startswith("key ")}
+        wanted = {f"{name.replace('/', '-')}/{key}" for name, layout in layouts.items() for key in layout.keys}
+        assert wanted <= made
+        assert monitored or not any(one.startswith("monitoring-") for one in made)
