@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.bundle import manifests
 from infra.manifests import THIRD_PARTY, Manifest, pins, render, write_tree
+from tests.k8s.object_store import running
 from tests.providers.kubernetes.control_plane import BUNDLE, ControlPlane, program
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ RUNS = (
     "models/digits/training/overlays/bad",
     "models/digits/training/overlays/torch",
     "platform/backup/restore",
+    "platform/backup/to-volume",
+    "platform/forge",
 )
 IMAGE = re.compile(r"image: localhost/([a-z0-9-]+)$", re.MULTILINE)
 
@@ -33,13 +36,13 @@ IMAGE = re.compile(r"image: localhost/([a-z0-9-]+)$", re.MULTILINE)
 @functools.cache
 def rendered(folder: str) -> list[Manifest]:
     """The objects of a kustomization of k8s/."""
-    return render(folder, str(program("kubernetes", "kubectl")), given=of_others())
+    return render(folder, str(program("kubernetes", "kubectl")), files=of_others())
 
 
 def of_others() -> dict[str, Path]:
     """The bundle's manifests of others, by name."""
     given = manifests(str(BUNDLE))
-    assert given.keys() == THIRD_PARTY.keys(), f"they are not in {BUNDLE}: build it with `./lab bundle build`"
+    assert given.keys() >= THIRD_PARTY.keys(), f"they are not in {BUNDLE}: build it with `./lab bundle build`"
     return given
 
 
@@ -50,6 +53,13 @@ def tree() -> Path:
     atexit.register(shutil.rmtree, folder)
     write_tree(folder, of_others())
     return folder
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of an object store with the platform's options, with the key that may make buckets."""
+    with running(tmp_path_factory.mktemp("store")) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

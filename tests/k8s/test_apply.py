@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.manifests import WORKLOADS, named
+from infra.manifests import WORKLOADS, qualified_name
 from tests.engine.harness import wait_for
 from tests.k8s.conftest import FOLDERS, RUNS, kubectl, rendered, tree
 
@@ -50,7 +50,7 @@ def test_kubectl_alone_applies_it(control_plane: ControlPlane) -> None:
     def admitted() -> bool:
         listed = json.loads(kubectl(control_plane, "get", "pods", "-A", "-o", "json").stdout)["items"]
         names = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in listed]
-        return all(any(name.startswith(f"{named(one)}-") for name in names) for one in wanted)
+        return all(any(name.startswith(f"{qualified_name(one)}-") for name in names) for one in wanted)
 
     wait_for(admitted, "a pod of every workload")
     before = generations(control_plane)
@@ -62,7 +62,7 @@ def generations(control_plane: ControlPlane) -> dict[str, int]:
     """How often what is wanted of each object has changed."""
     kinds = "deployments,statefulsets,services,networkpolicies,httproutes,gateways,poddisruptionbudgets"
     items = json.loads(kubectl(control_plane, "get", kinds, "-A", "-o", "json").stdout)["items"]
-    return {f"{one['kind']} {named(one)}": one["metadata"].get("generation", 0) for one in items}
+    return {f"{one['kind']} {qualified_name(one)}": one["metadata"].get("generation", 0) for one in items}
 
 
 NAMESPACES = ("gateway", "platform", "training", "serving")

@@ -33,6 +33,8 @@ class Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(getattr(self.server, "status"))  # noqa: B009 - the stubs do not know it
         self.end_headers()
+        if self.path == "/alerts":
+            self.wfile.write(json.dumps({"data": {"alerts": getattr(self.server, "alerts", [])}}).encode())
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -49,12 +51,12 @@ class Landing:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:  # noqa: S310 - loopback
             return dict(answer.headers), answer.read().decode()
 
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.get("/health.json")[1])
-        return told
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self.get("/health.json")[1])
+        return result
 
     def states(self) -> dict[str, tuple[str, str]]:
-        return {one["name"]: (one["state"], one["detail"]) for one in self.told()["services"]}
+        return {one["name"]: (one["state"], one["detail"]) for one in self.result()["services"]}
 
 
 @pytest.fixture
@@ -71,6 +73,7 @@ def landing(tmp_path: Path) -> Iterator[Landing]:
     ]
     (tmp_path / "services.json").write_text(json.dumps(services))
     settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
+    settings["ALERTS"] = f"http://{address}/alerts"
     process = subprocess.Popen([sys.executable, PROGRAM], env={**os.environ, **settings})
     made = Landing(f"http://127.0.0.1:{port}", model)
     try:
@@ -91,26 +94,47 @@ def answers(landing: Landing) -> bool:
         return False
 
 
-def test_states_are_told_in_words(landing: Landing) -> None:
+def test_states_are_described(landing: Landing) -> None:
     assert landing.states() == {
         "Model": ("ready", ""),
         "Store": ("ready", ""),
         "Stage": ("idle", "nothing is promoted"),
     }
-    assert landing.told()["summary"] == "2 ready, 1 idle"
+    assert landing.result()["summary"] == "2 ready, 1 idle"
     _, page = landing.get("/")
     assert re.findall(r'<span class="word">(.*?)</span>', page) == ["2 ready, 1 idle", "Ready", "Ready", "Idle"]
     assert f'<a href="https://model.{DOMAIN}:30443/">Model</a>' in page
     assert "About &lt;it&gt;" in page
 
 
-def test_a_service_that_fails_is_told_and_one_that_is_back_too(landing: Landing) -> None:
+def test_a_failing_service_is_reported_and_its_recovery_too(landing: Landing) -> None:
     landing.model.status = 503  # type: ignore[attr-defined]
     wait_for(lambda: landing.states()["Model"] == ("down", "Answers 503"), "the failure")
-    assert landing.told()["summary"] == "Not ready: Model"
-    assert landing.told()["state"] == "down"
+    assert landing.result()["summary"] == "Not ready: Model"
+    assert landing.result()["state"] == "down"
     landing.model.status = 200  # type: ignore[attr-defined]
-    wait_for(lambda: landing.told()["state"] == "ready", "the recovery")
+    wait_for(lambda: landing.result()["state"] == "ready", "the recovery")
+
+
+def test_what_fires_is_told_the_worst_first(landing: Landing) -> None:
+    def alert(severity: str, summary: str, state: str = "firing") -> dict[str, Any]:
+        return {"name": "Any", "state": state, "labels": {"severity": severity}, "annotations": {"summary": summary}}
+
+    wait_for(lambda: landing.result()["alerts"] == [], "that nothing fires")
+    assert '<p id="quiet" >None fires.</p>' in landing.get("/")[1]
+    landing.model.alerts = [  # type: ignore[attr-defined]
+        alert("warning", "A <disk> fills"), alert("critical", "A node is gone"), alert("none", "It works"),
+        alert("critical", "Not yet", "pending"), *(alert("warning", f"Z {number:02}") for number in range(20)),
+    ]  # fmt: skip
+    wait_for(lambda: landing.result()["alerts"], "that it fires")
+    told = landing.result()["alerts"]
+    assert told[:2] == ["A node is gone", "A <disk> fills"]
+    assert told[-1] == "and 12 more"
+    assert "<li>A node is gone</li><li>A &lt;disk&gt; fills</li>" in landing.get("/")[1]
+    # Nobody takes an old alert for a new one, nor silence for peace.
+    landing.model.status = 503  # type: ignore[attr-defined]
+    wait_for(lambda: landing.result()["alerts"] is None, "that nobody knows")
+    assert '<section id="alerts" hidden>' in landing.get("/")[1]
 
 
 def test_the_page_may_run_its_own_script_alone(landing: Landing) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.manifests import TREE
+from infra.secret_layout import S3_ACTIONS
 from tests.k8s.conftest import RUNS, kubectl, rendered
 from tests.providers.kubernetes.control_plane import program
 
@@ -63,7 +64,8 @@ def test_every_secret_that_is_named_is_made(control_plane: ControlPlane, tmp_pat
                 found = made[f"{manifest['metadata']['namespace']}/{name}"]
                 assert key is None or found[key], (name, key)
     assert seen > 10
-    json.loads(base64.b64decode(made["platform/artifacts"]["s3.json"]))
+    identities = json.loads(base64.b64decode(made["platform/artifacts"]["s3.json"]))["identities"]
+    assert {one["name"]: tuple(one["actions"]) for one in identities} == S3_ACTIONS
     for name in ("tls.crt", "tls.key"):
         (tmp_path / name).write_bytes(base64.b64decode(made["gateway/certificate"][name]))
     authority = json.loads(

@@ -33,6 +33,9 @@ SYMBOLS = {
     DOWN: "M5 5l10 10M15 5L5 15",
     UNKNOWN: "M4 10h.1M10 10h.1M16 10h.1",
 }
+ALERTS = os.environ.get("ALERTS", "")
+"""Address that tells what fires; nothing where there is no monitoring."""
+SHOWN_ALERTS = 10
 health: dict[str, tuple[str, str]] = {}
 """State, and what there is to say of it, by the address that is asked."""
 
@@ -63,6 +66,34 @@ def ask(service: dict[str, str]) -> tuple[str, str]:
     return READY, ""
 
 
+firing: list[list[str] | None] = [None]
+"""Texts of the alerts that fire, the worst first; None where no monitoring answers."""
+
+
+def ask_alerts() -> list[str]:
+    """What fires, but for the alert that always does."""
+    with urllib.request.urlopen(ALERTS, timeout=ASK_SECONDS) as answer:  # noqa: S310 - an address of the manifest's
+        found = json.load(answer)["data"]["alerts"]
+    told = [
+        (one["labels"].get("severity") != "critical", one["annotations"].get("summary", one["name"]))
+        for one in found
+        if one["state"] == "firing" and one["labels"].get("severity") != "none"
+    ]
+    texts = [text for _, text in sorted(told)]
+    more = [f"and {len(texts) - SHOWN_ALERTS} more"] if len(texts) > SHOWN_ALERTS else []
+    return texts[:SHOWN_ALERTS] + more
+
+
+def watch_alerts() -> None:
+    """Keep what fires up to date."""
+    while True:
+        try:
+            firing[0] = ask_alerts()
+        except (OSError, ValueError, KeyError):
+            firing[0] = None
+        time.sleep(ASK_SECONDS)
+
+
 def watch(service: dict[str, str]) -> None:
     """Keep the health of a service up to date."""
     while True:
@@ -86,7 +117,8 @@ def told() -> dict[str, Any]:
     else:
         state = READY
         summary = f"{counts[READY]} ready, {counts[IDLE]} idle" if counts[IDLE] else f"All {counts[READY]} ready"
-    return {"state": state, "summary": summary, "time": f"{datetime.now(UTC):%H:%M:%S} UTC", "services": services}
+    now = f"{datetime.now(UTC):%H:%M:%S} UTC"
+    return {"state": state, "summary": summary, "time": now, "services": services, "alerts": firing[0]}
 
 
 def card(service: dict[str, str]) -> str:
@@ -121,6 +153,10 @@ def page() -> str:
         time=now["time"],
         services="\n".join(map(card, now["services"])),
         symbols=json.dumps(SYMBOLS),
+        alerts="".join(f"<li>{html.escape(text)}</li>" for text in now["alerts"] or ()),
+        alerts_hidden="hidden" if now["alerts"] is None else "",
+        quiet_hidden="hidden" if now["alerts"] else "",
+        monitoring=f"https://monitoring.{html.escape(DOMAIN)}:{html.escape(PUBLIC_PORT)}/vmui/",
     )
 
 
@@ -169,4 +205,6 @@ class Handler(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     for one in SERVICES:
         threading.Thread(target=watch, args=(one,), daemon=True).start()
+    if ALERTS:
+        threading.Thread(target=watch_alerts, daemon=True).start()
     ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()

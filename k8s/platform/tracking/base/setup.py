@@ -76,7 +76,21 @@ def users() -> None:
             store.update_user(user, password=password)
 
 
+def monitor() -> None:
+    """Let the role `monitor` in, which sees the database's figures and none of its rows; nothing without a password."""
+    if not (password := os.environ.get("MONITOR_ROLE")):
+        return
+    with sqlalchemy.create_engine(URI).begin() as connection:
+        ask = sqlalchemy.text("SELECT count(*) FROM pg_roles WHERE rolname = 'monitor'")
+        verb = "ALTER" if connection.execute(ask).scalar() else "CREATE"
+        quoted = sqlalchemy.String().literal_processor(dialect=connection.dialect)(password)
+        # No parameters can stand in it.
+        connection.exec_driver_sql(f"{verb} ROLE monitor LOGIN CONNECTION LIMIT 3 PASSWORD {quoted}".replace("%", "%%"))
+        connection.exec_driver_sql("GRANT pg_monitor TO monitor")
+
+
 if __name__ == "__main__":
     buckets()
     tables()
     users()
+    monitor()

@@ -1,0 +1,529 @@
+"""Nights: copies of the rows and the files of the platform, in the backup's volume and, where there is one, elsewhere.
+
+    nights.py save FOLDER NIGHT          copy the buckets, then all nights that the second place lacks
+    nights.py list FOLDER                the nights of both places, as JSON
+    nights.py prepare FOLDER BEFORE [NIGHT]
+                                         choose a night, by default the newest; bring what is missing of it here; save
+                                         how the buckets are now, with the rows that are there, as BEFORE
+    nights.py restore FOLDER NIGHT       make the buckets what they were
+
+A night has one name. FOLDER/rows-NIGHT.dump are its rows, FOLDER/files/copies/NIGHT.json says which content each object
+had: there is no such night before both are there. Contents are in FOLDER/files/contents, each once and named by its
+SHA-256, so that a night costs what has changed. The second place, a prefix of a bucket of any S3, has the same files.
+
+One object that cannot be read keeps none of the others from being copied: it is named, and the exit status is 1. A
+restore leaves it as it is.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+BUCKETS = ["mlflow", "datasets"]
+BEFORE = "before-"
+"""How the names of copies begin that a restore makes; those of nights begin with the year."""
+NIGHTS_KEPT, BEFORE_KEPT = 14, 5
+CHUNK = 1 << 20
+TOLD_SECONDS = 5.0
+DAY_SECONDS = 86400
+FAILURES = (Boto3Error, BotoCoreError, ClientError, OSError)
+
+Copy = dict[str, dict[str, dict[str, str]]]
+"""Of each bucket, by key: `etag`, which the store derives from the content; `sha256`, empty where it was not read."""
+
+
+RESULT = Path("/dev/termination-log")
+"""Where a container says what it ends with, in 4,096 characters."""
+
+
+def tell(result: dict[str, Any]) -> None:
+    """Say in JSON what came of it, to whoever started the pod."""
+    text = json.dumps(result, separators=(",", ":"))
+    if RESULT.exists():
+        RESULT.write_text(text)
+    else:
+        print(text, flush=True)
+
+
+class SecondPlaceError(Exception):
+    """The second place does not do what it is asked for; the text says why."""
+
+
+class Progress:
+    """Says how far something is, now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done, self._told = what, total, 0, time.monotonic()
+
+    def add(self, size: int) -> None:
+        """So many bytes more are done."""
+        self._done += size
+        if time.monotonic() - self._told > TOLD_SECONDS:
+            self._told = time.monotonic()
+            print(f"{self._what}: {megabytes(self._done)} of {megabytes(self._total)}", flush=True)
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def contents_of(copy: Copy) -> set[str]:
+    """SHA-256 of each content that a copy has."""
+    return {entry["sha256"] for objects in copy.values() for entry in objects.values() if entry["sha256"]}
+
+
+def is_night(name: str) -> bool:
+    """Whether a copy is a night's, and not what a restore has left."""
+    return not name.startswith(BEFORE)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Nights, the oldest first, then the copies that restores made."""
+    return sorted(names, key=lambda name: (not is_night(name), name))
+
+
+class Copies:
+    """The copies in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lists, self.contents = folder / "files" / "copies", folder / "files" / "contents"
+        for path in (self.lists, self.contents):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else is at work on the folder meanwhile."""
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("Another backup or restore is at work: waiting for its end.", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def rows(self, name: str) -> Path:
+        """Where the rows of a copy are."""
+        return self.folder / f"rows-{name}.dump"
+
+    def files(self) -> dict[str, int]:
+        """Size of each file, by its name as at the second place."""
+        found = {path.name: path.stat().st_size for path in self.folder.glob("rows-*.dump")}
+        for folder in (self.lists, self.contents):
+            found |= {f"{folder.name}/{path.name}": path.stat().st_size for path in folder.iterdir()}
+        return found
+
+    def names(self) -> list[str]:
+        """Names of the copies of files, in order."""
+        return in_order(path.stem for path in self.lists.glob("*.json"))
+
+    def whole(self) -> list[str]:
+        """Those that have rows too, in order."""
+        return [name for name in self.names() if self.rows(name).exists()]
+
+    def newest(self) -> Copy:
+        """What was written last; nothing where nothing was."""
+        paths = sorted(self.lists.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return self.read(paths[-1].stem) if paths else {}
+
+    def read(self, name: str) -> Copy:
+        """One copy."""
+        copy: Copy = json.loads((self.lists / f"{name}.json").read_text())
+        return copy
+
+    def write(self, name: str, copy: Copy) -> None:
+        """Keep a copy, whole or not at all."""
+        new = self.lists / f"{name}.new"
+        new.write_text(json.dumps(copy))
+        new.replace(new.with_suffix(".json"))
+
+    def prune(self, keep: str) -> None:
+        """Forget all but the newest copies and `keep`, and rows and contents that none of them has."""
+        names = self.names()
+        nights, before = ([name for name in names if is_night(name) == which] for which in (True, False))
+        for name in {*nights[:-NIGHTS_KEPT], *before[:-BEFORE_KEPT]} - {keep}:
+            (self.lists / f"{name}.json").unlink()
+            self.rows(name).unlink(missing_ok=True)
+        names = self.names()
+        kept = {".lock", *(self.rows(name).name for name in names)}
+        for path in (*self.folder.glob("rows-*"), *self.folder.glob(".*")):
+            # Those of today may be of a night that is under way.
+            if path.name not in kept and path.stat().st_mtime < time.time() - DAY_SECONDS:
+                path.unlink()
+        used = {sha256 for name in names for sha256 in contents_of(self.read(name))}
+        for path in self.contents.iterdir():
+            if path.name not in used:
+                path.unlink()
+
+    def holds(self, entry: dict[str, str]) -> bool:
+        """Whether the content of an entry is there."""
+        return bool(entry["sha256"]) and (self.contents / entry["sha256"]).exists()
+
+    def keep(self, chunks: Iterable[bytes], sha256: str = "") -> str:
+        """Keep a content, whole or not at all; its SHA-256.
+
+        Raises:
+            OSError: it is not the one that was meant.
+        """
+        digest = hashlib.sha256()
+        with tempfile.NamedTemporaryFile(dir=self.contents, delete=False) as new:
+            try:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    new.write(chunk)
+                new.flush()
+                if sha256 and digest.hexdigest() != sha256:
+                    raise OSError(f"content {sha256} is damaged")
+                Path(new.name).replace(self.contents / digest.hexdigest())
+            except BaseException:
+                Path(new.name).unlink(missing_ok=True)
+                raise
+        return digest.hexdigest()
+
+    def content(self, sha256: str) -> Path:
+        """Where a content is.
+
+        Raises:
+            OSError: it is missing, or is not what was kept.
+        """
+        path = self.contents / sha256
+        with path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
+                raise OSError(f"{path} is damaged")
+        return path
+
+
+class SecondPlace:
+    """A prefix of a bucket."""
+
+    def __init__(self, s3: Any, bucket: str, prefix: str, *, makes_bucket: bool) -> None:
+        self._s3, self._bucket, self._makes_bucket = s3, bucket, makes_bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    @classmethod
+    def given(cls) -> "SecondPlace | None":
+        """The one that the variables COPY_* name."""
+        if not (endpoint := os.environ.get("COPY_ENDPOINT")):
+            return None
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=os.environ["COPY_ACCESS_KEY"],
+            aws_secret_access_key=os.environ["COPY_SECRET_KEY"],
+            region_name=os.environ.get("COPY_REGION") or "us-east-1",
+            config=Config(s3={"addressing_style": "path"}, connect_timeout=10, retries={"max_attempts": 3}),
+        )
+        makes = bool(os.environ.get("COPY_MAKES_BUCKET"))
+        return cls(s3, os.environ["COPY_BUCKET"], os.environ.get("COPY_PREFIX", ""), makes_bucket=makes)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            where = f"{self._s3.meta.endpoint_url}, bucket {self._bucket}"
+            raise SecondPlaceError(f"The second place ({where}) fails: {error}") from None
+
+    def files(self) -> dict[str, int]:
+        """Size of each file, by its name."""
+        with self._asked():
+            try:
+                return self._listed()
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchBucket" or not self._makes_bucket:
+                    raise
+            self._s3.create_bucket(Bucket=self._bucket)
+            return self._listed()
+
+    def _listed(self) -> dict[str, int]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        entries = (entry for page in pages for entry in page.get("Contents", ()))
+        return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in entries}
+
+    def send(self, name: str, path: Path) -> None:
+        """Put a file."""
+        with self._asked():
+            self._s3.upload_file(str(path), self._bucket, self._prefix + name)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """What is in a file."""
+        with self._asked():
+            yield from self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].iter_chunks(CHUNK)
+
+    def read(self, name: str) -> Copy:
+        """One copy."""
+        copy: Copy = json.loads(b"".join(self.chunks(f"copies/{name}.json")))
+        return copy
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        with self._asked():
+            self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+
+def nights_of(files: Mapping[str, int]) -> list[str]:
+    """Names of the copies, with rows, among the files of a place; in order."""
+    names = (name.removeprefix("copies/").removesuffix(".json") for name in files if name.startswith("copies/"))
+    return in_order(name for name in names if f"rows-{name}.dump" in files)
+
+
+def described(files: Mapping[str, int], read: Callable[[str], Copy]) -> dict[str, list[int]]:
+    """Of each copy of a place: bytes of rows, how many files, bytes of all, how many files are missing."""
+    found = {}
+    for name in nights_of(files):
+        copy = read(name)
+        contents, rows = contents_of(copy), files[f"rows-{name}.dump"]
+        entries = [entry for objects in copy.values() for entry in objects.values()]
+        size = rows + sum(files.get(f"contents/{one}", 0) for one in contents)
+        missing = sum(not one["sha256"] or f"contents/{one['sha256']}" not in files for one in entries)
+        found[name] = [rows, len(entries), size, missing]
+    return found
+
+
+def listed(s3: Any, bucket: str) -> dict[str, tuple[str, int]]:
+    """What the store says of each object's content, and its size, by key."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {
+        entry["Key"]: (entry["ETag"], entry["Size"])
+        for page in pages
+        for entry in page.get("Contents", ())
+        if not entry["Key"].endswith("/")
+    }
+
+
+def save(s3: Any, copies: Copies, name: str, buckets: list[str], keep: str = "") -> int:
+    """Copy what has changed since the newest copy; the number of objects that could not be read."""
+    before = copies.newest()
+    # What is copied for some buckets alone still lists the others.
+    copy: Copy = {bucket: objects for bucket, objects in before.items() if bucket not in buckets}
+    faults = 0
+    for bucket in buckets:
+        known, now = before.get(bucket, {}), listed(s3, bucket)
+        objects = copy[bucket] = {}
+        for key, (etag, _) in now.items():
+            entry = known.get(key)
+            if entry is not None and entry["etag"] == etag and copies.holds(entry):
+                objects[key] = entry
+        new = now.keys() - objects.keys()
+        progress = Progress(bucket, sum(now[key][1] for key in new))
+        fetched = 0
+        for key in sorted(new):
+            etag, size = now[key]
+            try:
+                body = s3.get_object(Bucket=bucket, Key=key)["Body"]
+                objects[key] = {"etag": etag, "sha256": copies.keep(body.iter_chunks(CHUNK))}
+                fetched += 1
+            except FAILURES as error:
+                print(f"{bucket}/{key}: {error}", file=sys.stderr)
+                objects[key] = {"etag": etag, "sha256": ""}
+                faults += 1
+            progress.add(size)
+        print(f"{bucket}: {fetched} objects fetched, {len(objects)} in the copy", flush=True)
+    copies.write(name, copy)
+    copies.prune(keep or name)
+    return faults
+
+
+def copy_out(copies: Copies, place: SecondPlace, newest: str) -> int:
+    """Bring `newest`, and each night that it lacks, to the second place, and forget the oldest there.
+
+    The number of damaged contents.
+
+    Raises:
+        SecondPlaceError: it refuses, or does not answer.
+    """
+    there, faults = place.files(), 0
+    for name in filter(is_night, copies.whole()):
+        if name in nights_of(there) and name != newest:
+            continue
+        here = copies.files()
+        missing = [one for one in sorted(contents_of(copies.read(name))) if f"contents/{one}" not in there]
+        progress = Progress(f"{name} to the second place", sum(here.get(f"contents/{one}", 0) for one in missing))
+        for sha256 in missing:
+            try:
+                path = copies.content(sha256)
+            except OSError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                faults += 1
+                continue
+            place.send(f"contents/{sha256}", path)
+            there[f"contents/{sha256}"] = path.stat().st_size
+            progress.add(path.stat().st_size)
+        # The list is last: without it there is no such night.
+        for path, called in ((copies.rows(name), ""), (copies.lists / f"{name}.json", "copies/")):
+            place.send(called + path.name, path)
+            there[called + path.name] = path.stat().st_size
+        print(f"{name}: {len(missing)} contents sent to the second place", flush=True)
+    nights = nights_of(there)
+    if old := nights[:-NIGHTS_KEPT]:
+        gone = [f"copies/{name}.json" for name in old] + [f"rows-{name}.dump" for name in old]
+        used = {f"contents/{one}" for name in nights[-NIGHTS_KEPT:] for one in contents_of(place.read(name))}
+        for name in [*gone, *(name for name in there if name.startswith("contents/") and name not in used)]:
+            place.delete(name)
+    return faults
+
+
+def bring(copies: Copies, place: SecondPlace | None, name: str) -> None:
+    """Have all of a night here that either place has.
+
+    Raises:
+        SecondPlaceError: there is something to fetch, and the second place refuses.
+    """
+    there: Mapping[str, int] = place.files() if place else {}
+    if place and not copies.rows(name).exists():
+        new = copies.folder / ".rows-fetched"
+        with new.open("wb") as stream:
+            for chunk in place.chunks(f"rows-{name}.dump"):
+                stream.write(chunk)
+        new.replace(copies.rows(name))
+    copy = copies.read(name) if name in copies.names() else place.read(name) if place else {}
+    missing = []
+    for sha256 in sorted(contents_of(copy)):
+        try:
+            copies.content(sha256)
+        except OSError as error:
+            if f"contents/{sha256}" in there:
+                missing.append(sha256)
+            else:
+                print(f"{name}: {error}", file=sys.stderr)
+    if place and missing:
+        progress = Progress("from the second place", sum(there[f"contents/{one}"] for one in missing))
+        for sha256 in missing:
+            try:
+                copies.keep(place.chunks(f"contents/{sha256}"), sha256)
+            except OSError as error:
+                print(f"{name}: at the second place, {error}", file=sys.stderr)
+            progress.add(there[f"contents/{sha256}"])
+        print(f"{name}: {len(missing)} contents fetched from the second place", flush=True)
+    copies.write(name, copy)
+
+
+def restore(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
+    """Make the buckets what they were; the number of objects that could not be brought back."""
+    copy, faults = copies.read(name), 0
+    there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
+    for bucket in buckets:
+        if bucket not in there:
+            s3.create_bucket(Bucket=bucket)
+        now, then = listed(s3, bucket), copy.get(bucket, {})
+        sent = removed = 0
+        for key in sorted(now.keys() | then.keys()):
+            entry = then.get(key)
+            try:
+                if entry is None:
+                    s3.delete_object(Bucket=bucket, Key=key)
+                    removed += 1
+                elif not entry["sha256"]:
+                    raise OSError("was not read then, and is as it was before")
+                elif now.get(key, ("", 0))[0] != entry["etag"]:
+                    s3.upload_file(str(copies.content(entry["sha256"])), bucket, key)
+                    sent += 1
+            except FAILURES as error:
+                print(f"{bucket}/{key}: {error}", file=sys.stderr)
+                faults += 1
+        print(f"{bucket}: {sent} objects sent, {removed} removed, as of {name}", flush=True)
+    return faults
+
+
+def run_save(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
+    """`save`; the exit status."""
+    faults = save(s3, copies, name, buckets)
+    place = SecondPlace.given()
+    told: dict[str, Any] = {"night": name, "unread": faults, "copied": place is not None}
+    if place is not None:
+        try:
+            faults += copy_out(copies, place, name)
+        except SecondPlaceError as error:
+            print(f"{error}\nThe night {name} is in the backup's volume alone.", file=sys.stderr)
+            told["copied"] = False
+            faults += 1
+    tell(told)
+    return 1 if faults else 0
+
+
+def run_list(copies: Copies) -> int:
+    """`list`; the exit status."""
+    told: dict[str, Any] = {"cluster": described(copies.files(), copies.read)}
+    if place := SecondPlace.given():
+        try:
+            told["second"] = described(place.files(), place.read)
+        except SecondPlaceError as error:
+            told["fault"] = str(error)[:500]
+    tell(told)
+    return 0
+
+
+def run_prepare(s3: Any, copies: Copies, before: str, name: str, buckets: list[str]) -> int:
+    """`prepare`; the exit status. Prints the name of the night last."""
+    place = SecondPlace.given()
+    known = copies.whole()
+    if place is not None and name not in known:
+        known = in_order({*known, *nights_of(place.files())})
+    nights = [one for one in known if is_night(one)]
+    name = name or (nights[-1] if nights else "")
+    if name not in known:
+        told = f"There is no night {name or 'yet'}, with rows and files. There are: {', '.join(known) or 'none'}"
+        print(told, file=sys.stderr)
+        return 1
+    try:
+        bring(copies, place, name)
+    except SecondPlaceError as error:
+        if name not in copies.whole():
+            raise
+        print(error, file=sys.stderr)
+    there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
+    if save(s3, copies, before, [bucket for bucket in buckets if bucket in there], keep=name):
+        print("Nothing was restored: how it is now could not be saved first.", file=sys.stderr)
+        return 1
+    print(f"Restoring {name}; how it is now is kept as {before}", flush=True)
+    Path(tempfile.gettempdir(), "night").write_text(name)
+    tell({"night": name, "before": before})
+    return 0
+
+
+def main() -> int:
+    """Entry point; the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("action", choices=["save", "list", "prepare", "restore"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--bucket", action="append")
+    given = parser.parse_args()
+    buckets: list[str] = given.bucket or BUCKETS
+    copies = Copies(given.folder)
+    if given.action == "list":
+        return run_list(copies)
+    s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"])
+    try:
+        with copies.alone():
+            match given.action, *given.names:
+                case ["save", night]:
+                    return run_save(s3, copies, night, buckets)
+                case ["prepare", before, *night]:
+                    return run_prepare(s3, copies, before, night[0] if night else "", buckets)
+                case ["restore", night]:
+                    return 1 if restore(s3, copies, night, buckets) else 0
+                case _:
+                    parser.error(f"{given.action} takes other names")
+    except SecondPlaceError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Keeps so many pods that take a job of the forge and end: a new one for each that has ended."""
+
+import json
+import os
+import ssl
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+JOBS = int(os.environ["JOBS"])
+ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+API = os.environ.get("API") or (
+    f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT_HTTPS']}"
+)
+NAMESPACE = f"/api/v1/namespaces/{(ACCOUNT / 'namespace').read_text()}"
+TEMPLATE = f"{NAMESPACE}/podtemplates/forge-job"
+LABEL = "forge-job"
+ALIVE = Path(os.environ.get("ALIVE", "/tmp/alive"))  # noqa: S108 - a volume of its own
+ENDED = ("Succeeded", "Failed")
+PAUSE_SECONDS = 2
+
+
+def ask(method: str, path: str, body: Any = None) -> Any:
+    """What the API server answers."""
+    request = urllib.request.Request(  # noqa: S310
+        API + path, None if body is None else json.dumps(body).encode(), method=method
+    )
+    request.add_header("Content-Type", "application/json")
+    # The token is renewed where it is.
+    request.add_header("Authorization", f"Bearer {(ACCOUNT / 'token').read_text().strip()}")
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def keep() -> None:
+    """Delete pods that have ended, and make as many as are missing."""
+    pods = ask("GET", f"{NAMESPACE}/pods?labelSelector=app%3D{LABEL}")["items"]
+    ended = [pod for pod in pods if pod["status"].get("phase") in ENDED]
+    for pod in ended:
+        if "deletionTimestamp" not in pod["metadata"]:
+            ask("DELETE", f"{NAMESPACE}/pods/{pod['metadata']['name']}")
+    if (missing := JOBS - (len(pods) - len(ended))) > 0:
+        made = ask("GET", TEMPLATE)["template"]
+        metadata = {**made["metadata"], "generateName": f"{LABEL}-"}
+        for _ in range(missing):
+            ask("POST", f"{NAMESPACE}/pods", {"apiVersion": "v1", "kind": "Pod", **made, "metadata": metadata})
+
+
+def main() -> None:
+    """Go on for ever; what the API server refuses or does not answer is tried again."""
+    while True:
+        try:
+            keep()
+            ALIVE.touch()
+        except OSError as error:
+            print(f"{error}", flush=True)
+        time.sleep(PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

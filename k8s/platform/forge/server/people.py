@@ -1,0 +1,183 @@
+"""Beside the forge: users with the Secret's passwords, the repository, its labels and the protection of `main`.
+
+The Secret's files are read again every few seconds, and applied where they have changed.
+"""
+
+import base64
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ADDRESS = f"{os.environ['FORGE']}/api/v1"
+TOKEN = Path(os.environ["TOKEN"])
+# One file a user, with the password: `admin` may do all, others write to branches of the repository.
+USERS = Path(os.environ["USERS"])
+ALIVE = Path(os.environ["ALIVE"])
+ADMIN = "admin"
+OWNER, REPOSITORY = "lab", "cluster"
+PATH = f"/repos/{OWNER}/{REPOSITORY}"
+CHECKS = ("check / check (pull_request)", "preview / preview (pull_request)")
+LABELS = {
+    "destructive": ("d73a4a", "What is lost by this change may be lost"),
+    "environment": ("0e8a16", "Gets a stack to itself"),
+}
+PATIENCE_SECONDS = 300
+PAUSE_SECONDS = 5
+# The passwords that the forge has.
+known: dict[str, str] = {}
+
+
+class RefusedError(Exception):
+    """The forge said no."""
+
+    def __init__(self, method: str, path: str, status: int, text: str) -> None:
+        super().__init__(f"{method} {path}: {status} {text}")
+        self.status = status
+
+
+def ask(method: str, path: str, body: Mapping[str, Any] | None = None, *, login: str | None = None) -> Any:
+    """What the forge answers; `login` is the value of the Authorization header, by default the administrator's."""
+    request = urllib.request.Request(  # noqa: S310 - the address is the pod's own
+        ADDRESS + path, None if body is None else json.dumps(body).encode(), method=method
+    )
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Authorization", login or basic(ADMIN, known[ADMIN]))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            content = answer.read()
+    except urllib.error.HTTPError as error:
+        raise RefusedError(method, path, error.code, error.read().decode(errors="replace")[:300]) from None
+    return json.loads(content) if content else None
+
+
+def there(path: str) -> Any:
+    """What is at a path, or None."""
+    try:
+        return ask("GET", path)
+    except RefusedError as refusal:
+        if refusal.status == 404:
+            return None
+        raise
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an Authorization header."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def passwords() -> dict[str, str]:
+    """Each user's password."""
+    return {path.name: path.read_text() for path in USERS.iterdir() if path.is_file() and path.name[0] != "."}
+
+
+def administrator(password: str) -> None:
+    """Give the administrator the Secret's password, by the token of this start; then there is no token."""
+    if TOKEN.exists():
+        change = {"login_name": ADMIN, "source_id": 0, "password": password, "must_change_password": False}
+        ask("PATCH", f"/admin/users/{ADMIN}", change, login=f"token {TOKEN.read_text().strip()}")
+        TOKEN.unlink()
+    known[ADMIN] = password
+    for token in ask("GET", f"/users/{ADMIN}/tokens?limit=50"):
+        if token["name"].startswith("setup-"):
+            ask("DELETE", f"/users/{ADMIN}/tokens/{token['id']}")
+
+
+def users(wanted: Mapping[str, str]) -> None:
+    """Make users, or give them the password that their Secret has now; shut out those that it has no more."""
+    there_are = {user["login"] for user in ask("GET", "/admin/users?limit=50")}
+    for name, password in wanted.items():
+        if name not in there_are:
+            made = {"username": name, "email": f"{name}@lab.internal", "password": password}
+            ask("POST", "/admin/users", {**made, "must_change_password": False})
+        if known.get(name) != password:
+            state = {"login_name": name, "source_id": 0, "password": password, "must_change_password": False}
+            ask("PATCH", f"/admin/users/{name}", {**state, "prohibit_login": False, "active": True})
+            known[name] = password
+    for name in there_are - wanted.keys():
+        ask("PATCH", f"/admin/users/{name}", {"login_name": name, "source_id": 0, "prohibit_login": True})
+        known.pop(name, None)
+
+
+def repository(wanted: Mapping[str, str]) -> None:
+    """The repository, empty; no job runs before there is something to protect."""
+    if not there(f"/orgs/{OWNER}"):
+        ask("POST", "/orgs", {"username": OWNER, "visibility": "private"})
+    if not there(PATH):
+        ask("POST", f"/orgs/{OWNER}/repos", {"name": REPOSITORY, "private": True, "default_branch": "main"})
+        ask("PATCH", PATH, {"has_actions": False, "default_delete_branch_after_merge": True})
+    labels = {label["name"] for label in ask("GET", f"{PATH}/labels?limit=50")}
+    for name, (color, description) in LABELS.items():
+        if name not in labels:
+            ask("POST", f"{PATH}/labels", {"name": name, "color": color, "description": description})
+    members = {user["login"] for user in ask("GET", f"{PATH}/collaborators?limit=50")}
+    for name in wanted:
+        if name != ADMIN:
+            ask("PUT", f"{PATH}/collaborators/{name}", {"permission": "write"})
+    for name in members - wanted.keys():
+        ask("DELETE", f"{PATH}/collaborators/{name}")
+
+
+def protection(wanted: Mapping[str, str]) -> bool:
+    """Protect `main`, and let jobs run, once it has been pushed; whether it is so."""
+    if not there(f"{PATH}/branches/main"):
+        return False
+    rule = {
+        "rule_name": "main",
+        "enable_push": False,
+        "enable_force_push": False,
+        "enable_status_check": True,
+        "status_check_contexts": list(CHECKS),
+        # Somebody else's, where there is somebody else.
+        "required_approvals": 1 if len(wanted) > 1 else 0,
+        "dismiss_stale_approvals": True,
+        "block_on_rejected_reviews": True,
+        "block_on_outdated_branch": True,
+        "block_admin_merge_override": True,
+    }
+    if there(f"{PATH}/branch_protections/main"):
+        ask("PATCH", f"{PATH}/branch_protections/main", rule)
+    else:
+        ask("POST", f"{PATH}/branch_protections", rule)
+    ask("PATCH", PATH, {"has_actions": True})
+    return True
+
+
+def wait() -> None:
+    """Wait until the forge answers."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"{os.environ['FORGE']}/api/healthz", timeout=5):  # noqa: S310
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+def main() -> None:
+    """Apply, and apply again what changes."""
+    wait()
+    administrator(passwords()[ADMIN])
+    applied: dict[str, str] = {}
+    protected = False
+    while True:
+        wanted = passwords()
+        if wanted != applied:
+            users(wanted)
+            repository(wanted)
+            applied, protected = wanted, False
+            print(f"{len(wanted)} users, and {OWNER}/{REPOSITORY}", flush=True)
+        if not protected and (protected := protection(wanted)):
+            print("main is protected", flush=True)
+        ALIVE.touch()
+        time.sleep(PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

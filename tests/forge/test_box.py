@@ -1,0 +1,348 @@
+"""Pull requests on the forge in the box: the repository's workflows, on the real programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.engine.harness import wait_for
+from tests.forge.box import REPOSITORY, SERVER, Box, end, resident
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow_forge
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = ROOT / ".github" / "workflows"
+CHECKS = ("check / check (pull_request)", "preview / preview (pull_request)")
+ASK = """\
+name: ask
+on: [pull_request]
+jobs:
+  ask:
+    runs-on: ubuntu-latest
+    steps:
+@CHECKOUT@
+      - run: ./lab ci ask
+        env:
+          GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}
+          CLOUDS_YAML: ${{ secrets.CLOUDS_YAML }}
+"""
+SECONDS = 180.0
+
+
+@pytest.fixture(scope="module")
+def marks(box: Box) -> Path:
+    """Where jobs say what they do."""
+    folder = box.folder / "marks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(box: Box, marks: Path) -> Iterator[Path]:
+    """A repository like this one, pushed as `lab up` does; `main` is protected then."""
+    folder = Path(tempfile.mkdtemp(prefix="clone-"))
+    assert box.ask("GET", f"/repos/{REPOSITORY}/branch_protections/main").status == 404
+    shutil.copytree(WORKFLOWS, folder / ".github/workflows")
+    # Of real jobs there is nothing to clean up and nothing to bring up.
+    for name in ("clean-up", "environment"):
+        (folder / f".github/workflows/{name}.yaml").unlink()
+    stub = (ROOT / "tests/forge/stub.py").read_text().replace("@LAB@", str(ROOT / "lab")).replace("@MARKS@", str(marks))
+    (folder / "stub.py").write_text(stub)
+    (folder / "lab").write_text('#!/bin/sh\nexec python3 stub.py "$@"\n')
+    (folder / "lab").chmod(0o755)
+    (folder / "settings").write_text("three workers")
+    for words in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["add", "."],
+        ["commit", "--quiet", "--message=Start"],
+        ["remote", "add", "origin", f"{box.url}/{REPOSITORY}.git"],
+        ["push", "--quiet", "origin", "main"],
+    ):
+        done = box.git(folder, *words)
+        assert done.returncode == 0, done.stderr
+    wait_for(
+        lambda: box.ask("GET", f"/repos/{REPOSITORY}/branch_protections/main").status == 200, "protection", SECONDS
+    )
+    wait_for(lambda: box.ask("GET", f"/repos/{REPOSITORY}").body["has_actions"], "workflows", SECONDS)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def propose(box: Box, clone: Path, branch: str, files: dict[str, str], user: str = "ada") -> int:
+    """Push a branch with other files, and open a pull request; its number."""
+    for words in (["fetch", "--quiet", "origin"], ["switch", "--quiet", "--create", branch, "origin/main"]):
+        done = box.git(clone, *words, user=user)
+        assert done.returncode == 0, done.stderr
+    commit(box, clone, branch, files, user)
+    made = box.ask("POST", f"/repos/{REPOSITORY}/pulls", {"title": branch, "head": branch, "base": "main"}, user=user)
+    assert made.status == 201, made.body
+    return int(made.body["number"])
+
+
+def commit(box: Box, clone: Path, branch: str, files: dict[str, str], user: str = "ada") -> None:
+    for path, text in files.items():
+        (clone / path).parent.mkdir(parents=True, exist_ok=True)
+        (clone / path).write_text(text)
+    for words in (["add", "."], ["commit", "--quiet", f"--message={branch}"], ["push", "--quiet", "origin", branch]):
+        done = box.git(clone, *words, user=user)
+        assert done.returncode == 0, done.stderr
+
+
+def run(box: Box, count: int) -> None:
+    """Do what the cluster does for so many waiting jobs: a pod for each."""
+    for _ in range(count):
+        box.pod()
+    for process in box.runners[-count:]:
+        process.wait(SECONDS)
+
+
+def states(box: Box, number: int) -> dict[str, str]:
+    """The checks of a pull request's last commit."""
+    head = box.ask("GET", f"/repos/{REPOSITORY}/pulls/{number}").body["head"]["sha"]
+    statuses = box.ask("GET", f"/repos/{REPOSITORY}/commits/{head}/status").body["statuses"] or []
+    return {one["context"]: one["status"] for one in statuses}
+
+
+def checked(box: Box, number: int, **wanted: str) -> bool:
+    found = states(box, number)
+    return all(found.get(f"{name} / {name} (pull_request)") == state for name, state in wanted.items())
+
+
+def merge(box: Box, number: int, user: str = "ada") -> int:
+    return box.ask("POST", f"/repos/{REPOSITORY}/pulls/{number}/merge", {"Do": "squash"}, user=user).status
+
+
+def comments(box: Box, number: int) -> list[str]:
+    return [one["body"] for one in box.ask("GET", f"/repos/{REPOSITORY}/issues/{number}/comments").body]
+
+
+def test_nobody_gets_in_without_a_password(box: Box) -> None:
+    for path in ("/api/v1/repos/search", f"/{REPOSITORY}", f"/{REPOSITORY}.git/info/refs?service=git-upload-pack"):
+        assert box.anonymously(path) in {401, 403, "/user/login"}, path
+    assert box.ask("GET", "/user", user="eve").status == 401
+    assert box.ask("GET", "/admin/users", user="ada").status == 403
+    with urllib.request.urlopen(f"{box.url}/user/sign_up", timeout=30) as answer:
+        assert 'name="user_name"' not in answer.read().decode()
+
+
+def test_what_the_start_needed_is_gone_after_it(box: Box) -> None:
+    wait_for(lambda: not (box.folder / "setup/token").exists(), "the end of the token", SECONDS)
+    wait_for(lambda: box.ask("GET", "/users/admin/tokens").body == [], "the end of the token", SECONDS)
+    assert (box.folder / "run/app.ini").stat().st_mode & 0o777 == 0o600
+    logs = "".join(path.read_text(errors="replace") for path in box.folder.glob("*.log"))
+    told = [*box.passwords.values(), *(path.read_text() for path in (box.folder / "secrets").iterdir())]
+    assert not [secret for secret in told if secret in logs]
+
+
+def test_a_pull_request_is_checked_commented_once_and_merged_after_that(box: Box, clone: Path) -> None:
+    number = propose(box, clone, "more", {"settings": "four workers"})
+    assert merge(box, number) == 405
+    began = time.monotonic()
+    run(box, 2)
+    wait_for(lambda: checked(box, number, check="success", preview="success"), "the checks", SECONDS)
+    print(f"two checks: {time.monotonic() - began:.1f} s")
+    (text,) = comments(box, number)
+    assert "four workers" in text
+    commit(box, clone, "more", {"settings": "five workers"})
+    run(box, 2)
+    wait_for(lambda: checked(box, number, check="success", preview="success"), "the checks", SECONDS)
+    (text,) = comments(box, number)
+    assert "five workers" in text
+    assert "four workers" not in text
+    # Somebody else has to agree, as there is somebody else.
+    assert merge(box, number) == 405
+    approve(box, number)
+    assert merge(box, number) == 200
+
+
+def approve(box: Box, number: int, user: str = "grace") -> None:
+    done = box.ask("POST", f"/repos/{REPOSITORY}/pulls/{number}/reviews", {"event": "APPROVED"}, user=user)
+    assert done.status == 200, done.body
+
+
+def test_what_fails_the_check_is_not_merged_by_anybody(box: Box, clone: Path) -> None:
+    number = propose(box, clone, "bad", {"broken": ""})
+    run(box, 2)
+    wait_for(lambda: checked(box, number, check="failure", preview="success"), "the checks", SECONDS)
+    approve(box, number)
+    assert {merge(box, number, user) for user in ("ada", "admin")} == {405}
+    for user in ("ada", "admin"):
+        done = box.git(clone, "push", "origin", "HEAD:main", user=user)
+        assert done.returncode, f"{user} pushed to main"
+        assert "protected branch" in done.stderr
+    box.ask("PATCH", f"/repos/{REPOSITORY}/pulls/{number}", {"state": "closed"})
+
+
+def test_deployments_run_one_at_a_time_and_the_next_finishes_what_a_killed_one_began(
+    box: Box, clone: Path, marks: Path
+) -> None:
+    # What earlier merges have left.
+    while box.jobs("queued"):
+        run(box, 1)
+    (marks / "hold").touch()
+    commits = []
+    for branch in ("one", "two"):
+        number = propose(box, clone, branch, {branch: ""})
+        run(box, 2)
+        wait_for(partial(checked, box, number, check="success", preview="success"), "checks", SECONDS)
+        approve(box, number)
+        assert merge(box, number) == 200
+        commits.append(box.ask("GET", f"/repos/{REPOSITORY}/pulls/{number}").body["merge_commit_sha"])
+        if branch == "one":
+            drain_checks(box)
+            wait_for((marks / f"began-{commits[0]}").exists, "the first deployment", SECONDS)
+            killed = box.runners[-1]
+    # The second waits: a pod that is free finds no deployment.
+    drain_checks(box)
+    assert not (marks / f"began-{commits[1]}").exists()
+    end(killed)
+    began = time.monotonic()
+    wait_for((marks / f"began-{commits[1]}").exists, "the second deployment", SECONDS)
+    print(f"after a killed deployment the next began in {time.monotonic() - began:.0f} s")
+    (marks / "hold").unlink()
+    wait_for((marks / f"ended-{commits[1]}").exists, "the second deployment's end", SECONDS)
+    assert not (marks / f"ended-{commits[0]}").exists()
+
+
+def drain_checks(box: Box) -> None:
+    """A pod for each job that waits, and one more that stays."""
+    for _ in range(2):
+        box.pod()
+
+
+def test_a_fork_gets_no_runner_before_somebody_agrees_and_no_secret_after(box: Box, clone: Path) -> None:
+    secret = {"data": "planted-cloud-secret"}
+    assert box.ask("PUT", f"/repos/{REPOSITORY}/actions/secrets/CLOUDS_YAML", secret).status in {201, 204}
+    (box.folder / "users/eve").write_text(box.passwords["eve"])
+    wait_for(lambda: box.ask("GET", "/user", user="eve").status == 200, "eve", SECONDS)
+    # Only reading: eve is no member.
+    wait_for(
+        lambda: box.ask("PUT", f"/repos/{REPOSITORY}/collaborators/eve", {"permission": "read"}).status == 204, "rights"
+    )
+    wait_for(
+        lambda: box.ask("GET", f"/repos/{REPOSITORY}/collaborators/eve/permission").body["permission"] == "read",
+        "rights", SECONDS,
+    )  # fmt: skip
+    assert box.ask("POST", f"/repos/{REPOSITORY}/forks", {"name": "fork"}, user="eve").status == 202
+    work = clone.parent / f"{clone.name}-fork"
+    assert box.git(clone.parent, "clone", "--quiet", f"{box.url}/eve/fork.git", str(work), user="eve").returncode == 0
+    checkout = re.search(r"      - name: check out\n(?:        .*\n)+", (WORKFLOWS / "check.yaml").read_text())
+    assert checkout
+    (work / ".github/workflows/ask.yaml").write_text(ASK.replace("@CHECKOUT@\n", checkout[0]))
+    for words in (["add", "."], ["commit", "--quiet", "--message=ask"], ["push", "--quiet", "origin", "HEAD:ask"]):
+        done = box.git(work, *words, user="eve")
+        assert done.returncode == 0, done.stderr
+    before = {job["id"] for job in box.jobs()}
+    request = {"title": "from a fork", "head": "eve:ask", "base": "main"}
+    number = box.ask("POST", f"/repos/{REPOSITORY}/pulls", request, user="eve").body["number"]
+
+    def new() -> list[dict[str, Any]]:
+        return [job for job in box.jobs() if job["id"] not in before]
+
+    wait_for(lambda: len(new()) >= 2, "the fork's jobs", SECONDS)
+    assert {job["status"] for job in new()} <= {"waiting", "blocked", "completed"}, new()
+    assert not [job for job in new() if job["runner_name"]]
+    shutil.rmtree(work)
+    _approve_runs(box, {job["run_id"] for job in new()})
+    run(box, len([job for job in new() if job["status"] == "queued"]))
+    (asked,) = [job for job in new() if job["name"] == "ask"]
+    wait_for(lambda: _job(box, asked["id"])["status"] == "completed", "the fork's job", SECONDS)
+    log = box.text(f"/repos/{REPOSITORY}/actions/jobs/{asked['id']}/logs")
+    found = json.loads(re.findall(r"FOUND (\{.*\})", log)[-1])
+    assert found["secrets"] == []
+    assert found["push"] in {401, 403, 404}
+    assert found["users"] in {401, 403}
+    assert "planted-cloud-secret" not in log
+    preview = [job for job in new() if job["name"] == "preview"]
+    assert all(job["conclusion"] == "skipped" for job in preview), preview
+    box.ask("PATCH", f"/repos/{REPOSITORY}/pulls/{number}", {"state": "closed"})
+
+
+def _job(box: Box, number: int) -> dict[str, Any]:
+    job: dict[str, Any] = box.ask("GET", f"/repos/{REPOSITORY}/actions/jobs/{number}").body
+    return job
+
+
+def _approve_runs(box: Box, runs: set[int]) -> None:
+    """Let a fork's jobs run, as the button on the page does."""
+    jar = box.folder / "cookies"
+    form = [
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--cookie",
+        str(jar),
+        "--cookie-jar",
+        str(jar),
+        "--output",
+        "/dev/null",
+    ]
+    login = f"user_name=admin&password={box.passwords['admin']}"
+    subprocess.run(["curl", *form, "--data", "@-", f"{box.url}/user/login"], input=login.encode(), check=True)
+    for number in runs:
+        subprocess.run(
+            ["curl", *form, "--data", "", f"{box.url}/{REPOSITORY}/actions/runs/{number}/approve"], check=True
+        )
+
+
+def test_a_jobs_token_is_for_its_repository_alone(box: Box, clone: Path) -> None:
+    assert box.ask("POST", "/orgs/lab/repos", {"name": "other", "private": True, "auto_init": True}).status == 201
+    checkout = re.search(r"      - name: check out\n(?:        .*\n)+", (WORKFLOWS / "check.yaml").read_text())
+    assert checkout
+    number = propose(box, clone, "ask", {".github/workflows/ask.yaml": ASK.replace("@CHECKOUT@\n", checkout[0])})
+    run(box, 3)
+    wait_for(lambda: states(box, number).get("ask / ask (pull_request)") == "success", "the job", SECONDS)
+    job = next(job for job in box.jobs() if job["name"] == "ask")
+    log = box.text(f"/repos/{REPOSITORY}/actions/jobs/{job['id']}/logs")
+    found = json.loads(re.findall(r"FOUND (\{.*\})", log)[-1])
+    assert found["own"] == 200
+    assert found["other"] in {401, 403, 404}
+    assert found["users"] in {401, 403}
+    assert found["secrets"] == ["CLOUDS_YAML"]
+    assert found["environment"] == []
+    assert "planted-cloud-secret" not in log
+    box.ask("PATCH", f"/repos/{REPOSITORY}/pulls/{number}", {"state": "closed"})
+
+
+def test_it_comes_back_after_it_was_killed_and_says_what_it_takes(box: Box, clone: Path) -> None:
+    print(f"gitea: {resident(box.server)} MiB, setup: {resident(box.setup)} MiB")
+    end(box.server)
+    began = time.monotonic()
+    box.serve()
+    print(f"answers again after {time.monotonic() - began:.1f} s")
+    assert box.git(clone, "fetch", "--quiet", "origin", user="ada").returncode == 0
+
+
+def test_a_user_who_is_taken_out_is_shut_out(box: Box, clone: Path) -> None:
+    (box.folder / "users/grace").unlink()
+    wait_for(lambda: box.ask("GET", "/user", user="grace").status in {401, 403}, "grace is out", SECONDS)
+    assert box.git(clone, "fetch", "origin", user="grace").returncode
+
+
+def test_a_changed_password_is_taken(box: Box) -> None:
+    old, new = box.passwords["admin"], "0123456789abcdef0123456789abcdef"
+    (box.folder / "users/admin").write_text(new)
+    box.passwords["admin"] = new
+    wait_for(lambda: box.ask("GET", "/user").status == 200, "the new password", SECONDS)
+    box.passwords["admin"] = old
+    assert box.ask("GET", "/user").status == 401
+    box.passwords["admin"] = new
+
+
+def test_the_settings_are_read(box: Box) -> None:
+    """A misspelt section or key would change nothing."""
+    known = subprocess.run([box.folder / "bin/gitea", "--version"], check=True, capture_output=True, text=True).stdout
+    assert "1.27.3" in known
+    assert "[cron.stop_zombie_tasks]" in (SERVER / "app.ini").read_text()
