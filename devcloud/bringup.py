@@ -26,44 +26,44 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-# Restarts after which `up` gives a service up; the supervisor goes on trying.
+# `up` fails after this many restarts of a service; the supervisor continues to restart it.
 CRASHES = 5
 
 
 class Devcloud:
-    """One devcloud, known by its state folder. Its first `up` keeps `settings`; later ones may repeat them."""
+    """A devcloud, identified by its state folder. The first `up` saves `settings`; later ones may repeat them."""
 
     def __init__(self, state: Path, settings: Settings | None = None) -> None:
         self._settings_file = state / "settings.json"
-        self._wanted = settings or Settings()
-        kept = Settings.model_validate_json(self._settings_file.read_text()) if self._settings_file.exists() else None
-        self.layout = Layout(state, kept or self._wanted)
+        self._requested = settings or Settings()
+        saved = Settings.model_validate_json(self._settings_file.read_text()) if self._settings_file.exists() else None
+        self.layout = Layout(state, saved or self._requested)
         self.control = Control(self.layout)
         self.passwords = Passwords(self.layout.cache / "passwords")
 
     @property
     def is_running(self) -> bool:
-        """Whether the supervisor lives."""
+        """Whether the supervisor is running."""
         return self.control.first_process() is not None
 
     def check_machine(self) -> None:
-        """Refuse a machine that cannot carry devcloud, with all reasons at once; see `devcloud.machine.check`."""
+        """Refuse a machine on which devcloud cannot run, with all reasons; see `devcloud.machine.check`."""
         machine.check(self.layout, self.control.name, running=self.is_running)
 
     def up(self, out: TextIO | None = None) -> Stages:
-        """Bring everything up, what is up already left alone; show the stages on `out` (standard output), return them.
+        """Start everything that is not running; show the stages on `out` (standard output), and return them.
 
         Raises:
             DevcloudError: a stage failed; running `up` again resumes.
         """
-        wanted, kept = self._wanted, self.layout.settings
-        if changed := [name for name in wanted.model_fields_set if getattr(wanted, name) != getattr(kept, name)]:
+        requested, saved = self._requested, self.layout.settings
+        if changed := [name for name in requested.model_fields_set if getattr(requested, name) != getattr(saved, name)]:
             raise DevcloudError(
-                f"the devcloud in {self.layout.state} was made with another {' and another '.join(sorted(changed))}",
-                remedy="leave the option out; or `lab devcloud reset`, which deletes its data, and `up` again",
+                f"the devcloud in {self.layout.state} has another {' and another '.join(sorted(changed))}",
+                remedy="leave the option out; or run `lab devcloud reset`, which deletes its data, and `up` again",
             )
         self.check_machine()
-        with self._alone(), Stages("Bringing devcloud up", out=out) as stages:
+        with self._locked(), Stages("Starting devcloud", out=out) as stages:
             self.layout.make_folders()
             self._settings_file.write_text(self.layout.settings.model_dump_json(indent=1))
             with stages.stage("Check mmdebstrap") as stage:
@@ -80,54 +80,54 @@ class Devcloud:
 
     @property
     def is_complete(self) -> bool:
-        """Whether `complete` would be quick."""
+        """Whether all images have been created."""
         return all(image.is_made(self.layout) for image in images.later(self.layout.settings))
 
     def complete(self, out: TextIO | None = None) -> None:
-        """Add what takes minutes to make and is not needed to begin with: further images, and virtual machines.
+        """Add further images and the host for virtual machines, which take minutes and are not needed at first.
 
-        `up` does so itself once those images are made.
+        `up` does this itself when the images exist.
 
         Raises:
             DevcloudError: a stage failed; running `up` again resumes.
         """
-        with self._alone(), Stages("Completing devcloud, which can be used already", out=out) as stages:
+        with self._locked(), Stages("Completing devcloud, which is ready for use", out=out) as stages:
             self._complete(stages)
 
     def _complete(self, stages: Stages) -> None:
         seed = Seed(self.layout, self.passwords)
         for image in images.later(self.layout.settings):
-            with stages.stage(f"Make {image.name}"):
+            with stages.stage(f"Create {image.name}"):
                 path = images.make(self.layout, image)
             with stages.stage(f"Upload {image.name}"):
                 seed.image(image, path)
         if self.layout.settings.virtual_machines:
-            with stages.stage("Start the host of virtual machines") as stage:
+            with stages.stage("Start the host for virtual machines") as stage:
                 self._start(stage.wait_for, *(service.name for service in virtual_machines(self.layout)))
                 self._wait(stage.wait_for, lambda: seed.missing_hosts(CONTROLLER))
 
     @property
     def virtualisation(self) -> str | None:
-        """How virtual machines run, `kvm` or `qemu` (emulated); None where that was not tried yet."""
-        found = configparser.ConfigParser()
-        found.read(self.layout.virtualisation)
-        return found.get("libvirt", "virt_type", fallback=None)
+        """Hypervisor of virtual machines, `kvm` or `qemu` (emulated); None if not determined yet."""
+        config = configparser.ConfigParser()
+        config.read(self.layout.virtualisation)
+        return config.get("libvirt", "virt_type", fallback=None)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep any other command that changes this devcloud out."""
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of this devcloud."""
         self.layout.state.mkdir(parents=True, exist_ok=True)
         with (self.layout.state / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise DevcloudError(
-                    f"another command is at work on the devcloud in {self.layout.state}", remedy="wait until it is done"
+                    f"another command is using the devcloud in {self.layout.state}", remedy="wait until it has finished"
                 ) from None
             yield
 
     def _make_image(self, stages: Stages) -> Path:
-        with stages.stage("Make the image"):
+        with stages.stage("Create the image"):
             return images.make(self.layout, images.CONTAINER)
 
     def _start_services(self, stages: Stages) -> None:
@@ -152,14 +152,14 @@ class Devcloud:
 
     def _seed(self, stages: Stages, image: Future[Path]) -> None:
         seed = Seed(self.layout, self.passwords)
-        with stages.stage("Fill the cloud"):
+        with stages.stage("Create resources"):
             with ThreadPoolExecutor() as pool:
                 parts = [seed.students, seed.network, seed.flavors, seed.volume_types]
                 for part in [pool.submit(work) for work in parts]:
                     part.result()
             seed.quotas()
         with stages.stage("Upload the image") as stage:
-            stage.wait_for("the image to be made")
+            stage.wait_for("the image")
             path = image.result()
             stage.wait_for("glance")
             seed.image(images.CONTAINER, path)
@@ -168,8 +168,8 @@ class Devcloud:
         with stages.stage("Find the compute hosts") as stage:
             self._wait(stage.wait_for, seed.missing_hosts)
             seed.reservable_hosts()
-        with stages.stage("Ask every API") as stage:
-            self._wait(stage.wait_for, lambda: {f"{name} ({fault})" for name, fault in self.health() if fault})
+        with stages.stage("Check every API") as stage:
+            self._wait(stage.wait_for, lambda: {f"{name} ({problem})" for name, problem in self.health() if problem})
 
     def _start(self, say: Callable[[str], None], *names: str) -> None:
         self.control.call("start", *names)
@@ -179,15 +179,15 @@ class Devcloud:
             for entry in services:
                 if entry.restarts >= CRASHES and entry.state != "running":
                     raise DevcloudError(
-                        f"{entry.name} ends as soon as it starts: {entry.last_error}",
-                        remedy=f"lab devcloud logs {entry.name}",
+                        f"{entry.name} exits when it starts: {entry.last_error}",
+                        remedy=f"see its log: lab devcloud logs {entry.name}",
                     )
             return {entry.name for entry in services if entry.state != "running"}
 
         self._wait(say, missing)
 
     def _wait(self, say: Callable[[str], None], missing: Callable[[], set[str]], seconds: float = 300) -> None:
-        """Wait until nothing is missing; give up when for `seconds` nothing more of it came."""
+        """Wait until nothing is missing; fail after `seconds` without progress."""
         fewest, deadline = None, 0.0
         while left := missing():
             say(", ".join(sorted(left)))
@@ -195,25 +195,25 @@ class Devcloud:
                 fewest, deadline = len(left), time.monotonic() + seconds
             if time.monotonic() > deadline:
                 raise DevcloudError(
-                    f"for {seconds:.0f} s these have not become ready: {', '.join(sorted(left))}",
-                    remedy=f"lab devcloud logs {min(left)}; the logs are in {self.layout.log}",
+                    f"not ready after {seconds:.0f} s: {', '.join(sorted(left))}",
+                    remedy=f"see `lab devcloud logs {min(left)}`, or the logs in {self.layout.log}",
                 )
             time.sleep(0.2)
 
     def health(self) -> Iterator[tuple[str, str | None]]:
-        """Ask every API; see `devcloud.seed.faults`."""
+        """Check every API; see `devcloud.seed.faults`."""
         yield from faults(self.layout, self.passwords)
 
     def down(self) -> None:
-        """Stop; data stay."""
+        """Stop, and keep the data."""
         if self.layout.state.exists():
-            with self._alone():
+            with self._locked():
                 self.control.stop()
 
     def reset(self) -> None:
-        """Stop and forget all data and settings; the trees, the image and the databases' first dump stay."""
+        """Stop and delete data and settings; keep trees, images and the dump of empty databases."""
         if self.layout.state.exists():
-            with self._alone():
+            with self._locked():
                 self._reset()
 
     def _reset(self) -> None:
@@ -226,16 +226,16 @@ class Devcloud:
         self._settings_file.unlink(missing_ok=True)
 
     def purge(self) -> None:
-        """`reset`, and remove the whole state folder and what `up` installed on the machine."""
+        """`reset`, then remove the state folder and the packages that `up` installed on the machine."""
         if self.layout.state.exists():
-            with self._alone():
+            with self._locked():
                 self._reset()
                 machine.remove_bootstrap(self.layout)
                 shutil.rmtree(self.layout.state)
 
 
 def in_background(work: Callable[[], Path]) -> Future[Path]:
-    """Run `work` in a thread that the program's end need not wait for."""
+    """Run `work` in a daemon thread."""
     future: Future[Path] = Future()
 
     def run() -> None:

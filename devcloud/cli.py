@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devcloud.layout import Settings as ChosenSettings
 
 P = ParamSpec("P")
-VIRTUALISATION = {"kvm": "on KVM", "qemu": "emulated, as KVM does not work here", None: "none"}
+VIRTUALISATION = {"kvm": "on KVM", "qemu": "emulated, because KVM does not work on this machine", None: "none"}
 app = typer.Typer(
     name="devcloud",
     no_args_is_help=True,
@@ -33,11 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A real OpenStack on this machine: the default cloud.",
 )
-State = Annotated[Path, typer.Option("--state", envvar="DEVCLOUD_STATE", help="Folder of everything devcloud keeps.")]
+State = Annotated[Path, typer.Option("--state", envvar="DEVCLOUD_STATE", help="devcloud's state folder.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def reported(verb: Callable[P, None]) -> Callable[P, None]:
+def report_errors(verb: Callable[P, None]) -> Callable[P, None]:
     """Turn a DevcloudError into a message and exit code 1."""
 
     @functools.wraps(verb)
@@ -50,38 +50,41 @@ def reported(verb: Callable[P, None]) -> Callable[P, None]:
                 typer.echo(f"  remedy: {error.remedy}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: `lab devcloud up` goes on from here, `lab devcloud reset` undoes it", err=True)
+            typer.echo("interrupted: `lab devcloud up` continues, `lab devcloud reset` undoes it", err=True)
             raise typer.Exit(130) from None
 
     return wrapped
 
 
 def _devcloud(state: Path, settings: ChosenSettings | None = None) -> Devcloud:
-    from devcloud.bringup import Devcloud  # OpenStack's SDK takes a second to load: `--help` does without
+    from devcloud.bringup import Devcloud  # imported here because OpenStack's SDK takes a second to load
 
     return Devcloud(state, settings)
 
 
 @app.command()
-@reported
+@report_errors
 def up(
     state: State = DEFAULT_STATE,
     subnet: Annotated[
         str | None,
-        typer.Option(envvar="DEVCLOUD_SUBNET", help="External network, /24 or larger; at the first `up`."),
+        typer.Option(envvar="DEVCLOUD_SUBNET", help="External network, /24 or larger; only at the first `up`."),
     ] = None,
     fake_host: Annotated[
-        bool, typer.Option("--fake-host", help="Also have a compute host that only pretends, for tests of scale.")
+        bool, typer.Option("--fake-host", help="Also add a fake compute host, for scale tests.")
     ] = False,
     virtual_machines: Annotated[
         bool | None,
         typer.Option("--virtual-machines/--no-virtual-machines", help="Also run virtual machines (default: no)."),
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option(help="Make this image too (minutes): CC-Debian13 or CC-Ubuntu24.04.")
+        list[str] | None,
+        typer.Option(
+            help="Also create this image (minutes): CC-Debian13, CC-Ubuntu24.04; of a machine: CC-Ubuntu24.04-VM."
+        ),
     ] = None,
 ) -> None:
-    """Bring the cloud up, or what is missing of it. The first time takes minutes and downloads Debian packages."""
+    """Start the cloud. The first start takes minutes and downloads Debian packages."""
     from devcloud.layout import chosen
 
     settings = chosen(
@@ -98,95 +101,95 @@ def up(
 
 
 @app.command()
-@reported
+@report_errors
 def down(state: State = DEFAULT_STATE) -> None:
-    """Stop the cloud and its instances; data stay, and `up` brings both back."""
+    """Stop the cloud and its instances. Data are kept; `up` starts both again."""
     _devcloud(state).down()
 
 
 @app.command()
-@reported
+@report_errors
 def reset(state: State = DEFAULT_STATE, yes: Yes = False) -> None:
-    """Stop the cloud and delete all its data; packages and the image stay."""
+    """Stop the cloud and delete all its data. Packages and images are kept."""
     if not yes:
         typer.confirm(f"Delete every instance, volume and account of the devcloud in {state}?", abort=True)
     _devcloud(state).reset()
 
 
 @app.command()
-@reported
+@report_errors
 def purge(state: State = DEFAULT_STATE, yes: Yes = False) -> None:
-    """Remove everything that devcloud ever made on this machine."""
+    """Stop the cloud and remove everything that devcloud has created on this machine."""
     if not yes:
-        typer.confirm(f"Delete {state} with all it holds?", abort=True)
+        typer.confirm(f"Delete {state} with all its contents?", abort=True)
     _devcloud(state).purge()
 
 
 @app.command()
-@reported
+@report_errors
 def status(
     state: State = DEFAULT_STATE,
     as_json: Annotated[bool, typer.Option("--json", "-j", help="JSON.")] = False,
-    health: Annotated[bool, typer.Option(help="Ask every API too.")] = True,
+    health: Annotated[bool, typer.Option(help="Also check every API.")] = True,
 ) -> None:
-    """Show every service: state, restarts, memory (PSS), last error; and whether the APIs really answer."""
+    """Show every service: state, restarts, memory (PSS), last error; and whether the APIs answer."""
     cloud = _devcloud(state)
     if not cloud.is_running:
-        raise DevcloudError("devcloud is down", remedy="lab devcloud up")
-    told = cloud.control.call("status", memory=True)
-    faults = dict(cloud.health()) if health else {}
-    total = told.rest + sum(entry.memory or 0 for entry in told.services)
-    broken = any(faults.values()) or any(entry.state not in {"running", "stopped"} for entry in told.services)
+        raise DevcloudError("devcloud is not running", remedy="start it: lab devcloud up")
+    result = cloud.control.call("status", memory=True)
+    problems = dict(cloud.health()) if health else {}
+    total = result.rest + sum(entry.memory or 0 for entry in result.services)
+    broken = any(problems.values()) or any(entry.state not in {"running", "stopped"} for entry in result.services)
     if as_json:
-        services = [asdict(entry) for entry in told.services]
-        told_more = {"memory": total, "virtual_machines": cloud.virtualisation, "faults": faults}
-        typer.echo(json.dumps({"services": services, **told_more}, indent=2))
+        services = [asdict(entry) for entry in result.services]
+        summary = {"memory": total, "virtual_machines": cloud.virtualisation, "faults": problems}
+        typer.echo(json.dumps({"services": services, **summary}, indent=2))
     else:
-        _show(told, total, faults, cloud.virtualisation)
+        _show(result, total, problems, cloud.virtualisation)
     if broken:
         raise typer.Exit(1)
 
 
-def _show(told: Status, total: int, faults: dict[str, str | None], virtualisation: str | None) -> None:
-    names = max(len(entry.name) for entry in told.services)
-    states = max(len(entry.state) for entry in told.services)
+def _show(result: Status, total: int, problems: dict[str, str | None], virtualisation: str | None) -> None:
+    names = max(len(entry.name) for entry in result.services)
+    states = max(len(entry.state) for entry in result.services)
     start = f"{'SERVICE':<{names}}  {'STATE':<{states}}  RESTARTS     MEMORY  "
     typer.echo(f"{start}LAST ERROR")
-    # Lines in a pipe are whole: they are there to be searched.
+    # Do not wrap lines in a pipe, so that they can be searched.
     width = max(20, shutil.get_terminal_size(fallback=(10_000, 0)).columns - len(start))
-    for entry in told.services:
+    for entry in result.services:
         size = f"{entry.memory / 2**20:.0f} MiB" if entry.memory else "-"
         first, *rest = textwrap.wrap(entry.last_error or "", width) or [""]
         row = f"{entry.name:<{names}}  {entry.state:<{states}}  {entry.restarts:>8}  {size:>9}  {first}"
         typer.echo("\n".join([row.rstrip(), *(" " * len(start) + line for line in rest)]))
-    typer.echo(f"\nmemory in all: {total / 2**30:.2f} GiB, without instances")
+    typer.echo(f"\ntotal memory: {total / 2**30:.2f} GiB, without instances")
     typer.echo(f"virtual machines: {VIRTUALISATION[virtualisation]}")
-    for name, fault in faults.items():
-        typer.echo(f"{name:<{names}}  {fault or 'answers'}")
+    for name, problem in problems.items():
+        typer.echo(f"{name:<{names}}  {problem or 'answers'}")
 
 
 @app.command()
-@reported
+@report_errors
 def logs(
     name: Annotated[str, typer.Argument(help="A service's name, as in `status`.")],
     state: State = DEFAULT_STATE,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Number of lines.")] = 50,
 ) -> None:
     """Show the end of a service's log."""
     folder = _devcloud(state).layout.log
     path = folder / f"{name}.log"
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none: devcloud was never up"
-        raise DevcloudError(f"there is no log of {name}; there are: {known}")
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none: devcloud has never been started"
+        raise DevcloudError(f"service {name} has no log; logs: {known}")
     for line in path.read_text(errors="replace").splitlines()[-lines:]:
         typer.echo(line)
 
 
 @app.command()
-@reported
+@report_errors
 def env(state: State = DEFAULT_STATE) -> None:
-    """Print the shell commands that point OpenStack clients here: eval "$(lab devcloud env)"."""
+    """Print shell commands that configure OpenStack clients for devcloud: eval "$(lab devcloud env)"."""
     path = _devcloud(state).layout.clouds_yaml
     if not path.exists():
-        raise DevcloudError("devcloud was not up yet", remedy="lab devcloud up")
+        raise DevcloudError("devcloud has not been started yet", remedy="start it: lab devcloud up")
     typer.echo(f"export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=devcloud")

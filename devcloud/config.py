@@ -261,14 +261,13 @@ class Configuration:
     def containers(self, host: Host) -> Ini:
         """A compute host for containers."""
         driver = {"compute_driver": "container.ContainerDriver", "force_raw_images": True, "use_cow_images": False}
-        libvirt = {"virt_type": "lxc", "images_type": "raw"}
+        libvirt = {"virt_type": "lxc", "images_type": "raw", "cpu_mode": "none"}
         return self.compute(host.name, self.layout.host_address(host), driver, libvirt)
 
     def virtual_machines(self) -> Ini:
-        """The compute host for virtual machines; `inside/virtual.py` adds `virt_type`."""
+        """The compute host for virtual machines; `inside/virtual.py` adds how they run."""
         driver = {"compute_driver": "libvirt.LibvirtDriver", "force_raw_images": False}
-        # QEMU would take 1 GiB for translated code from each emulated machine.
-        libvirt = {"images_type": "qcow2", "tb_cache_size": 256}
+        libvirt = {"images_type": "qcow2"}
         return self.compute(CONTROLLER, self.layout.control_address, driver, libvirt)
 
     def compute(self, name: str, address: IPv4Address, driver: Section, libvirt: Section) -> Ini:
@@ -290,7 +289,7 @@ class Configuration:
                 "sync_power_state_interval": 60,
                 "max_concurrent_builds": 4,
             },
-            "libvirt": {**libvirt, "inject_partition": -2, "cpu_mode": "none"},
+            "libvirt": {**libvirt, "inject_partition": -2},
             "workarounds": {"disable_rootwrap": True},
             "neutron": self.account("neutron"),
             **dict.fromkeys(PRIVILEGED_IN_COMPUTE, self.privileged_helper(f"nova/{name}.conf")),

@@ -1,4 +1,4 @@
-"""Starting, asking and stopping the namespaces in which devcloud runs."""
+"""Starts, queries and stops the namespaces in which devcloud runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CPU_WEIGHTS = {"cpu.shares": 8192, "cpu.weight": 800}
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """What the supervisor says of one service."""
+    """Status of a service, from the supervisor."""
 
     name: str
     state: str
@@ -49,14 +49,14 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All services; `rest` is the memory (PSS, bytes) of what belongs to none: DHCP servers, proxies, supervisor."""
+    """Status of all services; `rest` is the memory (PSS, bytes) of others: DHCP servers, proxies, supervisor."""
 
     services: list[ServiceStatus]
     rest: int
 
 
 class Control:
-    """One devcloud: its namespaces, and the supervisor inside them."""
+    """A devcloud's namespaces, and the supervisor inside them."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -65,10 +65,10 @@ class Control:
         self.name = "devcloud" if same else f"devcloud-{zlib.crc32(str(layout.state).encode()) & 0xFFFF:04x}"
         self._record = layout.run / "process.json"
 
-    # ---- life
+    # ---- lifecycle
 
     def first_process(self) -> int | None:
-        """The process id, on this machine, of the supervisor; None when devcloud is down."""
+        """The supervisor's process ID on this machine; None if devcloud is not running."""
         outer = self._outer_process()
         if outer is None:
             return None
@@ -83,7 +83,7 @@ class Control:
         return None
 
     def start(self) -> None:
-        """Make the namespaces and start the supervisor, or what an interrupted start left undone of it.
+        """Create the namespaces and start the supervisor; continue after an interrupted start.
 
         Raises:
             DevcloudError: the namespaces or their network could not be made.
@@ -96,8 +96,10 @@ class Control:
             wait_for(self.layout.socket.exists, 30, lambda: self._outer_process() is None)
         except (TimeoutError, ChildProcessError) as error:
             self.stop()
-            said = log.read_text(errors="replace").strip().splitlines() or [str(error)]
-            raise DevcloudError(f"devcloud's namespaces could not be made: {said[-1]}", remedy=f"see {log}") from error
+            printed = log.read_text(errors="replace").strip().splitlines() or [str(error)]
+            raise DevcloudError(
+                f"devcloud's namespaces could not be created: {printed[-1]}", remedy=f"see {log}"
+            ) from error
         self._connect_machine()
 
     def _launch(self, log: Path) -> None:
@@ -171,7 +173,7 @@ class Control:
             wait_for(self._remove_cgroups, 30)
         except TimeoutError:
             raise DevcloudError(
-                f"devcloud stopped, but its interface or cgroups named {self.name} are still there",
+                f"devcloud stopped, but its interface or cgroups named {self.name} still exist",
                 remedy=f"see which process holds them: grep -l {self.name} /proc/*/cgroup",
             ) from None
 
@@ -223,7 +225,8 @@ class Control:
                 answer = json.loads(connection.makefile().readline())
         except (OSError, ValueError) as error:
             raise DevcloudError(
-                f"devcloud's supervisor does not answer: {error}", remedy="lab devcloud down, then lab devcloud up"
+                f"devcloud's supervisor does not answer: {error}",
+                remedy="restart it: lab devcloud down, then lab devcloud up",
             ) from error
         return Status([ServiceStatus(**entry) for entry in answer["services"]], answer["rest"])
 
@@ -243,8 +246,8 @@ class Control:
             env={**ENVIRONMENT, **(environment or {})},
         )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-            raise DevcloudError(f"{command[0]} failed inside devcloud: {said[-1]}", remedy="lab devcloud status")
+            printed = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            raise DevcloudError(f"{command[0]} failed inside devcloud: {printed[-1]}", remedy="see lab devcloud status")
         return done.stdout
 
 

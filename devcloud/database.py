@@ -1,4 +1,4 @@
-"""Databases and their schemas. The first bring-up keeps a dump, so that one after a `reset` need not migrate."""
+"""Databases and their schemas. The first start saves a dump, so that a start after `reset` needs no migrations."""
 
 from __future__ import annotations
 

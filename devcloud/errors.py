@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class DevcloudError(Exception):
-    """A failure with a sentence for the user and, where there is one, what to do next."""
+    """An error with a message for the user and, if there is one, a remedy."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)

@@ -46,7 +46,9 @@ PACKAGES = (
     "python3",
     "python3-apt",
 )
-KERNEL_PACKAGES = ("linux-image-cloud-amd64", "initramfs-tools", "grub-pc-bin", "grub-common", "cloud-guest-utils")
+KERNEL_PACKAGES = ("initramfs-tools", "grub-pc-bin", "grub-common", "cloud-guest-utils")
+# By suite: the kernel that its own cloud images have, and what they confine programs with.
+KERNELS = {"bookworm": ("linux-image-cloud-amd64",), "noble": ("linux-image-virtual", "apparmor")}
 NETWORK = """[Match]
 Name=e* host0
 Type=ether
@@ -65,9 +67,10 @@ INITRAMFS = (
     f"printf '%s\\n' {' '.join(DISK_MODULES)} >$1/usr/share/initramfs-tools/modules.d/devcloud",
 )
 GRUB_MODULES = "biosdisk part_msdos ext2 linux"
+# On a busy machine an emulated timer fails the kernel's test of it; the kernel then looks for another, and may hang.
 GRUB_SCRIPT = """set root=(hd0,msdos1)
-linux /vmlinuz root=LABEL=root rw console=tty0 console=ttyS0
-initrd /initrd.img
+linux /boot/vmlinuz root=LABEL=root rw console=tty0 console=ttyS0 no_timer_check
+initrd /boot/initrd.img
 boot
 """
 UBUNTU = "http://archive.ubuntu.com/ubuntu"
@@ -90,7 +93,7 @@ class Image:
     @property
     def packages(self) -> tuple[str, ...]:
         """Debian packages in it."""
-        return PACKAGES + (KERNEL_PACKAGES if self.hypervisor == "qemu" else ())
+        return PACKAGES + ((*KERNELS[self.suite], *KERNEL_PACKAGES) if self.hypervisor == "qemu" else ())
 
     @property
     def properties(self) -> dict[str, str]:
@@ -150,14 +153,21 @@ MORE = {
     for image in (
         Image("CC-Debian13", "debian13-lxc", "trixie", "lxc", 800),
         Image("CC-Ubuntu24.04", "ubuntu24.04-lxc", "noble", "lxc", 1000),
+        Image("CC-Ubuntu24.04-VM", "ubuntu24.04-vm", "noble", "qemu", 1400),
     )
 }
+
+
+def of_machines(settings: Settings) -> Image:
+    """The image of virtual machines that there is in any case: the first that was asked for, else Debian's."""
+    return next((MORE[name] for name in settings.more_images if MORE[name].hypervisor == "qemu"), VIRTUAL_MACHINE)
 
 
 def later(settings: Settings) -> list[Image]:
     """The images without which devcloud is of use already."""
     more = [MORE[name] for name in settings.more_images]
-    return [*more, VIRTUAL_MACHINE] if settings.virtual_machines else more
+    needed = [of_machines(settings)] if settings.virtual_machines else []
+    return [*more, *(image for image in needed if image not in more)]
 
 
 def make(layout: Layout, image: Image) -> Path:
@@ -181,7 +191,7 @@ def make(layout: Layout, image: Image) -> Path:
     if image.hypervisor == "qemu":
         _make_file_system(tree, new, image.size_mib - (FIRST_PARTITION >> 20), FIRST_PARTITION)
         _make_bootable(tree, new)
-        shutil.copyfile(tree / "vmlinuz", image.kernel(layout))
+        shutil.copyfile(tree / "boot/vmlinuz", image.kernel(layout))
     else:
         # Nova's LXC driver mounts the image itself: it has no partition table.
         _make_file_system(tree, new, image.size_mib)
@@ -230,9 +240,9 @@ def _ubuntu_keyring(layout: Layout) -> Path:
     try:
         urllib.request.urlretrieve(UBUNTU_KEYRING, package)  # noqa: S310
     except OSError as error:
-        raise DevcloudError(f"{UBUNTU_KEYRING} cannot be had: {error}") from None
+        raise DevcloudError(f"{UBUNTU_KEYRING} could not be downloaded: {error}") from None
     if sha256(package) != UBUNTU_KEYRING_SHA256:
-        raise DevcloudError(f"{UBUNTU_KEYRING} is not the package that devcloud knows")
+        raise DevcloudError(f"{UBUNTU_KEYRING} does not have the expected checksum")
     unpacked = layout.cache / "ubuntu-keyring"
     _run(["dpkg-deb", "--extract", str(package), str(unpacked)], "the keys of Ubuntu's archive could not be unpacked")
     (unpacked / "usr/share/keyrings" / keyring.name).rename(keyring)
@@ -253,6 +263,11 @@ def _make_file_system(tree: Path, disk: Path, size_mib: int, offset: int = 0) ->
 def _make_bootable(tree: Path, disk: Path) -> None:
     """Write a partition table and GRUB before the first partition: no loop device, no mount."""
     (tree / "boot/grub.cfg").write_text(GRUB_SCRIPT)
+    for name in ("vmlinuz", "initrd.img"):
+        # Debian links to them from /, Ubuntu from /boot.
+        if not (tree / "boot" / name).exists():
+            [versioned] = (tree / "boot").glob(f"{name}-*")
+            (tree / "boot" / name).symlink_to(versioned.name)
     make_core = "grub-mkimage -O i386-pc -p /boot -c /boot/grub.cfg -o /boot/core.img " + GRUB_MODULES
     _run(["chroot", str(tree), *make_core.split()], "the image's boot loader could not be made")
     core = (tree / "boot/core.img").read_bytes()

@@ -1,4 +1,4 @@
-"""Where devcloud keeps its files, which addresses it takes, and which compute hosts it has."""
+"""devcloud's files, addresses and compute hosts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from devcloud.errors import DevcloudError
 
@@ -61,15 +61,24 @@ class Settings(BaseModel):
         description="Also a compute host of nova's fake driver, for tests of scale: its instances, booted from the "
         "image `fake`, are rows in databases; all else about them is real. It takes the place of virtual machines.",
     )
-    more_images: tuple[Literal["CC-Debian13", "CC-Ubuntu24.04"], ...] = Field(
-        default=(), description="Images of containers to make beside CC-Debian12; minutes and 300 MB each."
-    )
     virtual_machines: bool = Field(
         default=False,
         description="Also run virtual machines, on the controller: with KVM where it works, else emulated.",
     )
+    more_images: tuple[Literal["CC-Debian13", "CC-Ubuntu24.04", "CC-Ubuntu24.04-VM"], ...] = Field(
+        default=(),
+        description="Images to make beside CC-Debian12, of virtual machines (-VM) where there are such; minutes and "
+        "300 MB each.",
+    )
     image_user: str = Field(default="cc", description="Login name in the images; `cc` as on Chameleon.")
     mirror: str | None = Field(default=None, description="Debian mirror; None: mmdebstrap's default.")
+
+    @field_validator("more_images")
+    @classmethod
+    def _with_a_host(cls, images: tuple[str, ...], found: ValidationInfo) -> tuple[str, ...]:
+        if any(name.endswith("-VM") for name in images) and not found.data["virtual_machines"]:
+            raise ValueError("an image of virtual machines needs --virtual-machines")
+        return images
 
     @model_validator(mode="after")
     def _one_on_the_controller(self) -> Self:
@@ -90,7 +99,7 @@ def chosen(**options: object) -> Settings | None:
         return Settings.model_validate(given) if given else None
     except ValidationError as error:
         faults = (f"{fault['input']}: {fault['msg']}" for fault in error.errors())
-        raise DevcloudError(f"these settings cannot be used: {'; '.join(faults)}") from None
+        raise DevcloudError(f"invalid settings: {'; '.join(faults)}") from None
 
 
 class Layout:
@@ -159,8 +168,8 @@ class Layout:
         for parent in self.state.parents:
             if not parent.stat().st_mode & 0o001:
                 raise DevcloudError(
-                    f"devcloud cannot keep its state in {self.state}: {parent} is closed to other users, and its DHCP "
-                    "servers run as one",
+                    f"devcloud cannot use {self.state}: other users have no access to {parent}, and its DHCP servers "
+                    "run as another user",
                     remedy="choose another --state, or: chmod o+x " + str(parent),
                 )
 

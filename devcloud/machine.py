@@ -1,4 +1,4 @@
-"""What devcloud needs of the machine: found out without changing it, and mmdebstrap installed where it is missing."""
+"""Checks whether devcloud can run on this machine, without changing it; installs mmdebstrap if it is missing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from devcloud.layout import Layout
 
-# Measured: the control plane and the compute hosts take 2.2 GiB, three small instances and the page cache the rest.
+# Measured: control plane and compute hosts take 2.2 GiB; three small instances and the page cache take the rest.
 NEEDED_MEMORY_GIB = 4
-# Measured: trees 2.4 GB and image 0.4 GB, as much again while they are made, 2 GB for data.
+# Measured: trees 2.4 GB and image 0.4 GB, twice that while they are created, 2 GB for data.
 NEEDED_DISK_GIB = 8
 NEEDED_DISK_LATER_GIB = 2
 TOOLS = {
@@ -30,49 +30,49 @@ TOOLS = {
     "unshare": "util-linux",
 }  # fmt: skip
 BOOTSTRAP = ("mmdebstrap", "debian-archive-keyring")
-# What devcloud makes, made in namespaces that end with the command.
+# What devcloud creates, tried in temporary namespaces.
 TRIAL = (
     "ip link add trial0 type bridge && ip link add trial1 type veth peer name trial2 && "
     "ip link add trial3 type vxlan id 1 dstport 4789 && mount -t tmpfs none /mnt"
 )
-ALTERNATIVES = "use a cloud of your own: set OS_CLIENT_CONFIG_FILE and OS_CLOUD, or a stack made for it"
+ALTERNATIVES = "use another cloud: set OS_CLIENT_CONFIG_FILE and OS_CLOUD, or use a stack for it"
 
 
 def check(layout: Layout, interface: str, *, running: bool) -> None:
-    """Refuse a machine that cannot carry devcloud, with all reasons at once. `interface` is devcloud's own.
+    """Refuse a machine on which devcloud cannot run, with all reasons. `interface` is devcloud's own.
 
     Raises:
-        DevcloudError: this is not Linux, not root; memory, disk, a tool or a kernel feature is missing; or the
-            external network is in use.
+        DevcloudError: not Linux or not root; memory, disk, a tool or a kernel feature is missing; or the external
+            network is in use.
     """
     if sys.platform != "linux":
         raise DevcloudError("devcloud needs Linux: its instances are containers", remedy=ALTERNATIVES)
     if reasons := list(_lacking(layout, interface, running=running)):
-        raise DevcloudError("this machine cannot carry devcloud:\n  - " + "\n  - ".join(reasons), remedy=ALTERNATIVES)
+        raise DevcloudError("devcloud cannot run on this machine:\n  - " + "\n  - ".join(reasons), remedy=ALTERNATIVES)
 
 
 def _lacking(layout: Layout, interface: str, *, running: bool) -> Iterator[str]:
     root = os.geteuid() == 0
     if not root:
-        yield "it must run as root, to make namespaces: try sudo"
+        yield "it must run as root to create namespaces: use sudo"
     memory = next(
         int(line.split()[1]) / 2**20
         for line in Path("/proc/meminfo").read_text().splitlines()
         if line.startswith("MemAvailable:")
     )
     if memory < NEEDED_MEMORY_GIB and not running:
-        yield f"it takes {NEEDED_MEMORY_GIB} GiB of memory; {memory:.1f} are free"
+        yield f"it needs {NEEDED_MEMORY_GIB} GiB of free memory; {memory:.1f} are free"
     made = rootfs.is_ready(layout) and images.CONTAINER.path(layout).exists()
     needed = NEEDED_DISK_LATER_GIB if made else NEEDED_DISK_GIB
     existing = next(path for path in (layout.state, *layout.state.parents) if path.exists())
     disk = shutil.disk_usage(existing).free / 2**30
     if disk < needed:
-        yield f"it takes {needed} GiB of disk below {layout.state}; {disk:.1f} are free"
+        yield f"it needs {needed} GiB of disk below {layout.state}; {disk:.1f} are free"
     missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
     if missing:
-        yield f"tools are missing; apt-get install {' '.join(missing)}"
+        yield f"tools are missing: apt-get install {' '.join(missing)}"
     if not (shutil.which("mmdebstrap") or shutil.which("apt-get")):
-        yield "mmdebstrap is missing, and apt-get, to install it with, too: only Debian and Ubuntu have them"
+        yield "mmdebstrap and apt-get are missing: only Debian and Ubuntu have them"
     if missing or running:
         return
     for network, device in _taken(layout.settings.subnet):
@@ -80,12 +80,12 @@ def _lacking(layout: Layout, interface: str, *, running: bool) -> Iterator[str]:
             other = ", of another devcloud," if device.startswith("devcloud") else ""
             yield (
                 f"its external network {layout.settings.subnet} overlaps {network}{other} on {device}: "
-                "choose another with --subnet"
+                "choose another one with --subnet"
             )
     if root and (refused := _refused()):
-        yield f"it may not make namespaces, or its kernel lacks bridges, veth or VXLAN: {refused}"
+        yield f"it cannot create namespaces, or its kernel lacks bridges, veth or VXLAN: {refused}"
     if not Path("/dev/loop-control").exists():
-        yield "it has no loop devices (/dev/loop-control)"
+        yield "there are no loop devices (/dev/loop-control)"
 
 
 def _taken(subnet: IPv4Network) -> Iterator[tuple[IPv4Network, str]]:
@@ -107,17 +107,17 @@ def _refused() -> str | None:
 
 
 def install_bootstrap(layout: Layout, say: Callable[[str], None]) -> None:
-    """Install mmdebstrap with apt-get where it is missing, and note which packages came with it.
+    """Install mmdebstrap with apt-get if it is missing, and record the installed packages.
 
     Raises:
         DevcloudError: apt-get failed.
     """
     if shutil.which("mmdebstrap"):
         return
-    say("apt-get install " + " ".join(BOOTSTRAP) + ", which `lab devcloud purge` removes again")
+    say("apt-get install " + " ".join(BOOTSTRAP) + "; `lab devcloud purge` removes it again")
     before = _installed()
     log = layout.log / "apt.log"
-    failure = "mmdebstrap, which makes the Debian trees, could not be installed"
+    failure = "mmdebstrap, which creates the Debian trees, could not be installed"
     execute(["apt-get", "update"], log, failure)
     try:
         execute(["apt-get", "install", "--yes", "--no-install-recommends", *BOOTSTRAP], log, failure)
@@ -128,7 +128,7 @@ def install_bootstrap(layout: Layout, say: Callable[[str], None]) -> None:
 
 
 def remove_bootstrap(layout: Layout) -> None:
-    """Remove the packages that `install_bootstrap` noted.
+    """Remove the packages that `install_bootstrap` has recorded.
 
     Raises:
         DevcloudError: apt-get failed.

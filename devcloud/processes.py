@@ -1,4 +1,4 @@
-"""Processes: who they are, waiting for them, and running commands that do not outlive their caller."""
+"""Identifies processes, waits for conditions, and runs commands that end with their caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fresh cloud needs before its first user: accounts, the catalog, networks, flavors, images, reservable hosts.
+"""Creates what a new cloud needs: accounts, the catalog, networks, flavors, images, reservable hosts.
 
 Everything here looks before it creates, so that each `up` can run it again.
 """
@@ -19,7 +19,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from devcloud.config import CONTROLLER, PROVIDER_NETWORK
 from devcloud.errors import DevcloudError
-from devcloud.images import VIRTUAL_MACHINE
+from devcloud.images import of_machines
 from devcloud.layout import REGION, SERVICE_ACCOUNTS, write_secret
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def auth(layout: Layout, user: str, password: str) -> dict[str, str]:
 
 
 def connect(layout: Layout, user: str, password: str) -> Connection:
-    """A connection that no stray OS_* variable and no clouds.yaml changes."""
+    """A connection that ignores OS_* variables and clouds.yaml."""
     return openstack.connect(
         auth=auth(layout, user, password), region_name=REGION, load_envvars=False, load_yaml_config=False
     )
@@ -95,7 +95,7 @@ def reservations(cloud: Connection) -> Adapter:
 
 
 class Seed:
-    """Fills the cloud as its admin."""
+    """Creates resources as the cloud's admin."""
 
     def __init__(self, layout: Layout, passwords: Passwords) -> None:
         self.layout = layout
@@ -273,7 +273,7 @@ class Seed:
             return
         answer = blazar.post("/os-hosts", json={"name": name}, raise_exc=False)
         if answer.status_code >= 400:
-            raise DevcloudError(f"Blazar did not take the compute host {name}: {reason(answer.text)}")
+            raise DevcloudError(f"Blazar refused the compute host {name}: {reason(answer.text)}")
 
 
 def reason(text: str) -> str:
@@ -286,7 +286,7 @@ def reason(text: str) -> str:
 
 
 def faults(layout: Layout, passwords: Passwords) -> Iterator[tuple[str, str | None]]:
-    """Ask each API for something that needs its database, bus or agents; yield (service, fault or None)."""
+    """Check each API with a request that needs its database, bus or agents; yield (service, problem or None)."""
     cloud = connect(layout, "admin", passwords["admin"])
 
     def agents() -> str | None:
@@ -294,7 +294,7 @@ def faults(layout: Layout, passwords: Passwords) -> Iterator[tuple[str, str | No
         return "not alive: " + ", ".join(dead) if dead else None
 
     def computes() -> str | None:
-        machines = layout.settings.virtual_machines and VIRTUAL_MACHINE.is_made(layout)
+        machines = layout.settings.virtual_machines and of_machines(layout.settings).is_made(layout)
         missing = Seed(layout, passwords).missing_hosts(*([CONTROLLER] if machines else []))
         return "not up: " + ", ".join(sorted(missing)) if missing else None
 

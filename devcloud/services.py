@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devcloud.config import CONTROLLER, PROVIDER_BRIDGE
-from devcloud.images import VIRTUAL_MACHINE
+from devcloud.images import of_machines
 from devcloud.layout import MANAGEMENT, PORTS, UNDERLAY_MTU, write_secret
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def virtual_machines(layout: Layout) -> list[Service]:
         return []
     libvirt = f"libvirt-{CONTROLLER}"
     compute = (
-        f"{OPT}/virtual.py", str(VIRTUAL_MACHINE.kernel(layout)), str(layout.virtualisation),
+        f"{OPT}/virtual.py", str(of_machines(layout.settings).kernel(layout)), str(layout.virtualisation),
         "--config-file", f"{layout.etc}/nova/{CONTROLLER}.conf",
     )  # fmt: skip
     needs = (libvirt, f"l2-{CONTROLLER}", "nova-conductor", "placement", "cinder-volume")

@@ -24,9 +24,9 @@ runner = CliRunner()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["status"], "error: devcloud is down\n  remedy: lab devcloud up\n"),
-        (["env"], "error: devcloud was not up yet\n  remedy: lab devcloud up\n"),
-        (["logs", "nova"], "error: there is no log of nova; there are: none: devcloud was never up\n"),
+        (["status"], "error: devcloud is not running\n  remedy: start it: lab devcloud up\n"),
+        (["env"], "error: devcloud has not been started yet\n  remedy: start it: lab devcloud up\n"),
+        (["logs", "nova"], "error: service nova has no log; logs: none: devcloud has never been started\n"),
     ],
 )
 def test_asking_before_up_says_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -41,7 +41,7 @@ def test_a_bad_subnet_is_refused_before_anything_is_made(tmp_path: Path) -> None
     assert not (tmp_path / "state").exists()
 
 
-def test_all_that_the_machine_lacks_is_said_at_once_and_nothing_is_made(
+def test_all_missing_requirements_are_reported_at_once_and_nothing_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -52,11 +52,11 @@ def test_all_that_the_machine_lacks_is_said_at_once_and_nothing_is_made(
     assert result.exit_code == 1
     for reason in (
         "it must run as root",
-        "it takes 1000000 GiB of memory; ",
-        f"it takes {machine.NEEDED_DISK_GIB} GiB of disk below {tmp_path}/state; 1.0 are free",
-        "tools are missing; apt-get install e2fsprogs iproute2 mount util-linux",
-        "mmdebstrap is missing, and apt-get",
-        "remedy: use a cloud of your own",
+        "it needs 1000000 GiB of free memory; ",
+        f"it needs {machine.NEEDED_DISK_GIB} GiB of disk below {tmp_path}/state; 1.0 are free",
+        "tools are missing: apt-get install e2fsprogs iproute2 mount util-linux",
+        "mmdebstrap and apt-get are missing",
+        "remedy: use another cloud",
     ):
         assert reason in result.stderr
     assert not (tmp_path / "state").exists()
@@ -65,7 +65,10 @@ def test_all_that_the_machine_lacks_is_said_at_once_and_nothing_is_made(
 def test_an_external_network_that_the_machine_has_already_is_refused(tmp_path: Path) -> None:
     result = runner.invoke(app, ["up", "--state", str(tmp_path / "state"), "--subnet", "127.0.0.0/24"])
     assert result.exit_code == 1
-    assert "its external network 127.0.0.0/24 overlaps 127.0.0.0/8 on lo: choose another with --subnet" in result.stderr
+    assert (
+        "its external network 127.0.0.0/24 overlaps 127.0.0.0/8 on lo: choose another one with --subnet"
+        in result.stderr
+    )
 
 
 def test_a_kernel_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +76,7 @@ def test_a_kernel_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "TRIAL", "ip link add trial type no-such-kind")
     result = runner.invoke(app, ["up", "--state", str(tmp_path / "state")])
     assert result.exit_code == 1
-    assert "it may not make namespaces, or its kernel lacks bridges, veth or VXLAN: " in result.stderr
+    assert "it cannot create namespaces, or its kernel lacks bridges, veth or VXLAN: " in result.stderr
     assert not (tmp_path / "state").exists()
 
 
@@ -87,7 +90,7 @@ def test_a_devcloud_made_with_other_settings_is_left_alone(tmp_path: Path) -> No
     (tmp_path / "settings.json").write_text(Settings().model_dump_json())
     result = runner.invoke(app, ["up", "--state", str(tmp_path), "--subnet", "10.200.0.0/24"])
     assert result.exit_code == 1
-    assert "was made with another subnet" in result.stderr
+    assert "has another subnet" in result.stderr
     assert "leave the option out" in result.stderr
 
 
@@ -96,7 +99,7 @@ def test_two_commands_at_once_are_refused(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = runner.invoke(app, ["down", "--state", str(tmp_path)])
     assert result.exit_code == 1
-    assert "another command is at work" in result.stderr
+    assert "another command is using" in result.stderr
 
 
 def test_down_reset_and_purge_of_nothing_are_no_error_and_purge_leaves_nothing(tmp_path: Path) -> None:

@@ -86,10 +86,10 @@ def node(student: Connection, network: str, key: Path) -> Node:
 
 
 def test_every_service_runs_and_every_api_answers(cloud: Devcloud) -> None:
-    told = cloud.control.call("status", memory=True)
-    total = told.rest + sum(entry.memory or 0 for entry in told.services)
-    print(f"\ncontrol plane and compute hosts: {total / 2**30:.2f} GiB PSS, {len(told.services)} services")
-    assert {entry.name: entry.state for entry in told.services if entry.state != "running"} == {}
+    result = cloud.control.call("status", memory=True)
+    total = result.rest + sum(entry.memory or 0 for entry in result.services)
+    print(f"\ncontrol plane and compute hosts: {total / 2**30:.2f} GiB PSS, {len(result.services)} services")
+    assert {entry.name: entry.state for entry in result.services if entry.state != "running"} == {}
     wait(lambda: not any(fault for _, fault in cloud.health()), 60)
 
 
@@ -99,10 +99,10 @@ def test_nothing_listens_on_the_machines_own_interfaces(cloud: Devcloud, before:
 
 
 def test_an_instance_is_a_machine_of_its_own(node: Node, key: Path) -> None:
-    told = node.ssh(
+    result = node.ssh(
         key, "systemctl is-system-running --wait; hostname; cat /proc/1/cgroup; sudo cat /proc/1/comm; whoami"
     )
-    state, name, *cgroups, comm, user = told.stdout.split()
+    state, name, *cgroups, comm, user = result.stdout.split()
     assert (state, name, comm, user) == ("running", NAME, "systemd", "cc")
     assert all(line.endswith((":/", "/init.scope", "libvirt-lxc")) for line in cgroups)
 

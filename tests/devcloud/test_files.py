@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from devcloud.config import Configuration
 from devcloud.errors import DevcloudError
-from devcloud.layout import Host, Layout, Passwords, Settings
+from devcloud.images import later
+from devcloud.layout import Host, Layout, Passwords, Settings, chosen
 from devcloud.services import table, write_plan
 
 if TYPE_CHECKING:
@@ -88,19 +89,29 @@ def test_a_subnet_that_is_public_or_too_small_is_refused(subnet: str) -> None:
 def test_a_state_folder_that_other_users_cannot_reach_is_refused(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(DevcloudError, match="closed to other users") as caught:
+    with pytest.raises(DevcloudError, match="other users have no access") as caught:
         Layout(closed / "state", Settings()).make_folders()
     assert str(caught.value.remedy).startswith("choose another --state")
 
 
 @pytest.mark.parametrize(
-    ("chosen", "host"),
+    ("options", "host"),
     [
         ({}, None),
         ({"virtual_machines": True}, "compute-ctl"),
         ({"virtual_machines": True, "fake_host": True}, "compute-fake"),
     ],
 )
-def test_the_controller_is_one_compute_host_at_most(tmp_path: Path, chosen: dict[str, bool], host: str | None) -> None:
-    names = {service.name for service in table(Layout(tmp_path, Settings.model_validate(chosen)))}
+def test_the_controller_is_one_compute_host_at_most(tmp_path: Path, options: dict[str, bool], host: str | None) -> None:
+    names = {service.name for service in table(Layout(tmp_path, Settings.model_validate(options)))}
     assert names & {"compute-ctl", "compute-fake"} == ({host} if host else set())
+
+
+def test_an_image_of_virtual_machines_needs_their_host() -> None:
+    chosen_one = {"more_images": ["CC-Ubuntu24.04-VM"]}
+    with pytest.raises(DevcloudError, match="needs --virtual-machines"):
+        chosen(**chosen_one)
+    settings = chosen(**chosen_one, virtual_machines=True)
+    assert settings is not None
+    assert [image.name for image in later(settings)] == ["CC-Ubuntu24.04-VM"]
+    assert [image.name for image in later(Settings(virtual_machines=True))] == ["CC-Debian12-VM"]

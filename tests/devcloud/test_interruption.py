@@ -22,7 +22,7 @@ POINTS = (
     ("Prepare the databases", signal.SIGKILL),
     ("Create accounts", signal.SIGKILL),
     ("Start the other services", signal.SIGINT),
-    ("Fill the cloud", signal.SIGKILL),
+    ("Create resources", signal.SIGKILL),
     ("Upload the image", signal.SIGKILL),
 )
 
@@ -41,9 +41,9 @@ def interrupt(stage: str, number: signal.Signals) -> None:
             os.killpg(up.pid, number)
         else:
             up.send_signal(number)
-        _, said = up.communicate(timeout=120)
+        _, output = up.communicate(timeout=120)
     assert up.returncode == (130 if number == signal.SIGINT else -number)
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def before() -> Machine:
     return Machine.now()
 
 
-def test_a_bring_up_interrupted_again_and_again_is_resumed(before: Machine) -> None:
+def test_a_start_that_is_interrupted_repeatedly_is_resumed(before: Machine) -> None:
     for stage, number in POINTS:
         interrupt(stage, number)
     cloud = Devcloud(STATE, SETTINGS)

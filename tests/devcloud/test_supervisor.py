@@ -91,7 +91,7 @@ def test_a_service_killed_is_running_again_and_the_restart_is_counted(
     assert after["last_error"].startswith("signal 9")
 
 
-def test_a_service_that_ends_at_once_backs_off_and_tells_its_last_words(
+def test_a_service_that_exits_backs_off_and_its_last_line_is_shown(
     supervise: Callable[..., Client], tmp_path: Path
 ) -> None:
     client = supervise([entry("bad", ["sh", "-c", "echo no such database >&2; exit 3"], tmp_path / "bad.log")])
