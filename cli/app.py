@@ -1,4 +1,4 @@
-"""The command line: what `lab` accepts. Every verb is a few calls; what it needs is imported when it runs."""
+"""The command line of `lab`. Each verb imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import typer
 
 from bundle.cli import app as bundle_app
 from cli import (
+    alerts,
+    backup,
+    ci,
     classroom,
     configuration,
     development,
     doctor,
+    dora,
     kubeconfig,
     lease,
+    logs,
     models,
     services,
     ssh,
@@ -60,7 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Deploys and looks after the ML cluster: OpenStack, Kubernetes and the MLOps stack.",
+    help="Deploys and operates ML clusters: OpenStack, Kubernetes and an MLOps platform.",
     epilog="Global options may stand before or after the verb.",
 )
 
@@ -119,21 +124,21 @@ def configure(
     ] = None,
     engine: Annotated[
         EngineChoice,
-        typer.Option(help="What deploys: the Pulumi CLI, the embedded engine, or the CLI where it is on PATH."),
+        typer.Option(help="The engine: the Pulumi CLI, the embedded engine, or (auto) the CLI if it is on PATH."),
     ] = EngineChoice.auto,
-    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Ask nothing.")] = False,
+    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Do not ask questions.")] = False,
     color: Annotated[Color, typer.Option(help="Colour the output.")] = Color.auto,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log HTTP requests and engine messages.")] = False,
 ) -> None:
-    """Read the global options into the session that every verb gets."""
+    """Create the session from the global options."""
     import shutil
 
     from cli.session import ROOT, Session
 
     if cwd is not None and not cwd.is_dir():
-        raise LabError(f"--cwd: there is no folder {cwd}", code=ExitCode.CONFIGURATION)
+        raise LabError(f"--cwd: folder {cwd} does not exist", code=ExitCode.CONFIGURATION)
     if engine is EngineChoice.pulumi and not shutil.which("pulumi"):
-        raise LabError("--engine pulumi: there is no pulumi on PATH", remedy="install it, or use --engine embedded")
+        raise LabError("--engine pulumi: pulumi is not on PATH", remedy="install it, or use --engine embedded")
     use_pulumi = engine is not EngineChoice.embedded and shutil.which("pulumi") is not None
     if verbose:
         import logging
@@ -163,16 +168,22 @@ app.command("ssh", context_settings=development.PASS_THROUGH)(ssh.ssh)
 app.command("train")(models.train)
 app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
+app.command("withdraw")(models.withdraw)
 app.command("predict")(models.predict)
 app.command("open")(services.open_services)
-app.command("logs")(services.logs)
+app.command("logs")(logs.logs)
+app.command("dora")(dora.dora)
 app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.run_tests)
 app.command("bench", context_settings=development.PASS_THROUGH)(development.bench)
+app.add_typer(backup.app, name="backup")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(stack.app, name="stack")
 app.add_typer(configuration.app, name="config")
 app.add_typer(state.app, name="state")
 app.add_typer(classroom.app, name="class")
+app.add_typer(ci.app, name="ci")
+app.add_typer(dora.app, name="incident")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(devcloud_app, name="devcloud")

@@ -1,8 +1,8 @@
-"""Makes the virtual environment of the `lab` command from uv.lock. Run by ./lab, with the standard library alone.
+"""Creates the virtual environment of the `lab` command from uv.lock. Run by ./lab; uses only the standard library.
 
-The lock file pins uv too: its wheel is fetched, checked against the locked SHA-256 and kept in the user's cache, so
-neither pip nor venv has to be installed. A copy of uv.lock in .venv, written last, says that the environment is
-complete; one without it is taken for half-made and is made anew. Concurrent starts wait for the first.
+The lock file pins uv too: its wheel is downloaded, verified against the locked SHA-256 and cached, so neither pip nor
+venv must be installed. A copy of uv.lock in .venv, written last, marks the environment as complete; an environment
+without it is created again. Concurrent starts wait for the first one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fail(message: str, remedy: str) -> SystemExit:
 
 
 def find_uv() -> Path:
-    """The uv that the lock file pins: from the cache, or fetched; the one on PATH where it cannot be fetched."""
+    """Path of the pinned uv, from the cache or downloaded; if that fails, of uv on PATH."""
     package = next(p for p in tomllib.loads(LOCK.read_text())["package"] if p["name"] == "uv")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ml-cluster"
     uv = cache / f"uv-{package['version']}"
@@ -51,8 +51,10 @@ def find_uv() -> Path:
     pattern = re.compile(rf"{system}_\d+_\d+_{platform.machine()}\.whl$")
     wheel = next((w for w in package["wheels"] if pattern.search(w["url"])), None)
     if wheel is None:
-        raise fail(f"there is no uv for {sys.platform} on {platform.machine()}", "use Linux or macOS, x86-64 or arm64")
-    say(f"fetching uv {package['version']} ({wheel['size'] / 1e6:.0f} MB)")
+        raise fail(
+            f"uv is not available for {sys.platform} on {platform.machine()}", "use Linux or macOS, x86-64 or arm64"
+        )
+    say(f"downloading uv {package['version']} ({wheel['size'] / 1e6:.0f} MB)")
     try:
         with urllib.request.urlopen(wheel["url"], timeout=60) as response:  # noqa: S310 - the URL is in the lock file
             content = response.read()
@@ -60,11 +62,9 @@ def find_uv() -> Path:
         if on_path := shutil.which("uv"):
             say(f"{wheel['url']} cannot be reached; using {on_path}")
             return Path(on_path)
-        raise fail(f"cannot fetch {wheel['url']}: {error}", "check the network, or put uv on PATH") from None
+        raise fail(f"cannot download {wheel['url']}: {error}", "check the network, or put uv on PATH") from None
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != wheel["hash"]:
-        raise fail(
-            f"{wheel['url']} is not the file that uv.lock pins", "check the network for a proxy that alters files"
-        )
+        raise fail(f"{wheel['url']} does not have the checksum in uv.lock", "check whether a proxy changes files")
     cache.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive, tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
         file.write(archive.read(next(name for name in archive.namelist() if name.endswith("/scripts/uv"))))
@@ -80,28 +80,26 @@ def runs(python: Path) -> bool:
 
 
 def sync() -> None:
-    """Make .venv what uv.lock says.
+    """Create or update .venv from uv.lock.
 
     Raises:
-        SystemExit: with a message, where uv cannot be had or fails.
+        SystemExit: uv cannot be downloaded, or fails; the message has been printed.
     """
     start = time.monotonic()
     python = VENV / "bin" / "python"
     if not VENV.exists():
-        say("first start: making .venv from uv.lock (once, under a minute)")
+        say("first start: creating .venv from uv.lock (once, under a minute)")
     elif not os.access(VENV, os.W_OK):
-        raise fail(
-            f"{VENV} is another user's, and cannot be used", "use a checkout of your own, or run lab as its owner"
-        )
+        raise fail(f"{VENV} belongs to another user", "use your own clone, or run lab as its owner")
     elif not runs(python):
-        say(".venv is broken: making it anew")
+        say(".venv is broken: creating it again")
         shutil.rmtree(VENV)
     elif STAMP.exists():
         say("uv.lock has changed: updating .venv")
         STAMP.unlink()
     else:
-        say(".venv is unfinished: making it anew")
-        shutil.rmtree(VENV)  # a repair would read files that the killed start may have left half-written
+        say(".venv is incomplete: creating it again")
+        shutil.rmtree(VENV)  # files may be incomplete after a killed start
     base = python if VENV.exists() else Path(getattr(sys, "_base_executable", sys.executable))
     uv = find_uv()
     say("installing the locked packages")
@@ -119,10 +117,10 @@ def sync() -> None:
                 say(f"installing the locked packages: {time.monotonic() - start:.0f} s")
     except KeyboardInterrupt:
         process.wait()
-        say("interrupted; the next start goes on from here")
+        say("interrupted; the next start continues")
         raise SystemExit(130) from None
     if status != 0:
-        raise fail("the virtual environment could not be made", "see uv's message above, then run the command again")
+        raise fail("the virtual environment could not be created", "see uv's message above, then run the command again")
     unfinished = STAMP.with_suffix(".tmp")
     shutil.copyfile(LOCK, unfinished)
     unfinished.rename(STAMP)
@@ -134,7 +132,7 @@ def main() -> None:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("waiting for another start that is making .venv")
+        say("waiting for another start that is creating .venv")
         fcntl.flock(directory, fcntl.LOCK_EX)
     if not (runs(VENV / "bin" / "python") and STAMP.exists() and STAMP.read_bytes() == LOCK.read_bytes()):
         sync()

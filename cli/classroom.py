@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json as json_module
 import sys
 from collections import Counter
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.errors import ExitCode, LabError
-from cli.session import confirmations_skipped
+from cli.policies import declared_packs, fingerprint
+from cli.session import confirm
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import ago, as_json, table, timestamp
 
@@ -24,23 +24,26 @@ if TYPE_CHECKING:
 
     from openstack.connection import Connection
 
-    from cli.operations import Kind
+    from cli.invocation import Kind
     from cli.roster import Plan, Roster, Row
     from cli.rows import Result
     from cli.session import Session
     from cli.sweep import Leftover
+    from engine.policypack import PolicyPack
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="A stack for each student of a roster (docs/how-to/class.md)."
 )
 
-File = Annotated[Path, typer.Argument(help="The roster, a CSV file: id, key, ...", metavar="ROSTER.csv")]
+File = Annotated[Path, typer.Argument(help="The roster, a CSV file with columns id, key, ...", metavar="ROSTER.csv")]
 Only = Annotated[str | None, typer.Option("--only", metavar="ID,...", help="Only these students.")]
 Even = Annotated[bool, typer.Option("--even", help="Only students with even ids.")]
 Odd = Annotated[bool, typer.Option("--odd", help="Only students with odd ids.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-# Each row under way takes about 0.2 GB of memory for its engine, program and provider.
-Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, metavar="N", help="Stacks to work on at once.")]
+# Each row in progress takes about 0.2 GB of memory for its engine, program and provider.
+Parallel = Annotated[
+    int, typer.Option("--parallel", "-p", min=1, metavar="N", help="Number of stacks to update at once.")
+]
 
 
 @app.command()
@@ -48,21 +51,22 @@ def up(
     context: typer.Context,
     roster: File,
     template: Annotated[
-        str, typer.Option("--template", metavar="STACK", help="The stack whose file gives the settings.")
+        str, typer.Option("--template", metavar="STACK", help="The stack whose file has the shared settings.")
     ] = "dev",
     only: Only = None,
     even: Even = False,
     odd: Odd = False,
     parallel: Parallel = 4,
     refresh: Annotated[
-        bool, typer.Option("--refresh", "-r", help="Refresh each stack first, and skip none that is up to date.")
+        bool,
+        typer.Option("--refresh", "-r", help="Refresh each stack first, and do not skip stacks that are up to date."),
     ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Create or update a stack for each row. What was done before is skipped: run it again after any failure.
+    """Create or update a stack for each row. Unchanged stacks are skipped: run it again after a failure.
 
-    The stacks are like any other: `lab --stack ID ...` works on one. Keys, logs and results are kept in ROSTER.class/.
+    These are ordinary stacks: use `lab --stack ID ...` for one of them. Keys, logs and results are in ROSTER.class/.
     """
     from cli.roster import Roster
 
@@ -71,21 +75,25 @@ def up(
     plans = file.plan(session, template)
     rows = _select(file, [plan.row for plan in plans], only, even, odd)
     plans = [plan for plan in plans if plan.row in rows]
-    book = Book(file.folder)
+    records = Records(file.folder)
     program = _program(session)
-    changed = [plan for plan in plans if refresh or book.fingerprint(session, plan.row.id) != _digest(program, plan)]
+    packs = {plan.row.id: declared_packs(session.project, plan.config) for plan in plans}
+    digests = {plan.row.id: _digest(program, plan, packs[plan.row.id]) for plan in plans}
+    changed = [plan for plan in plans if refresh or records.fingerprint(session, plan.row.id) != digests[plan.row.id]]
     unchanged = [plan.row.id for plan in plans if plan not in changed]
     if changed:
         _check_quotas(session.on(template), changed)
     nodes = sum(plan.settings.nodes.total for plan in changed)
-    _confirm(session, yes, f"{len(changed)} stacks with {nodes} nodes to create or update, {len(unchanged)} unchanged.")
+    confirm(session, yes, f"{len(changed)} stacks with {nodes} nodes to create or update, {len(unchanged)} unchanged.")
     session.passphrase(create=True)
     file.folder.mkdir(mode=0o700, exist_ok=True)
     for plan in changed:
         file.key_file(plan.row.id).write_text(plan.row.key + "\n")
         plan.config.save()
-    digests = {plan.row.id: _digest(program, plan) for plan in changed}
-    results = _run(session, file, "update", list(digests), parallel, {"refresh": refresh}, digests)
+    due = [plan.row.id for plan in changed]
+    # With a preview, policies refuse before anything is created.
+    given = {"refresh": refresh, "skip_preview": not any(packs.values())}
+    results = _run(session, file, "update", due, parallel, given, digests)
     _finish(file, [*results, *_unchanged(unchanged)], rows, json)
 
 
@@ -100,7 +108,7 @@ def down(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Destroy the stack of each row, see that nothing of it is left in the cloud, and remove it."""
+    """Destroy the stack of each row, check that nothing is left in the cloud, and remove the stack."""
     from cli.roster import Roster
     from cli.rows import Result
     from cli.stack import remove_stack
@@ -109,26 +117,28 @@ def down(
     file = Roster(roster)
     rows = _select(file, file.read(), only, even, odd)
     ids = [row.id for row in rows]
-    there = [row.id for row in rows if file.owns(session, row) and session.backend.exists(session.project.name, row.id)]
-    _confirm(session, yes, f"{len(there)} stacks and all they hold to delete.")
-    results = _run(session, file, "destroy", there, parallel, {}, {}) if there else []
-    results += [Result(stack, "unchanged") for stack in ids if stack not in there]
+    existing = [
+        row.id for row in rows if file.owns(session, row) and session.backend.exists(session.project.name, row.id)
+    ]
+    confirm(session, yes, f"{len(existing)} stacks to delete, with all their resources.")
+    results = _run(session, file, "destroy", existing, parallel, {"delete_data": True}, {}) if existing else []
+    results += [Result(stack, "unchanged") for stack in ids if stack not in existing]
     configured = next((stack for stack in ids if session.project.stack_config_path(stack).exists()), None)
     left = _leftovers(session.on(configured), ids) if configured else {}
     final = []
     for result in results:
-        if found := left.get(result.id):
-            listed = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in found).items())
-            told = f"left in the cloud: {listed}; `lab --stack {result.id} sweep --yes` deletes it"
-            final.append(replace(result, result="failed", error=result.error or told))
+        if leftovers := left.get(result.id):
+            listed = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in leftovers).items())
+            error = f"left in the cloud: {listed}; delete them with `lab --stack {result.id} sweep --yes`"
+            final.append(replace(result, result="failed", error=result.error or error))
             continue
         final.append(result)
-        if result.id in there and result.good:
+        if result.id in existing and result.good:
             remove_stack(session, result.id)
             file.key_file(result.id).unlink(missing_ok=True)
-            Book(file.folder).forget(result.id)
+            Records(file.folder).forget(result.id)
     if configured and not left:
-        print(f"Nothing of {len(ids)} stacks is left in the cloud.", file=sys.stderr)
+        print(f"Nothing is left in the cloud of {len(ids)} stacks.", file=sys.stderr)
     _finish(file, final, rows, json)
 
 
@@ -136,39 +146,39 @@ def down(
 def status(
     context: typer.Context, roster: File, only: Only = None, even: Even = False, odd: Odd = False, json: Json = False
 ) -> None:
-    """Show each student's stack: state, nodes, time left of the lease, last update, error."""
+    """Show each student's stack: state, nodes, remaining time of the lease, last update, error."""
     from cli.roster import Roster
     from terminal.text import duration
 
     session: Session = context.obj
     file = Roster(roster)
     rows = _select(file, file.read(), only, even, odd)
-    book = Book(file.folder)
-    told = [_describe(session, book, row.id) for row in rows]
+    records = Records(file.folder)
+    entries = [_describe(session, records, row.id) for row in rows]
     if json:
-        print(as_json(told))
+        print(as_json(entries))
         return
     now = datetime.now(UTC)
     lines = []
-    for entry in told:
+    for entry in entries:
         end = datetime.fromisoformat(entry["leaseEnd"]) if entry["leaseEnd"] else None
-        left = "-" if end is None else "over" if end <= now else duration((end - now).total_seconds())
+        left = "-" if end is None else "ended" if end <= now else duration((end - now).total_seconds())
         updated = ago(datetime.fromisoformat(entry["lastUpdate"]), now) if entry["lastUpdate"] else "-"
         error = (entry["error"].splitlines() or [""])[0]
         lines.append((entry["id"], entry["state"], str(entry["nodes"]), left, updated, error))
     print(table(("ID", "STATE", "NODES", "LEASE LEFT", "LAST UPDATE", "ERROR"), lines))
-    counts = Counter(entry["state"] for entry in told)
+    counts = Counter(entry["state"] for entry in entries)
     print("\n" + ", ".join(f"{count} {state}" for state, count in counts.most_common()))
 
 
-class Book:
-    """What came of each student's last run, in `<id>.json` of the class's folder."""
+class Records:
+    """Results of each student's last run, in `<id>.json` in the class's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self, stack: str) -> dict[str, Any]:
-        """The record; empty where there is none that can be read."""
+        """The record; empty if there is none that can be read."""
         try:
             record: dict[str, Any] = json_module.loads(self._path(stack).read_text())
         except (OSError, ValueError):
@@ -186,7 +196,7 @@ class Book:
         self._path(stack).unlink(missing_ok=True)
 
     def fingerprint(self, session: Session, stack: str) -> str | None:
-        """What the stack was made of, if it was made in full and nobody has changed it since."""
+        """Fingerprint of the stack's last successful run, if nobody has changed the stack since."""
         record = self.read(stack)
         if record.get("result") != "done" or record.get("lastUpdate") != _last_update(session, stack):
             return None
@@ -206,38 +216,35 @@ def _select(file: Roster, rows: list[Row], only: str | None, even: bool, odd: bo
         rows = [row for row in rows if row.id in wanted]
     if even or odd:
         unclear = [
-            f"line {row.line}: '{row.id}' ends in no number, and has no parity" for row in rows if not row.parity
+            f"line {row.line}: '{row.id}' does not end with a number, and has no parity"
+            for row in rows
+            if not row.parity
         ]
         if unclear:
             raise file.refusal(unclear)
         rows = [row for row in rows if row.parity == ("even" if even else "odd")]
     if not rows:
-        raise LabError("no row is chosen", code=ExitCode.CONFIGURATION)
+        raise LabError("no rows selected", code=ExitCode.CONFIGURATION)
     return rows
 
 
-def _confirm(session: Session, yes: bool, what: str) -> None:
-    print(what, file=sys.stderr)
-    if yes or confirmations_skipped():
-        return
-    if not session.interactive:
-        raise LabError("--yes must be passed in to proceed in non-interactive mode", code=ExitCode.CONFIGURATION)
-    if not typer.confirm("Do you want to go on?", err=True):
-        raise LabError("confirmation declined")
-
-
 def _program(session: Session) -> bytes:
-    """A digest of the program: its change makes every stack due."""
+    """Digest of the program; if it changes, every stack is updated."""
+    import hashlib
+
     digest = hashlib.sha256()
     root = session.project.root
-    for path in sorted([session.project.file, root / "__main__.py", *root.glob("infra/**/*.py")]):
+    packages = [path for package in ("infra", "kubeyaml") for path in root.glob(f"{package}/**/*.py")]
+    for path in sorted([session.project.file, root / "__main__.py", *packages]):
         digest.update(path.read_bytes())
     return digest.digest()
 
 
-def _digest(program: bytes, plan: Plan) -> str:
+def _digest(program: bytes, plan: Plan, packs: Sequence[PolicyPack]) -> str:
     values = "".join(f"{key}={value.value}\n" for key, value in plan.config.items())
-    return hashlib.sha256(program + values.encode() + plan.row.key.encode()).hexdigest()
+    import hashlib
+
+    return hashlib.sha256(program + values.encode() + plan.row.key.encode() + fingerprint(packs)).hexdigest()
 
 
 def _last_update(session: Session, stack: str) -> str | None:
@@ -248,10 +255,10 @@ def _last_update(session: Session, stack: str) -> str | None:
 
 
 def _check_quotas(session: Session, plans: Sequence[Plan]) -> None:
-    """Refuse a class that the project has no room for.
+    """Refuse a class that exceeds the project's quotas.
 
     Raises:
-        LabError: with every quota that is too small, and flavors that do not exist.
+        LabError: lists every quota that is too small.
     """
     from cli import quota
     from cli.cloud import CloudError, connect, explain, offers
@@ -266,7 +273,7 @@ def _check_quotas(session: Session, plans: Sequence[Plan]) -> None:
         for plan in plans:
             have = own[plan.row.id]
             groups = plan.settings.nodes.groups.values()
-            # A row whose flavor does not exist fails by itself: the others do not.
+            # A row whose flavor does not exist fails later, without affecting the others.
             if all(group.flavor in flavors for group in groups if group.count):
                 needs.update(quota.compute_needs(plan.settings, flavors, have))
             needs.update(quota.network_needs(plan.settings, have))
@@ -281,8 +288,8 @@ def _check_quotas(session: Session, plans: Sequence[Plan]) -> None:
         lines = [(each.name, str(each.needed), str(each.free), str(each.limit)) for each in short]
         listed = table(("QUOTA", "NEEDED", "FREE", "LIMIT"), lines, prefix="  ")
         raise LabError(
-            f"the project has no room for {len(plans)} stacks:\n{listed}",
-            remedy="ask for more, delete what is not used (`lab sweep --all` shows leftovers), or choose rows (--only)",
+            f"the project's quotas are too small for {len(plans)} stacks:\n{listed}",
+            remedy="request more quota, delete leftovers (`lab sweep --all` shows them), or select rows (--only)",
         )
 
 
@@ -294,7 +301,7 @@ def _find(cloud: Connection, stacks: Iterable[str]) -> list[Leftover]:
 
 
 def _leftovers(session: Session, stacks: Sequence[str]) -> dict[str, list[Leftover]]:
-    """What `stacks` have in the cloud, whatever their states say."""
+    """Resources of `stacks` in the cloud, found without their states."""
     from cli.cloud import connect
 
     left: dict[str, list[Leftover]] = {}
@@ -312,17 +319,17 @@ def _run(
     given: dict[str, Any],
     digests: dict[str, str],
 ) -> list[Result]:
-    from cli.operations import interruptible
+    from cli.invocation import interruptible
     from cli.rows import PRELOADED, Rows
 
     for module in PRELOADED:
         import_module(module)
-    book = Book(file.folder)
+    records = Records(file.folder)
 
     def ended(result: Result) -> None:
         record = asdict(result) | {"kind": kind, "ended": timestamp(datetime.now(UTC))}
         record |= {"fingerprint": digests.get(result.id), "lastUpdate": _last_update(session, result.id)}
-        book.write(result.id, record)
+        records.write(result.id, record)
 
     rows = Rows(session, file.folder, parallel, lambda line: print(line, file=sys.stderr, flush=True))
     given = {"yes": True, "skip_preview": True, **given}
@@ -337,7 +344,7 @@ def _unchanged(stacks: Iterable[str]) -> list[Result]:
 
 
 def _finish(file: Roster, results: list[Result], rows: Sequence[Row], json: bool) -> None:
-    """Print the result of each row, in the roster's order, and exit by them."""
+    """Print the result of each row, in the roster's order, and exit accordingly."""
     by_id = {result.id: result for result in results}
     ordered = [by_id[row.id] for row in rows]
     if json:
@@ -351,36 +358,36 @@ def _finish(file: Roster, results: list[Result], rows: Sequence[Row], json: bool
     print("\n" + ", ".join(f"{count} {result}" for result, count in counts.most_common()), file=sys.stderr)
     bad = [result for result in ordered if not result.good]
     if bad:
-        print(f"Logs: {file.folder}/<id>.log. Run the command again to go on with what is missing.", file=sys.stderr)
+        print(f"Logs: {file.folder}/<id>.log. Run the command again to continue.", file=sys.stderr)
         cancelled = any(result.result in {"cancelled", "not started"} for result in bad)
         raise typer.Exit(ExitCode.CANCELLED if cancelled else ExitCode.ERROR)
 
 
-def _describe(session: Session, book: Book, stack: str) -> dict[str, Any]:
+def _describe(session: Session, records: Records, stack: str) -> dict[str, Any]:
     """One row of `class status`."""
     from cli.stack import stack_outputs
 
-    told: dict[str, Any] = {"id": stack, "state": "not created", "nodes": 0, "leaseEnd": None, "lastUpdate": None}
-    told["error"] = ""
+    entry: dict[str, Any] = {"id": stack, "state": "not created", "nodes": 0, "leaseEnd": None, "lastUpdate": None}
+    entry["error"] = ""
     project = session.project.name
     if not session.backend.exists(project, stack):
-        return told
+        return entry
     deployment = session.backend.load(project, stack).get("deployment") or {}
     resources = deployment.get("resources") or []
     latest = next(iter(session.backend.history(project, stack)), None)
-    told["nodes"] = sum(r["type"] == "openstack:compute/instance:Instance" for r in resources)
-    told["leaseEnd"] = stack_outputs(session, stack, show_secrets=False).get("leaseEnd")
-    told["lastUpdate"] = (deployment.get("manifest") or {}).get("time")
-    record = book.read(stack)
+    entry["nodes"] = sum(r["type"] == "openstack:compute/instance:Instance" for r in resources)
+    entry["leaseEnd"] = stack_outputs(session, stack, show_secrets=False).get("leaseEnd")
+    entry["lastUpdate"] = (deployment.get("manifest") or {}).get("time")
+    record = records.read(stack)
     lock = session.backend.lock_state(project, stack)
     if lock == "held":
-        told["state"] = "in progress"
+        entry["state"] = "in progress"
     elif lock == "abandoned" or deployment.get("pending_operations"):
-        told["state"] = "interrupted"
+        entry["state"] = "interrupted"
     elif latest is None or not resources:
-        told["state"] = "empty"
+        entry["state"] = "empty"
     else:
-        told["state"] = "up" if latest["result"] == "succeeded" else "failed"
-    if told["state"] != "up":
-        told["error"] = record.get("error", "")
-    return told
+        entry["state"] = "up" if latest["result"] == "succeeded" else "failed"
+    if entry["state"] != "up":
+        entry["error"] = record.get("error", "")
+    return entry

@@ -1,4 +1,4 @@
-"""The cloud that `doctor` and `sweep` look at: openstacksdk, with time limits and errors for people."""
+"""Connects `doctor` and `sweep` to the cloud with openstacksdk, with timeouts and readable errors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CloudError = (SDKException, ClientException)
 
 
 def connect(session: Session, cloud: str | None = None) -> Connection:
-    """Connect to `cloud` of clouds.yaml, by default the one that the stack's settings name, else the environment's.
+    """Connect to `cloud` of clouds.yaml; by default the one in the stack's settings, or else in the environment.
 
-    Nothing is sent yet.
+    Sends no request yet.
 
     Raises:
-        LabError: clouds.yaml has no such entry, or there is no cloud to connect to.
+        LabError: clouds.yaml has no such entry, or no cloud is configured.
     """
     from cli.default_cloud import is_up, point_to_devcloud
 
@@ -35,18 +35,18 @@ def connect(session: Session, cloud: str | None = None) -> Connection:
     if cloud is None:
         cloud, region = _configured(session)
         if point_to_devcloud(session, session.stack_option or session.current_stack()) and not is_up():
-            raise LabError("the stack's cloud, devcloud, is down", remedy="lab devcloud up")
+            raise LabError("the stack's cloud, devcloud, is not running", remedy="start it: lab devcloud up")
     try:
         return openstack.connect(cloud=cloud, region_name=region, api_timeout=TIMEOUT_SECONDS)
     except CloudError as error:
         raise LabError(
-            f"cannot connect to cloud '{cloud}': {error}" if cloud else f"no cloud is chosen: {error}",
-            remedy="name an entry of clouds.yaml: `lab config set --path cloud.name NAME`, or OS_CLOUD",
+            f"cannot connect to cloud '{cloud}': {error}" if cloud else f"no cloud is configured: {error}",
+            remedy="set an entry of clouds.yaml: `lab config set --path cloud.name NAME`, or OS_CLOUD",
         ) from None
 
 
 def _configured(session: Session) -> tuple[str | None, str | None]:
-    """Entry of clouds.yaml and region in the settings, read without checking the rest of them."""
+    """Entry of clouds.yaml and region in the settings, without checking other settings."""
     stack = session.stack_option or session.current_stack()
     value = session.config(session.parse_stack(stack)).get("cloud") if stack else None
     try:
@@ -57,12 +57,12 @@ def _configured(session: Session) -> tuple[str | None, str | None]:
 
 
 def offers(cloud: Connection, *types: str) -> bool:
-    """Whether the catalogue has a service of one of `types`."""
+    """Whether the service catalog has one of `types`."""
     return bool({service["type"] for service in cloud.service_catalog} & set(types))
 
 
 def blazar(cloud: Connection) -> Adapter:
-    """Blazar's API, which openstacksdk has no classes for."""
+    """Blazar's API, for which openstacksdk has no classes."""
     return Adapter(
         cloud.session,
         service_type="reservation",
@@ -73,10 +73,10 @@ def blazar(cloud: Connection) -> Adapter:
 
 
 def explain(error: Exception) -> str:
-    """What the cloud said, with the ID of the request, by which its operators find it in their logs."""
+    """The cloud's error message with the request ID, which operators can find in their logs."""
     text = str(error.details or error.message) if isinstance(error, HttpException) else str(error)
     request = getattr(error, "request_id", None)
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
-    facts = [f"HTTP {status}"] if status and f"HTTP {status}" not in text else []
-    facts += [f"request {request}"] if request and request not in text else []
-    return " ".join(text.split()) + (f" ({', '.join(facts)})" if facts else "")
+    details = [f"HTTP {status}"] if status and f"HTTP {status}" not in text else []
+    details += [f"request {request}"] if request and request not in text else []
+    return " ".join(text.split()) + (f" ({', '.join(details)})" if details else "")

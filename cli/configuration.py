@@ -37,7 +37,7 @@ def set_value(
     context: typer.Context,
     key: Key,
     value: Annotated[
-        str | None, typer.Argument(help="Default: read from standard input, or asked for.", metavar="[VALUE]")
+        str | None, typer.Argument(help="Default: from standard input, or a prompt.", metavar="[VALUE]")
     ] = None,
     secret: Annotated[bool, typer.Option("--secret", help="Encrypt the value.")] = False,
     plaintext: Annotated[
@@ -68,7 +68,7 @@ def set_value(
 
 
 def looks_like_secret(key: str, value: str) -> bool:
-    """Whether the key names a secret and the value is random enough to be one.
+    """Whether the key suggests a secret, and the value is random enough.
 
     The CLI's thresholds (40 bits in the first 16 characters, 3 bits a character), on Shannon's entropy.
     """
@@ -83,11 +83,11 @@ def get_value(context: typer.Context, key: Key, path: Path = False, json: Json =
     session: Session = context.obj
     stack = session.stack(offer_new=True)
     config = session.config(stack)
-    found = config.get(key, path=path)
-    if found is None:
+    current = config.get(key, path=path)
+    if current is None:
         raise LabError(f"configuration key '{key}' not found for stack '{stack}'")
-    shown = _reveal(session, stack, config, found)
-    print(as_json(_as_json_value(found, shown)) if json else shown)
+    shown = _reveal(session, stack, config, current)
+    print(as_json(_as_json_value(current, shown)) if json else shown)
 
 
 @app.command()
@@ -105,15 +105,15 @@ def list_values(context: typer.Context, show_secrets: ShowSecrets = False, json:
     session: Session = context.obj
     stack = session.stack(offer_new=True)
     config = session.config(stack)
-    found = {
+    values = {
         key: (value, _reveal(session, stack, config, value) if show_secrets or not value.secure else None)
         for key, value in sorted(config.items())
     }
     if json:
-        print(as_json({key: _as_json_value(value, shown) for key, (value, shown) in found.items()}))
+        print(as_json({key: _as_json_value(value, shown) for key, (value, shown) in values.items()}))
         return
     own = f"{session.project.name}:"
-    rows = [(key.removeprefix(own), "[secret]" if shown is None else shown) for key, (_, shown) in found.items()]
+    rows = [(key.removeprefix(own), "[secret]" if shown is None else shown) for key, (_, shown) in values.items()]
     print(table(("KEY", "VALUE"), rows))
 
 

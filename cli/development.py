@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
+from xml.etree import ElementTree
 
 import typer
 
@@ -24,14 +26,31 @@ STATIC_CHECKS = (
 )
 
 
-# A devcloud of the tests' own, so that they leave the user's alone.
+# How much of a failure the summary repeats: later stages print thousands of lines after it.
+LINES_OF_A_FAILURE = 12
+
+# A separate devcloud for the tests.
 CLOUD_STATE = Path("/var/lib/ml-cluster/test")
 CLOUD_SUBNET = "172.25.1.0/24"
 DEVCLOUD = [sys.executable, "-m", "devcloud"]
 BUNDLE = [sys.executable, "-m", "cli", "bundle"]
+BY_NAME = ("kubernetes-previous", "metrics", "alertmanager", "node-exporter", "state-exporter")
 CLOUDS_END = ("cloud's end", [*DEVCLOUD, "reset", "--yes"])
 MAIN_PATH: tuple[tuple[str, list[str]], ...] = (
     ("from nothing to a served model", [*PYTEST, "-s", "-m", "slow_cloud", "tests/e2e/test_first_up.py"]),
+    CLOUDS_END,
+)
+
+
+REPORT = "docs/reference/virtual-machines.md"
+VIRTUAL_MACHINES: tuple[tuple[str, list[str]], ...] = (
+    ("bundle", [*BUNDLE, "build"]),
+    ("bundle of the release before", [*BUNDLE, "build", "--only", "kubernetes-previous"]),
+    ("cloud", [*DEVCLOUD, "up", "--virtual-machines", "--image", "CC-Ubuntu24.04-VM"]),
+    (
+        "a cluster on virtual machines",
+        [*PYTEST, "-s", "-m", "slow_vm", "--virtual-machines-report", REPORT, "tests/ansible"],
+    ),
     CLOUDS_END,
 )
 
@@ -40,11 +59,11 @@ def on_a_cloud(marks: str) -> tuple[tuple[str, list[str]], ...]:
     """The stages that need a real cloud; `marks` selects tests as pytest's -m does."""
     return (
         ("bundle", [*BUNDLE, "build"]),
-        ("bundle of the release before", [*BUNDLE, "build", "--only", "kubernetes-previous"]),
+        ("bundle of what is had by name", [*BUNDLE, "build", *(word for name in BY_NAME for word in ("--only", name))]),
         ("images of the platform", [*PYTEST, "-m", "slow_images", "tests/images", "tests/models"]),
         ("an API server of its programs", [*PYTEST, "-m", "slow_cluster", "tests"]),
         ("the platform's images", [*PYTEST, "-m", "slow_images", "tests"]),
-        ("cloud", [*DEVCLOUD, "up", "--subnet", CLOUD_SUBNET]),
+        ("cloud", [*DEVCLOUD, "up"]),
         ("provider on a cloud", [*PYTEST, "tests/providers/real", "tests/cli/test_cloud.py"]),
         ("program on a cloud", [*PYTEST, "-m", marks, "tests/e2e", "tests/ansible", "tests/bundle"]),
         ("the docs' commands", [*PYTEST, "-m", marks, "tests/docs"]),
@@ -59,40 +78,75 @@ def run_tests(
         bool,
         typer.Option(
             "--up",
-            help="Then `lab up` in a fresh clone, on a devcloud made for it, and `lab destroy`: Linux, root, 12 GiB of "
+            help="Also run `lab up` and `lab destroy` in a fresh clone on a new devcloud. Needs Linux, root, 12 GiB of "
             "memory.",
         ),
     ] = False,
     cloud: Annotated[
         bool,
-        typer.Option("--cloud", help="Then those on a real devcloud, made for it: Linux, root, 12 GiB of memory."),
+        typer.Option(
+            "--cloud",
+            help="Also run the tests that need a cloud, on a new devcloud. Needs Linux, root, 12 GiB of memory.",
+        ),
+    ] = False,
+    virtual_machines: Annotated[
+        bool,
+        typer.Option(
+            "--virtual-machines",
+            help="Instead: a cluster on virtual machines of a devcloud made for it, emulated where KVM does not work; "
+            f"what came of it goes to {REPORT}. Linux, root, 12 GiB of memory, an hour or two.",
+        ),
     ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="With --cloud: those too that take more than some minutes each.")
+        bool, typer.Option("--thorough", help="With --cloud: also run tests that take several minutes each.")
     ] = False,
 ) -> None:
     """Run the linter, the type checker and the tests.
 
-    With arguments, they go to pytest, and pytest alone runs: `lab test tests/cli -k stack`.
+    With arguments, run only pytest with these arguments: `lab test tests/cli -k stack`.
     """
     run_pytest = ("tests", [*PYTEST, *(context.args or ALL_CORES)])
     stages = [run_pytest] if context.args else [*STATIC_CHECKS, run_pytest]
     state = os.environ.get("DEVCLOUD_STATE", str(CLOUD_STATE))
-    environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": CLOUD_SUBNET}
+    environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": os.environ.get("DEVCLOUD_SUBNET", CLOUD_SUBNET)}
     environment |= {"LAB_TEST_CLOUD": "devcloud", "OS_CLIENT_CONFIG_FILE": f"{state}/clouds.yaml"}
     results = []
+    failures: list[str] = []
     cloud_stages = MAIN_PATH if up else ()
     if cloud:
         cloud_stages = on_a_cloud("slow_cloud" if thorough else "slow_cloud and not thorough")
+    if virtual_machines:
+        stages, cloud_stages = [], VIRTUAL_MACHINES
     for name, command in [*stages, *cloud_stages]:
         print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
         start = time.monotonic()
         added = environment if (name, command) in cloud_stages else {}
-        status = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
+        with TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            reported = command
+            if command[: len(PYTEST)] == PYTEST:
+                reported = [*PYTEST, f"--junitxml={report}", *command[len(PYTEST) :]]
+            status = subprocess.run(reported, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
+            failures += failed_tests(report)
         results.append((name, "passed" if status == 0 else f"failed ({status})", f"{time.monotonic() - start:.1f} s"))
     print("\n" + table(("STAGE", "RESULT", "TIME"), results))
+    if failures:
+        print("\nFailed tests:\n" + "\n".join(failures))
     if any(result != "passed" for _, result, _ in results):
         raise typer.Exit(ExitCode.ERROR)
+
+
+def failed_tests(report: Path) -> list[str]:
+    """The tests that failed by pytest's JUnit `report`, each with the end of what it said; none without a report."""
+    if not report.exists():
+        return []
+    failed = []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - pytest wrote it just now
+        for problem in (*case.findall("failure"), *case.findall("error")):
+            lines = (problem.text or problem.get("message") or "").strip().splitlines()
+            test = f"{case.get('classname', '')}.{case.get('name', '')}".strip(".")
+            failed.append("\n    ".join([f"  {test}", *lines[-LINES_OF_A_FAILURE:]]))
+    return failed
 
 
 def bench(
@@ -100,19 +154,19 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="The benchmark. Default: list them.", metavar="[NAME]")] = None,
 ) -> None:
     """Run a benchmark of tests/bench, with its own arguments."""
-    found = {path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py")}
-    benchmarks = sorted(name for name in found if name != "conftest" and not name.startswith("test_"))
+    names = {path.stem for path in (ROOT / "tests" / "bench").glob("[!_]*.py")}
+    benchmarks = sorted(name for name in names if name != "conftest" and not name.startswith("test_"))
     if name is None:
         print("\n".join(benchmarks))
         return
     if name not in benchmarks:
         raise LabError(
-            f"there is no benchmark '{name}'",
+            f"benchmark '{name}' does not exist",
             remedy=f"choose one of: {', '.join(benchmarks)}",
             code=ExitCode.CONFIGURATION,
         )
     session: Session = context.obj
     chosen = {"LAB_CWD": str(session.cwd)} | ({"PULUMI_STACK": session.stack_option} if session.stack_option else {})
     os.chdir(ROOT)
-    # In this process's place: Ctrl-C is the benchmark's own, which puts away what it has made.
+    # Replaces this process, so that the benchmark handles Ctrl-C and cleans up.
     os.execve(sys.executable, [sys.executable, "-m", f"tests.bench.{name}", *context.args], os.environ | chosen)  # noqa: S606

@@ -1,6 +1,6 @@
-"""`lab doctor`: whether an `up` can work, found out before anything is made.
+"""`lab doctor`: checks whether `up` can succeed, before anything is created.
 
-Every check runs, but for those that need the result of one that failed. Nothing is changed, here or in the cloud.
+It runs every check, except those that depend on a failed one. It changes nothing, on this machine or in the cloud.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import typer
 
 from cli import quota
 from cli.errors import ExitCode, LabError
+from cli.provision import load_checked
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import as_json
 from engine.errors import EngineError
@@ -44,7 +45,7 @@ HARMLESS_VARIABLES = {"OS_CLIENT_CONFIG_FILE", "OS_CLOUD"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report."""
+    """Result of a check: one line of the report."""
 
     check: str
     status: Status
@@ -53,23 +54,23 @@ class Finding:
 
 
 def ok(message: str) -> Finding:
-    """All is well."""
+    """A check that passed."""
     return Finding("", "ok", message)
 
 
 def warn(message: str, remedy: str = "") -> Finding:
-    """`up` works, but maybe not as meant."""
+    """`up` can succeed, but perhaps not as intended."""
     return Finding("", "warn", message, remedy)
 
 
 def fail(message: str, remedy: str = "") -> Finding:
-    """`up` cannot work."""
+    """`up` cannot succeed."""
     return Finding("", "fail", message, remedy)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A named check; it is skipped when one of those that it `needs` has failed or was skipped."""
+    """A named check. It is skipped if a check that it `needs` failed or was skipped."""
 
     name: str
     needs: tuple[str, ...]
@@ -90,20 +91,20 @@ def check(name: str, *needs: str) -> Callable[[Callable[[Examination], Iterator[
 
 @dataclass
 class Examination:
-    """What the checks look at; each part is looked up once."""
+    """Data for the checks; each part is read once."""
 
     session: Session
     os_cloud: str | None = None
 
     @cached_property
     def stack(self) -> str:
-        """The stack that is meant; it need not exist yet."""
+        """The selected stack, which need not exist yet."""
         from cli.default_cloud import stack_without_cloud
 
         session = self.session
         reference = session.stack_option or stack_without_cloud(session) or session.current_stack()
         if not reference:
-            raise LabError("no stack is chosen", remedy="name one with --stack, or `lab stack select`")
+            raise LabError("no stack selected", remedy="use --stack or `lab stack select`")
         return self.session.parse_stack(reference)
 
     @cached_property
@@ -114,34 +115,30 @@ class Examination:
     @cached_property
     def settings(self) -> Settings:
         """The stack's settings, checked."""
-        from infra.settings import load_settings
-
-        values = {key: value.value for key, value in self.config.items() if not value.secure}
-        secret = [key for key, value in self.config.items() if value.secure]
-        return load_settings(values, self.config.path, stack=self.stack, secret_keys=secret)
+        return load_checked(self.config, self.stack)
 
     @cached_property
     def cloud(self) -> Connection:
-        """The cloud of the settings."""
+        """A connection to the cloud of the settings."""
         from cli.cloud import connect
 
         return connect(self.session, self.os_cloud)
 
     @cached_property
     def access(self) -> AccessInfoV3:
-        """What a new token says."""
+        """The content of a new token."""
         from keystoneauth1.access import AccessInfoV3
         from keystoneauth1.identity.base import BaseIdentityPlugin
 
         plugin = self.cloud.session.auth
         access = plugin.get_access(self.cloud.session) if isinstance(plugin, BaseIdentityPlugin) else None
         if not isinstance(access, AccessInfoV3):
-            raise LabError("the cloud is not logged in to with Identity v3", remedy="set auth_type in clouds.yaml")
+            raise LabError("the login to the cloud does not use Identity v3", remedy="set auth_type in clouds.yaml")
         return access
 
     @cached_property
     def token_skew(self) -> timedelta:
-        """How far this machine's clock is ahead of the one that dates a new token, request included."""
+        """How far this machine's clock is ahead of the identity service's, including the request's duration."""
         self.cloud.session.invalidate()
         del self.access
         return datetime.now(UTC) - (self.access.issued or datetime.now(UTC))
@@ -153,19 +150,19 @@ class Examination:
 
     @cached_property
     def own(self) -> Counter[str]:
-        """How much the stack has already of each kind: it is not needed again."""
+        """Number of existing resources of the stack, by kind."""
 
         return Counter(leftover.kind for leftover in self.leftovers)
 
     @cached_property
     def leftovers(self) -> list[Leftover]:
-        """What the stack has in the cloud."""
+        """The stack's resources in the cloud."""
         from cli.sweep import Scope, find
 
         return find(self.cloud, Scope(self.stack, {self.stack}))
 
     def groups(self) -> Iterator[tuple[str, NodeGroup]]:
-        """The node groups that have nodes."""
+        """Node groups with at least one node."""
         return ((name, group) for name, group in self.settings.nodes.groups.items() if group.count)
 
 
@@ -177,7 +174,7 @@ def _python(_: Examination) -> Iterator[Finding]:
 @check("engine")
 def _engine(examination: Examination) -> Iterator[Finding]:
     if examination.session.engine == "embedded":
-        yield ok("embedded (there is no pulumi on PATH, or --engine embedded was given)")
+        yield ok("embedded (pulumi is not on PATH, or --engine embedded)")
     else:
         yield ok(f"the Pulumi CLI: {shutil.which('pulumi')}")
 
@@ -186,7 +183,7 @@ def _engine(examination: Examination) -> Iterator[Finding]:
 def _disk(examination: Examination) -> Iterator[Finding]:
     free = shutil.disk_usage(examination.session.cwd).free
     message = f"{free / GIB:.1f} GiB free at {examination.session.cwd}"
-    remedy = "make room: the state, its backups and logs are written there"
+    remedy = "free some space: the state, its backups and logs are written there"
     yield fail(message, remedy) if free < DISK_FAIL else warn(message, remedy) if free < DISK_WARN else ok(message)
 
 
@@ -210,7 +207,9 @@ def _stack(examination: Examination) -> Iterator[Finding]:
     with session.backend.lock(session.project.name, stack, "doctor"):
         pending = session.backend.load(session.project.name, stack)["deployment"].get("pending_operations") or []
     if pending:
-        yield warn(f"'{stack}' has {len(pending)} operations that were cut off", "settle them: lab refresh")
+        yield warn(
+            f"'{stack}' has {len(pending)} pending operations of an interrupted update", "resolve them: lab refresh"
+        )
     else:
         yield ok(f"'{stack}', not locked")
 
@@ -224,7 +223,7 @@ def _secrets(examination: Examination) -> Iterator[Finding]:
     manager = examination.session.secrets(examination.stack, config)
     for value in dict(config.items()).values():
         config.reveal(value, manager)
-    yield ok("the passphrase opens them")
+    yield ok("the passphrase decrypts them")
 
 
 @check("settings", "project")
@@ -234,18 +233,18 @@ def _settings(examination: Examination) -> Iterator[Finding]:
     try:
         settings = examination.settings
     except SettingsError as error:
-        for fault in error.faults:
-            where = f"{error.source}:{fault.line}" if fault.line else error.source
-            yield fail(f"{where}: {fault.key}: {fault.value} {fault.problem}", fault.remedy)
+        for setting in error.invalid:
+            place = f"{error.source}:{setting.line}" if setting.line else error.source
+            yield fail(f"{place}: {setting.key}: {setting.value} {setting.problem}", setting.remedy)
         return
     yield ok(f"{settings.nodes.total} nodes ({examination.config.path.name})")
-    for advice in settings.advice(datetime.now(UTC)):
-        yield warn(advice)
+    for warning in settings.warnings(datetime.now(UTC)):
+        yield warn(warning)
 
 
 @check("provider", "project")
 def _provider(examination: Examination) -> Iterator[Finding]:
-    from cli.operations import PLUGIN_DIRS
+    from cli.invocation import PLUGIN_DIRS
     from engine.plugins import PluginHost
 
     session = examination.session
@@ -268,9 +267,9 @@ def _devcloud(examination: Examination) -> Iterator[Finding]:
     if examination.os_cloud or not point_to_devcloud(examination.session, examination.stack):
         return
     if is_up():
-        yield ok("up (`lab devcloud status` shows its services)")
+        yield ok("running (`lab devcloud status` shows its services)")
     else:
-        yield fail("the stack's cloud, devcloud, is down", "lab devcloud up, as root; `lab up` does it too")
+        yield fail("the stack's cloud, devcloud, is not running", "start it: `lab devcloud up` (as root) or `lab up`")
 
 
 @check("variables", "settings")
@@ -282,13 +281,13 @@ def _variables(examination: Examination) -> Iterator[Finding]:
     elif cloud:
         yield ok("no OS_* variable overrides clouds.yaml")
     else:
-        yield ok(f"the cloud is chosen by {', '.join(stray) or 'OS_CLOUD'}")
+        yield ok(f"the cloud is selected by {', '.join(stray) or 'OS_CLOUD'}")
 
 
 @check("credential", "settings", "devcloud")
 def _credential(examination: Examination) -> Iterator[Finding]:
     access = examination.access
-    yield ok(f"user {access.username} of project {access.project_name} at {examination.cloud.auth['auth_url']}")
+    yield ok(f"user {access.username}, project {access.project_name}, at {examination.cloud.auth['auth_url']}")
 
 
 @check("restriction", "credential")
@@ -298,17 +297,17 @@ def _restriction(examination: Examination) -> Iterator[Finding]:
     access, settings = examination.access, examination.settings
     identity = access.application_credential_id
     if not identity:
-        yield ok("not an application credential, so not restricted")
+        yield ok("none: this is not an application credential")
         return
     response = examination.cloud.identity.get(f"/users/{access.user_id}/application_credentials/{identity}")
     raise_from_response(response)
     credential = response.json()["application_credential"]
     name, expires_at = credential["name"], credential["expires_at"]
-    again = "make one: openstack application credential create --unrestricted NAME"
+    remedy = "create one: openstack application credential create --unrestricted NAME"
     if not credential["unrestricted"] and settings.lease:
-        yield fail(f"application credential '{name}' is restricted: leases cannot be made with it", again)
+        yield fail(f"application credential '{name}' is restricted, and cannot create leases", remedy)
     elif not credential["unrestricted"]:
-        yield warn(f"application credential '{name}' is restricted: it could not make leases", again)
+        yield warn(f"application credential '{name}' is restricted, and could not create leases", remedy)
     else:
         yield ok(f"application credential '{name}' is unrestricted")
     if expires_at:
@@ -316,18 +315,18 @@ def _restriction(examination: Examination) -> Iterator[Finding]:
         period = settings.lease_period(datetime.now(UTC))
         until = period[1] if period else datetime.now(UTC) + timedelta(days=7)
         if expiry < until:
-            yield warn(f"application credential '{name}' expires at {expiry:%Y-%m-%d %H:%M} UTC", again)
+            yield warn(f"application credential '{name}' expires at {expiry:%Y-%m-%d %H:%M} UTC", remedy)
 
 
 @check("roles", "credential")
 def _roles(examination: Examination) -> Iterator[Finding]:
     have = {name.lower() for name in examination.access.role_names or ()}
-    # A role implies those below it, and then a token may list all of them, or the highest alone.
+    # A role implies lower ones; a token may list all of them, or only the highest.
     missing = set() if "admin" in have else NEEDED_ROLES - have
     if missing:
         yield fail(
-            f"without {' and '.join(sorted(missing))} (there are: {', '.join(sorted(have))}), requests get HTTP 403",
-            "make an application credential with both: --role member --role reader",
+            f"missing {', '.join(sorted(missing))} (it has {', '.join(sorted(have))}): requests get HTTP 403",
+            "create an application credential with both: --role member --role reader",
         )
     else:
         yield ok(", ".join(sorted(have)))
@@ -336,8 +335,8 @@ def _roles(examination: Examination) -> Iterator[Finding]:
 @check("clock", "credential")
 def _clock(examination: Examination) -> Iterator[Finding]:
     skew = abs(examination.token_skew)
-    message = f"{skew.total_seconds():.0f} s apart from the cloud's"
-    remedy = "set this machine's clock (timedatectl set-ntp true): tokens and leases go by it"
+    message = f"differs from the cloud's by {skew.total_seconds():.0f} s"
+    remedy = "set this machine's clock (timedatectl set-ntp true): tokens and leases depend on it"
     yield fail(message, remedy) if skew > CLOCK_FAIL else warn(message, remedy) if skew > CLOCK_WARN else ok(message)
 
 
@@ -348,12 +347,12 @@ def _lease(examination: Examination) -> Iterator[Finding]:
     lease = examination.settings.lease
     reservable = offers(examination.cloud, "reservation")
     if lease is None:
-        yield ok("none asked for")
+        yield ok("none requested")
     elif not reservable:
         yield fail("this cloud has no Blazar", "set ml-cluster:lease to none")
     else:
         blazar(examination.cloud).get("/leases")
-        yield ok(f"{lease.type} can be asked for")
+        yield ok(f"{lease.type} is available")
 
 
 @check("image", "credential")
@@ -365,7 +364,7 @@ def _image(examination: Examination) -> Iterator[Finding]:
         found = list(examination.cloud.image.images(name=name))
         remedy = "choose one of `openstack image list`, in ml-cluster:nodes.image"
         if not found:
-            yield fail(f"there is no image '{name}'", remedy)
+            yield fail(f"image '{name}' does not exist", remedy)
         elif len(found) > 1:
             yield fail(f"{len(found)} images are named '{name}'", "rename or delete all but one")
         elif found[0].status != "active":
@@ -380,9 +379,9 @@ def _fits(examination: Examination, image: Any, groups: list[NodeGroup]) -> Iter
         flavor = examination.flavors.get(group.flavor)
         disk = group.boot_volume_gb or (flavor.disk if flavor else 0)
         if disk and disk < (image.min_disk or 0):
-            small.append(f"{group.flavor} has {disk} GB of disk, it needs {image.min_disk}")
+            small.append(f"{group.flavor} has {disk} GB of disk, but it needs {image.min_disk}")
         if flavor and flavor.ram < (image.min_ram or 0):
-            small.append(f"{group.flavor} has {flavor.ram} MB of RAM, it needs {image.min_ram}")
+            small.append(f"{group.flavor} has {flavor.ram} MB of RAM, but it needs {image.min_ram}")
     for problem in small:
         yield fail(f"image '{image.name}': {problem}", "choose a larger flavor, or set bootVolumeGb")
     if not small:
@@ -394,7 +393,7 @@ def _flavor(examination: Examination) -> Iterator[Finding]:
     wanted = sorted({group.flavor for _, group in examination.groups()})
     missing = [name for name in wanted if name not in examination.flavors]
     for name in missing:
-        yield fail(f"there is no flavor '{name}'", f"choose one of: {', '.join(sorted(examination.flavors))}")
+        yield fail(f"flavor '{name}' does not exist", f"choose one of: {', '.join(sorted(examination.flavors))}")
     if not missing:
         yield ok(f"{', '.join(wanted)}: " + ("reservable" if examination.settings.lease else "available"))
 
@@ -404,7 +403,7 @@ def _zone(examination: Examination) -> Iterator[Finding]:
     wanted = {group.availability_zone for _, group in examination.groups() if group.availability_zone}
     zones = {zone.name for zone in examination.cloud.compute.availability_zones()} if wanted else set()
     for name in sorted(wanted - zones):
-        yield fail(f"there is no availability zone '{name}'", f"choose one of: {', '.join(sorted(zones))}")
+        yield fail(f"availability zone '{name}' does not exist", f"choose one of: {', '.join(sorted(zones))}")
     if wanted <= zones:
         yield ok(", ".join(sorted(wanted)) or "the cloud's choice")
 
@@ -417,12 +416,12 @@ def _network(examination: Examination) -> Iterator[Finding]:
         if examination.cloud.network.find_network(settings.existing):
             yield ok(f"'{settings.existing}' exists")
         else:
-            yield fail(f"there is no network '{settings.existing}'", "choose one of `openstack network list`")
+            yield fail(f"network '{settings.existing}' does not exist", "choose one of `openstack network list`")
     else:
-        yield ok(f"an own one, {settings.cidr}")
+        yield ok(f"a new one, {settings.cidr}")
     if settings.external_network and settings.external_network not in external:
-        remedy = f"choose one of: {', '.join(sorted(external)) or '(this project sees none)'}"
-        yield fail(f"there is no external network '{settings.external_network}'", remedy)
+        remedy = f"choose one of: {', '.join(sorted(external)) or '(none visible to this project)'}"
+        yield fail(f"external network '{settings.external_network}' does not exist", remedy)
     elif settings.external_network:
         yield ok(f"'{settings.external_network}' is external")
 
@@ -436,9 +435,9 @@ def _key(examination: Examination) -> Iterator[Finding]:
     name = resource_name(examination.stack, KEYPAIR_PART)
     deployed = any(leftover.kind == "server" for leftover in examination.leftovers)
     if not deployed and any(leftover.kind == "keypair" for leftover in examination.leftovers):
-        yield warn(f"a keypair '{name}' exists already", "if nothing uses it: lab sweep")
+        yield warn(f"key pair '{name}' already exists", "if nothing uses it, delete it: lab sweep --yes")
     else:
-        yield ok("the public key of the settings" if given else "a key pair will be made")
+        yield ok("the public key in the settings" if given else "a key pair will be created")
 
 
 @check("floating IPs", "network")
@@ -447,48 +446,48 @@ def _floating_ips(examination: Examination) -> Iterator[Finding]:
     missing = max(0, needed - examination.own["floating IP"])
     pool = examination.settings.network.external_network
     if not missing or not pool:
-        yield ok(f"{needed} needed, {examination.own['floating IP']} there")
+        yield ok(f"{needed} needed, {examination.own['floating IP']} allocated")
         return
     network = examination.cloud.network.find_network(pool, ignore_missing=False)
     unused = [ip for ip in examination.cloud.network.ips() if not ip.port_id and ip.floating_network_id == network.id]
-    idle = f"; {len(unused)} of the project's are idle: {', '.join(ip.name for ip in unused)}" if unused else ""
+    idle = f"; {len(unused)} of the project's are unused: {', '.join(ip.name for ip in unused)}" if unused else ""
     from cli.cloud import CloudError
 
     try:
         availability = examination.cloud.network.get_network_ip_availability(network.id)
         left = availability.total_ips - availability.used_ips
-    except CloudError:  # Neutron answers this to admins alone, unless the site allows it
-        yield ok(f"{missing} to be taken from '{pool}'{idle}")
+    except CloudError:  # only for admins, unless the site allows it
+        yield ok(f"{missing} to be allocated from '{pool}'{idle}")
         return
     if left < missing:
-        yield fail(f"{missing} needed, '{pool}' has {left} left", "give back idle ones, or ask the operators")
+        yield fail(f"{missing} needed, '{pool}' has {left} left", "release unused ones, or ask the operators")
     else:
         yield ok(f"{missing} needed, '{pool}' has {left} left")
 
 
-def _judge(judged: list[quota.Quota]) -> Iterator[Finding]:
-    for each in judged:
+def _check_quotas(quotas: list[quota.Quota]) -> Iterator[Finding]:
+    for each in quotas:
         if not each.fits:
             yield fail(
                 f"{each.name}: {each.needed} more needed, {each.free} of {each.limit} free",
-                "delete what is not used (`lab sweep --all` shows leftovers), make the stack smaller, or ask for more",
+                "delete leftovers (`lab sweep --all` shows them), make the stack smaller, or request more quota",
             )
-    if all(each.fits for each in judged):
-        needed = ", ".join(f"{each.needed} {each.name}" for each in judged if each.needed)
-        yield ok(f"{needed} fit" if needed else "nothing more is needed")
+    if all(each.fits for each in quotas):
+        needed = ", ".join(f"{each.needed} {each.name}" for each in quotas if each.needed)
+        yield ok(f"sufficient for {needed}" if needed else "nothing more is needed")
 
 
 @check("compute quota", "flavor")
 def _compute_quota(examination: Examination) -> Iterator[Finding]:
     needs = quota.compute_needs(examination.settings, examination.flavors, examination.own)
-    yield from _judge(quota.quotas(needs, quota.compute_limits(examination.cloud)))
+    yield from _check_quotas(quota.quotas(needs, quota.compute_limits(examination.cloud)))
 
 
 @check("network quota", "credential")
 def _network_quota(examination: Examination) -> Iterator[Finding]:
     needs = quota.network_needs(examination.settings, examination.own)
     limits = quota.network_limits(examination.cloud, str(examination.access.project_id))
-    yield from _judge(quota.quotas(needs, limits))
+    yield from _check_quotas(quota.quotas(needs, limits))
 
 
 @check("volume quota", "credential")
@@ -500,25 +499,25 @@ def _volume_quota(examination: Examination) -> Iterator[Finding]:
         yield ok("no volumes")
         return
     if not offers(examination.cloud, "volumev3", "block-storage", "volume"):
-        yield fail("this cloud has no volumes (Cinder)", "take away ml-cluster:storage.volumes and bootVolumeGb")
+        yield fail("this cloud has no volumes (Cinder)", "remove ml-cluster:storage.volumes and bootVolumeGb")
         return
     needs = quota.volume_needs(settings, examination.own)
-    yield from _judge(quota.quotas(needs, quota.volume_limits(examination.cloud)))
+    yield from _check_quotas(quota.quotas(needs, quota.volume_limits(examination.cloud)))
     wanted = {v.type for v in settings.storage.volumes.values()} | {g.boot_volume_type for _, g in examination.groups()}
     types = {volume_type.name for volume_type in examination.cloud.block_storage.types()}
     for name in sorted(name for name in wanted if name and name not in types):
-        yield fail(f"there is no volume type '{name}'", f"choose one of: {', '.join(sorted(types))}")
+        yield fail(f"volume type '{name}' does not exist", f"choose one of: {', '.join(sorted(types))}")
 
 
 def examine(examination: Examination) -> Iterator[Finding]:
-    """Run every check that can be run."""
+    """Run every check whose dependencies passed."""
     from cli.cloud import CloudError, explain
 
-    unfit: set[str] = set()
+    failed: set[str] = set()
     for each in CHECKS:
-        if blocked := [need for need in each.needs if need in unfit]:
-            unfit.add(each.name)
-            yield Finding(each.name, "skipped", f"because of: {blocked[0]}")
+        if missing := [need for need in each.needs if need in failed]:
+            failed.add(each.name)
+            yield Finding(each.name, "skipped", f"depends on: {missing[0]}")
             continue
         findings: list[Finding] = []
         try:
@@ -529,21 +528,21 @@ def examine(examination: Examination) -> Iterator[Finding]:
             findings.append(fail(explain(error), _remedy(error)))
         except Exception as error:
             findings.append(
-                fail(f"the check itself failed: {type(error).__name__}: {error}", "report this defect of lab")
+                fail(f"the check itself failed: {type(error).__name__}: {error}", "report this; it is a defect of lab")
             )
         for finding in findings:
             if finding.status == "fail":
-                unfit.add(each.name)
+                failed.add(each.name)
             yield Finding(each.name, finding.status, finding.message, finding.remedy)
 
 
 def _remedy(error: Exception) -> str:
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     if status == 401:
-        return "the credential is wrong, deleted or expired: make a new one and put it into clouds.yaml"
+        return "the credential is wrong, deleted or expired: create a new one and put it into clouds.yaml"
     if status == 403:
-        return "the credential's roles do not allow this: member and reader are needed"
-    return "is the cloud reachable from here (auth_url in clouds.yaml, VPN, proxy)?"
+        return "the credential's roles do not allow this: it needs member and reader"
+    return "check that this machine can reach the cloud (auth_url in clouds.yaml, VPN, proxy)"
 
 
 def doctor(
@@ -553,7 +552,7 @@ def doctor(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check, before anything is made, whether `up` can work, and say what to do."""
+    """Check whether `up` can succeed, before anything is created, and print remedies."""
     counts: Counter[str] = Counter()
     findings = []
     for finding in examine(Examination(context.obj, os_cloud)):

@@ -1,4 +1,4 @@
-"""Exit codes, and the one place where an exception becomes a message for the user.
+"""Exit codes, and error messages for users.
 
 The codes are the Pulumi CLI's (pkg/cmd/pulumi/cmd/exit_codes.go).
 """
@@ -15,7 +15,7 @@ from engine.errors import EngineError
 
 
 class ExitCode(IntEnum):
-    """What the process exits with."""
+    """Exit statuses of the process."""
 
     OK = 0
     ERROR = 1
@@ -23,10 +23,11 @@ class ExitCode(IntEnum):
     STACK_NOT_FOUND = 6
     NO_CHANGES = 7
     CANCELLED = 8
+    DESTRUCTIVE = 10
 
 
 class LabError(EngineError):
-    """A failure of the command itself, with the exit code that it ends in."""
+    """An error of the command, with its exit code."""
 
     def __init__(self, message: str, *, remedy: str | None = None, code: ExitCode = ExitCode.ERROR) -> None:
         super().__init__(message, remedy=remedy)
@@ -34,7 +35,7 @@ class LabError(EngineError):
 
 
 def exit_code(error: EngineError) -> ExitCode:
-    """The exit code that the Pulumi CLI gives for `error`."""
+    """The exit code of the Pulumi CLI for `error`."""
     if isinstance(error, LabError):
         return error.code
     return ExitCode.STACK_NOT_FOUND if type(error).__name__ == "StackNotFoundError" else ExitCode.ERROR
@@ -48,7 +49,7 @@ def report(error: EngineError) -> None:
 
 
 def report_unexpected(error: BaseException) -> None:
-    """Say that the command failed in a way nobody foresaw; the traceback goes to a file (mode 0600) that is named."""
+    """Report an unexpected exception; write the traceback to a file (mode 0600), and name that file."""
     descriptor, path = tempfile.mkstemp(prefix="lab-error-", suffix=".log")
     with os.fdopen(descriptor, "w") as file:
         file.write("".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""`lab kubeconfig`: lets kubectl reach the stack's cluster."""
+"""`lab kubeconfig`: writes the kubeconfig of the stack's cluster."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def kubeconfig(
     context: typer.Context,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write. Default: one of lab's own.", show_default=False),
+        typer.Option("--output", "-o", help="File to write. Default: a file of lab's.", show_default=False),
     ] = None,
 ) -> None:
-    """Write the cluster's kubeconfig to a file that you alone can read, and print how to use it.
+    """Write the cluster's kubeconfig to a file that only you can read, and print the command to use it.
 
     `eval "$(lab kubeconfig)"` lets kubectl find the cluster in this shell.
     """
@@ -32,7 +32,10 @@ def kubeconfig(
     stack = session.stack()
     content = stack_outputs(session, stack, show_secrets=True).get("kubeconfig")
     if not content:
-        raise LabError(f"stack '{stack}' has no cluster", remedy="give it a section `ml-cluster:cluster`, and `lab up`")
+        raise LabError(
+            f"stack '{stack}' has no cluster",
+            remedy="add a section `ml-cluster:cluster` to its settings, then run `lab up`",
+        )
     path = (output or pulumi_home() / "ml-cluster" / f"{stack}.kubeconfig").absolute()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

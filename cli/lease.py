@@ -1,4 +1,4 @@
-"""`lab extend`: a longer lease, and nothing else."""
+"""`lab extend`: extends the stack's lease, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 KEY = "lease"
 ENDS = "**:LeaseEnd::*"
-"""The resources that are the ends of leases (`infra.lease`)."""
+"""URNs of the ends of leases (`infra.lease`)."""
 
 
 def extend(
     context: typer.Context,
-    hours: Annotated[int, typer.Argument(min=1, metavar="HOURS", help="How much longer.")],
+    hours: Annotated[int, typer.Argument(min=1, metavar="HOURS", help="Hours to add.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Extend the stack's lease by HOURS: in its settings and in the cloud. Nothing else is changed.
 
-    Where that fails or is declined, the settings stay as they were.
+    If that fails or is declined, the settings are not changed.
     """
     from cli.operations import operate
 
@@ -43,7 +43,7 @@ def extend(
 
 
 def longer(config: StackConfig, hours: int) -> tuple[str, str]:
-    """The setting that says how long the lease is, and its new value.
+    """The setting for the lease's length, and its new value.
 
     Raises:
         LabError: the stack has no lease, or one without a length.

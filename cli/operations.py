@@ -1,20 +1,22 @@
-"""up, preview, refresh and destroy: preview, ask, perform, as the Pulumi CLI does, on either engine."""
+"""up, preview, refresh and destroy: preview, confirm, run, as the Pulumi CLI does, on either engine."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cli import protection
+from cli.data_loss import data_deleted
 from cli.default_cloud import prepare
 from cli.errors import ExitCode, LabError
+from cli.invocation import PLUGIN_DIRS, Event, Kind, Operation, Previewed, Runner, interruptible, runs_program
+from cli.policies import packs_for
 from cli.provision import has_platform, provide_bundle
-from cli.session import ROOT, Session, choose, confirmations_skipped
+from cli.session import Session, choose, confirmations_skipped
 from cli.stack import remove_stack
 from cli.text import table
 from infra.naming import PROJECT
@@ -22,32 +24,26 @@ from terminal.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
-    from engine.goal import UpdateOptions
     from engine.operations import UpdateResult
 
-Kind = Literal["preview", "update", "refresh", "destroy"]
-Event = dict[str, Any]
 
-PLUGIN_DIRS = (ROOT / "providers" / "bin",)
 UNCHANGED = {"same", "read", "read-discard", "read-replacement"}
-LISTS = {"targets", "replace", "target_replace", "config"}
 NOUNS: dict[Kind, str] = {"preview": "update", "update": "update", "refresh": "refresh", "destroy": "destroy"}
 
 
-class Took:
-    """How long each stage of a command took."""
+class Timings:
+    """Durations of the stages of a command."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of what is done meanwhile; not that of questions to the user."""
-        began = time.monotonic()
+        """Measure the duration of a block."""
+        start = time.monotonic()
         yield
-        self._seconds[name] = time.monotonic() - began
+        self._seconds[name] = time.monotonic() - start
 
     def __str__(self) -> str:
         rows = [*self._seconds.items(), ("total", sum(self._seconds.values()))]
@@ -55,115 +51,36 @@ class Took:
 
 
 class UpdateFailedError(SystemExit):
-    """An update that failed, of which the display has told all; `errors` are what it said."""
+    """An update failed and its display has shown the `errors`."""
 
     def __init__(self, errors: list[str]) -> None:
         super().__init__(ExitCode.ERROR)
         self.errors = errors
 
 
-class Cancellable(Protocol):
-    """What Ctrl-C acts on: the first call finishes what is under way, the second stops it."""
-
-    def cancel(self) -> None:
-        """Ask to stop."""
-
-
-class Runner(Protocol):
-    """Performs one update or its dry run on an engine, passing on its events."""
-
-    def __call__(self, *, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
-        """Run; blocks until it ends."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One invocation of a verb that runs the engine."""
-
-    kind: Kind
-    options: UpdateOptions
-    yes: bool = False
-    skip_preview: bool = False
-    preview_only: bool = False
-    remove: bool = False
-    message: str = ""
-    config: tuple[str, ...] = ()
-    config_path: bool = False
-    json: bool = False
-    diff: bool = False
-    show_sames: bool = False
-    expect_no_changes: bool = False
-
-    @classmethod
-    def parse(cls, session: Session, kind: Kind, given: dict[str, Any]) -> Operation:
-        """An operation from the flags that were given.
-
-        Raises:
-            LabError: flags that cannot be used together.
-        """
-        from engine.goal import UpdateOptions
-
-        given = {name: tuple(value or ()) if name in LISTS else value for name, value in given.items()}
-        both = given.pop("target_replace", ())
-        for name in ("targets", "replace"):
-            if name in given:
-                given[name] += both
-        for one, other in (("yes", "preview_only"), ("skip_preview", "preview_only")):
-            if given.get(one) and given.get(other):
-                flags = [f"--{name.replace('_', '-')}" for name in (one, other)]
-                raise LabError(f"{flags[0]} and {flags[1]} cannot be used together", code=ExitCode.CONFIGURATION)
-        own = {f.name for f in fields(cls)}
-        if session.project.refresh_always and kind != "refresh":
-            given["refresh"] = True
-        options = UpdateOptions(**{name: value for name, value in given.items() if name not in own})
-        return cls(kind, options, **{name: value for name, value in given.items() if name in own})
-
-
-@contextmanager
-def interruptible(cancellation: Cancellable) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `cancellation.cancel()`; a third signal kills the process."""
-    received = 0
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received > 2:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        # A handler runs between two instructions of the main thread, which may hold any lock.
-        threading.Thread(target=cancellation.cancel).start()
-        os.write(
-            sys.stderr.fileno(),
-            b"\nFinishing what is under way; press ^C again to cancel it (resources may be left half-made).\n"
-            if received == 1
-            else b"\nCancelling what is under way.\n",
-        )
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def embedded_runner(session: Session, stack: str, operation: Operation) -> Runner:
-    """A runner on the project's own engine.
+    """A runner on the embedded engine.
 
     Raises:
         EngineError: the configuration is not valid, or its secrets cannot be decrypted.
     """
-    from engine.operations import Cancellation, UpdateRequest, run_update
+    from cli import plans
+    from cli.origin import made_of
+    from engine.operations import Cancellation, UpdateRequest, record_unchanged, run_update
     from engine.project import config_for_history
 
-    # As in the CLI, a stack can be destroyed and refreshed though its configuration is not valid any more.
-    runs_program = operation.kind in {"preview", "update"}
+    # As in the CLI, a stack with an invalid configuration can be destroyed and refreshed.
     config = session.config(stack)
     manager = session.secrets(stack, config)
-    values, secret_keys = config.decrypt_all(manager, validate=runs_program)
+    values, secret_keys = config.decrypt_all(manager, validate=runs_program(operation.kind))
     record = config_for_history(values, secret_keys, manager)
+    plan = plans.decode(plans.read(operation.plan), manager) if operation.plan else None
+    options = operation.options
+    if plan is not None and plan.base.get("refresh"):
+        # The preview was made after a refresh, so the update must be too.
+        options = replace(options, refresh=True)
 
-    def run(*, dry_run: bool, emit: Callable[[Event], None]) -> UpdateResult:
+    def run(*, dry_run: bool, emit: Callable[[Event], None], previewed: Previewed | None = None) -> UpdateResult:
         cancellation = Cancellation()
         request = UpdateRequest(
             kind="update" if operation.kind == "preview" else operation.kind,
@@ -174,22 +91,60 @@ def embedded_runner(session: Session, stack: str, operation: Operation) -> Runne
             config_secret_keys=secret_keys,
             backend=session.backend,
             secrets=manager,
-            options=operation.options,
+            options=options,
             plugin_dirs=PLUGIN_DIRS,
             message=operation.message,
+            made_of={} if dry_run else made_of(session.project.root),
             config_record=record,
+            plan=plan,
+            plan_of_former_state=operation.kind == "preview",
+            record_plan=dry_run and operation.save_plan is not None,
+            policy_packs=operation.policy_packs,
+            unprotect=frozenset(operation.unprotect),
         )
+        if previewed is not None and (recorded := record_unchanged(request, previewed.result)) is not None:
+            for event in previewed.events:
+                emit(_performed(event))
+            return recorded
         with interruptible(cancellation):
-            return run_update(request, emit, cancellation)
+            result = run_update(request, emit, cancellation)
+        if operation.save_plan and result.plan:
+            plans.write(operation.save_plan, plans.encode(result.plan, manager))
+        return result
 
     return run
 
 
-def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
-    """Perform a verb, with the flags `given`, on the selected stack.
+def _performed(event: Event) -> Event:
+    """An event of a preview as the update has it that changes nothing."""
+    return {
+        key: {name: False if name == "isPreview" else part for name, part in value.items() if name != "planning"}
+        if isinstance(value, dict)
+        else value
+        for key, value in event.items()
+    }
+
+
+def _runner(session: Session, stack: str, operation: Operation) -> Runner:
+    """A runner on the session's engine, with the policy packs of the flags and the stack.
 
     Raises:
-        EngineError: it was refused, declined, failed or cancelled; the exit codes are the CLI's.
+        EngineError: the configuration is not valid, its secrets cannot be decrypted, or a policy pack is invalid.
+    """
+    if runs_program(operation.kind):
+        operation = replace(operation, policy_packs=packs_for(session, stack, operation.policy_packs))
+    if session.engine == "pulumi":
+        from cli.pulumi_cli import pulumi_runner
+
+        return pulumi_runner(session, stack, operation)
+    return embedded_runner(session, stack, operation)
+
+
+def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
+    """Run an operation with the flags `given` on the selected stack.
+
+    Raises:
+        EngineError: it was refused, declined, failed or cancelled, with the CLI's exit codes.
     """
     operation = Operation.parse(session, kind, given)
     assume_yes = operation.yes or operation.skip_preview or confirmations_skipped()
@@ -199,49 +154,105 @@ def operate(session: Session, kind: Kind, given: dict[str, Any]) -> None:
             "--yes or --skip-preview or --preview-only must be passed in to proceed in non-interactive mode",
             code=ExitCode.CONFIGURATION,
         )
-    took = Took()
-    with took.stage("cloud"):
-        prepare(session, kind, yes=assume_yes)
+    timings = Timings()
+    with timings.stage("cloud"):
+        agreed = prepare(session, kind, yes=assume_yes, deploys=kind == "update" and not dry_only)
     stack = session.stack(offer_new=kind != "destroy")
     if operation.config:
         from cli.configuration import save_arguments
 
         save_arguments(session, stack, operation.config, path=operation.config_path)
-    if session.engine == "pulumi":
-        from cli.pulumi_cli import pulumi_runner
-
-        run = pulumi_runner(session, stack, operation)
-    else:
-        run = embedded_runner(session, stack, operation)
-    # What a platform is made of is read from the bundle: no preview can tell without it what becomes of one there is.
-    at_once = kind == "update" and not dry_only and has_platform(session, stack)
-    if at_once:
-        with took.stage("programs and images"):
+    guarded = protection.protected(session, stack, operation)
+    if guarded and assume_yes and not operation.delete_data:
+        raise protection.refusal(guarded)
+    operation = replace(operation, unprotect=tuple(guarded))
+    run = _runner(session, stack, operation)
+    # An existing platform cannot be previewed without the bundle, which has its images and manifests.
+    has_existing_platform = kind == "update" and not dry_only and has_platform(session, stack)
+    if has_existing_platform:
+        with timings.stage("programs and images"):
             provide_bundle(session, stack)
+    previewed: Previewed | None = None
     if dry_only or not operation.skip_preview:
         events: list[Event] = []
-        with took.stage("preview"):
-            result = _perform(session, stack, operation, run, dry_run=True, events=events)
+        with timings.stage("preview"):
+            result = _preview(session, stack, operation, run, events)
         if dry_only:
-            _check_unchanged(operation, result)
+            _finish_preview(operation, result, events)
             return
-        if not assume_yes:
+        previewed = _whole_preview(session, operation, result, events)
+        if not (assume_yes or (agreed and creates_only(result))):
             _confirm(session, stack, operation, events)
-    if kind == "update" and not at_once:
-        with took.stage("programs and images"):
+        if guarded and not operation.delete_data:
+            protection.ask(stack, guarded)
+    if kind == "update" and not has_existing_platform:
+        with timings.stage("programs and images"):
             provide_bundle(session, stack)
-    with took.stage("deployment"):
-        result = _perform(session, stack, operation, run, dry_run=False)
+    with timings.stage("deployment"):
+        result = _perform(session, stack, operation, run, dry_run=False, previewed=previewed)
     _check_unchanged(operation, result)
     if kind == "update" and not operation.options.targets and not operation.json and session.project.name == PROJECT:
         from cli.services import finish_up
 
-        with took.stage("model"):
+        with timings.stage("model"):
             served = finish_up(session, stack)
         if served:
-            print(took)
+            print(timings)
     if kind == "destroy" and not operation.options.targets:
         _finish_destroy(session, stack, operation)
+
+
+def _whole_preview(
+    session: Session, operation: Operation, result: UpdateResult, events: list[Event]
+) -> Previewed | None:
+    """A preview that shows all that the update does; None where it may leave something out.
+
+    Other programs than this project's may do in an update what they do not in a preview.
+    """
+    whole = operation.kind == "update" and session.project.name == PROJECT and not operation.plan
+    return Previewed(result, events) if whole else None
+
+
+def _preview(session: Session, stack: str, operation: Operation, run: Runner, events: list[Event]) -> UpdateResult:
+    """Preview, append the events to `events`, and write the Markdown, also after a failure."""
+    try:
+        return _perform(session, stack, operation, run, dry_run=True, events=events)
+    finally:
+        if operation.markdown:
+            _write_markdown(session, stack, operation, events)
+
+
+def _write_markdown(session: Session, stack: str, operation: Operation, events: list[Event]) -> None:
+    from cli.markdown import render
+    from cli.review import Review
+
+    text = render(Review(events, operation.kind), events, stack=stack, project=session.project.name)
+    if operation.markdown == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(operation.markdown).write_text(text)
+    except OSError as error:
+        raise LabError(f"--markdown: could not write {operation.markdown}: {error.strerror}") from None
+
+
+def _finish_preview(operation: Operation, result: UpdateResult, events: list[Event]) -> None:
+    _check_unchanged(operation, result)
+    if operation.save_plan and not operation.json:
+        print(
+            f"Update plan written to '{operation.save_plan}'\nRun `lab up --plan='{operation.save_plan}'` to "
+            "constrain the update to the operations planned by this preview",
+            file=operation.out,
+        )
+    if operation.fail_on_destructive:
+        from cli.review import Review
+
+        if losses := Review(events, operation.kind).destructive:
+            raise LabError(
+                "this would be destructive:\n" + "\n".join(f"  {sentence}" for sentence in losses),
+                remedy="if that is intended, leave out --fail-on-destructive",
+                code=ExitCode.DESTRUCTIVE,
+            )
 
 
 def _finish_destroy(session: Session, stack: str, operation: Operation) -> None:
@@ -270,6 +281,7 @@ def _display(session: Session, stack: str, operation: Operation, *, dry_run: boo
         stack=stack,
         project=session.project.name,
         dry_run=dry_run,
+        out=operation.out,
     )
 
 
@@ -281,6 +293,7 @@ def _perform(
     *,
     dry_run: bool,
     events: list[Event] | None = None,
+    previewed: Previewed | None = None,
 ) -> UpdateResult:
     display = _display(session, stack, operation, dry_run=dry_run, diff=operation.diff)
 
@@ -291,15 +304,24 @@ def _perform(
 
     result: UpdateResult | None = None
     try:
-        result = run(dry_run=dry_run, emit=emit)
+        result = run(dry_run=dry_run, emit=emit, previewed=previewed)
     finally:
         display.close(result)
     noun = NOUNS[operation.kind]
     if result.outcome == "cancelled":
         raise LabError(f"{noun} cancelled", code=ExitCode.CANCELLED)
     if result.outcome == "failed":
+        if session.project.name == PROJECT and any("protect" in error for error in result.errors):
+            print(f"remedy: {protection.REMEDY}", file=sys.stderr)
         raise UpdateFailedError(result.errors)
+    if events and not operation.json:
+        print(data_deleted(events), end="")
     return result
+
+
+def creates_only(result: UpdateResult) -> bool:
+    """Whether an update only creates resources."""
+    return "create" in result.changes and result.changes.keys() <= {"create", *UNCHANGED}
 
 
 def _check_unchanged(operation: Operation, result: UpdateResult) -> None:

@@ -1,4 +1,4 @@
-"""What stacks take of a project's quotas, and how much of those there is: for `lab doctor` and `lab class`."""
+"""What stacks need of a project's quotas, and what is available: for `lab doctor` and `lab class`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from infra.settings import NodeGroup, Settings
 
 Limits = dict[str, tuple[int, int]]
-"""Limit and use of each quota; a limit of -1 is none."""
+"""Limit and use of each quota; -1 means no limit."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What a plan takes of one quota."""
+    """What is needed of one quota."""
 
     name: str
     needed: int
@@ -28,7 +28,7 @@ class Quota:
 
     @property
     def free(self) -> int:
-        """How much is left, where there is a limit."""
+        """How much is left, if there is a limit."""
         return max(0, self.limit - self.used)
 
     @property
@@ -47,7 +47,7 @@ def _groups(settings: Settings) -> list[NodeGroup]:
 
 
 def floating_ips(settings: Settings) -> int:
-    """How many floating IPs a stack has."""
+    """Number of floating IPs of a stack."""
     planes = sum(g.count for g in _groups(settings) if g.role == "control-plane")
     counts = {"first-control-plane": min(1, planes), "control-plane": planes, "all": settings.nodes.total, "none": 0}
     return counts[settings.network.floating_ips]
@@ -60,7 +60,7 @@ def volume_sizes(settings: Settings) -> list[int]:
 
 
 def compute_needs(settings: Settings, flavors: Mapping[str, Flavor], own: Mapping[str, int]) -> dict[str, int]:
-    """What a stack needs of compute beside its `own`, counted by kind: it is taken for the plan's first nodes."""
+    """Compute quota that a stack needs in addition to its `own` resources, counted by kind."""
     missing = [flavors[g.flavor] for g in _groups(settings) for _ in range(g.count)][own.get("server", 0) :]
     spread = [g for g in _groups(settings) if g.flavor not in settings.cloud.bare_metal_flavors]
     server_groups = 0 if settings.nodes.anti_affinity == "none" else len(spread)
@@ -74,7 +74,7 @@ def compute_needs(settings: Settings, flavors: Mapping[str, Flavor], own: Mappin
 
 
 def compute_limits(cloud: Connection) -> Limits:
-    """Nova's quotas of the project; key pairs are the user's."""
+    """The project's Nova quotas; key pairs belong to the user."""
     limits = cloud.compute.get_limits().absolute
     return {
         "instances": (limits.instances, limits.instances_used),
@@ -86,14 +86,14 @@ def compute_limits(cloud: Connection) -> Limits:
 
 
 def network_needs(settings: Settings, own: Mapping[str, int]) -> dict[str, int]:
-    """What a stack needs of the network beside its `own`, counted by kind."""
+    """Network quota that a stack needs in addition to its `own` resources, counted by kind."""
     from infra.network import ingress_rules
 
     new = 0 if settings.network.existing else 1
-    # Neutron gives every group an egress rule for IPv4 and one for IPv6.
+    # Neutron adds an egress rule for IPv4 and one for IPv6 to every group.
     groups = [len(rules) + 2 for rules in ingress_rules(settings)] if settings.network.port_security else []
     groups = groups[own.get("security group", 0) :]
-    # A router's interface and a DHCP agent take a port each.
+    # A router's interface and a DHCP agent need a port each.
     return {
         "networks": max(0, new - own.get("network", 0)),
         "subnets": max(0, new - own.get("subnet", 0)),
@@ -106,7 +106,7 @@ def network_needs(settings: Settings, own: Mapping[str, int]) -> dict[str, int]:
 
 
 def network_limits(cloud: Connection, project: str) -> Limits:
-    """Neutron's quotas of the project."""
+    """The project's Neutron quotas."""
     quota = cloud.network.get_quota(project, details=True)
     names = ("networks", "subnets", "routers", "ports", "floating ips", "security groups", "security group rules")
     details = {name: getattr(quota, name.replace(" ", "_")) for name in names}
@@ -114,13 +114,13 @@ def network_limits(cloud: Connection, project: str) -> Limits:
 
 
 def volume_needs(settings: Settings, own: Mapping[str, int]) -> dict[str, int]:
-    """What a stack needs of volumes beside its `own`, counted by kind."""
+    """Volume quota that a stack needs in addition to its `own` volumes."""
     sizes = volume_sizes(settings)[own.get("volume", 0) :]
     return {"volumes": len(sizes), "GB": sum(sizes)}
 
 
 def volume_limits(cloud: Connection) -> Limits:
-    """Cinder's quotas of the project."""
+    """The project's Cinder quotas."""
     limits = cloud.block_storage.get_limits().absolute
     return {
         "volumes": (limits.max_total_volumes, limits.total_volumes_used),

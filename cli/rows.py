@@ -1,9 +1,8 @@
-"""Runs a verb on many stacks: a process a stack, several at a time, a result and a log for each.
+"""Runs an operation on many stacks: one process per stack, several at a time, with a result and a log for each.
 
-A process of `./lab` takes over a second of a core to load the engine before it does anything. So on Linux the command
-loads it once and forks: what was loaded is shared, and each row costs what its own program, provider and cloud take.
-What a row does cannot harm another one, and its memory goes back to the system with it. For that the command itself
-must have no threads when it forks.
+Loading the engine takes over a second of processor time. So on Linux the command loads it once and forks: loaded code
+is shared, and each row costs only what its program, provider and cloud take. A row cannot affect another one, and its
+memory is freed when it ends. The command must have no threads when it forks.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
-    from cli.operations import Kind
+    from cli.invocation import Kind
     from cli.session import Session
 
 PRELOADED = ("cli.display", "engine.backend.file", "engine.operations")
-"""What the processes of the rows share."""
+"""Modules that the processes of the rows share."""
 NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a verb ended for one stack."""
+    """Result of an operation on one stack."""
 
     id: str
     result: str
@@ -49,7 +48,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether the stack is as it should be."""
+        """Whether the operation succeeded, or was not necessary."""
         return self.result in {"done", "unchanged"}
 
 
@@ -57,23 +56,23 @@ class Result:
 class _Running:
     stack: str
     process: BaseProcess
-    began: float
+    start: float
 
 
 class Rows:
-    """The processes of one invocation. `cancel` is what Ctrl-C does: nothing new starts, what runs is asked to end."""
+    """The processes of one command. Ctrl-C calls `cancel`: no new process starts, and running ones are interrupted."""
 
-    def __init__(self, session: Session, folder: Path, parallel: int, say: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, folder: Path, parallel: int, print_line: Callable[[str], None]) -> None:
         self._session = session
         self._folder = folder
         self._parallel = parallel
-        self._say = say
+        self._print = print_line
         self._context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._running: dict[Connection, _Running] = {}
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Pass Ctrl-C on to every row under way."""
+        """Pass Ctrl-C on to every running process."""
         self.cancelled = True
         for running in list(self._running.values()):
             if running.process.pid is not None:
@@ -83,8 +82,8 @@ class Rows:
     def run(
         self, kind: Kind, stacks: Sequence[str], given: dict[str, Any], ended: Callable[[Result], None]
     ) -> list[Result]:
-        """Perform `kind` on each of `stacks`; `ended` is told of each as it ends."""
-        began = time.monotonic()
+        """Run `kind` on each of `stacks`; call `ended` with each result."""
+        start = time.monotonic()
         waiting = deque(stacks)
         results: list[Result] = []
         while self._running or (waiting and not self.cancelled):
@@ -95,16 +94,16 @@ class Rows:
                 result = self._collect(connection)
                 ended(result)
                 results.append(result)
-                self._say(self._line(result, results, len(stacks), time.monotonic() - began))
+                self._print(self._line(result, results, len(stacks), time.monotonic() - start))
         return results + [Result(stack, NOT_STARTED) for stack in waiting]
 
     def _start(self, kind: Kind, stack: str, given: dict[str, Any]) -> None:
-        ours, theirs = self._context.Pipe(duplex=False)
-        arguments = (self._session, stack, kind, given, self._folder / f"{stack}.log", theirs)
+        receiver, sender = self._context.Pipe(duplex=False)
+        arguments = (self._session, stack, kind, given, self._folder / f"{stack}.log", sender)
         process = self._context.Process(target=_work, args=arguments, name=f"lab {stack}")  # type: ignore[attr-defined]
         process.start()
-        theirs.close()
-        self._running[ours] = _Running(stack, process, time.monotonic())
+        sender.close()
+        self._running[receiver] = _Running(stack, process, time.monotonic())
 
     def _collect(self, connection: Connection) -> Result:
         running = self._running.pop(connection)
@@ -117,13 +116,13 @@ class Rows:
         if status is None:
             code = running.process.exitcode or 0
             ending = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-            error = f"its process was ended {ending}; run the command again, it goes on"
+            error = f"its process was terminated {ending}; run the command again to continue"
         names = {ExitCode.OK: "done", ExitCode.CANCELLED: "cancelled"}
-        return Result(running.stack, names.get(status, "failed"), time.monotonic() - running.began, error)
+        return Result(running.stack, names.get(status, "failed"), time.monotonic() - running.start, error)
 
     def _line(self, result: Result, results: list[Result], total: int, elapsed: float) -> str:
         failed = sum(not each.good for each in results)
-        # What is under way counts by half.
+        # Running rows count as half done.
         left = elapsed * (total - len(results)) / (len(results) + len(self._running) / 2)
         summary = [f"{len(results)}/{total}", *([f"{failed} failed"] if failed else []), f"{duration(elapsed)} so far"]
         if left:
@@ -133,12 +132,12 @@ class Rows:
 
 
 def _work(session: Session, stack: str, kind: Kind, given: dict[str, Any], log: Path, connection: Connection) -> None:
-    """A row's own process: the verb as `lab --stack STACK` performs it, everything that it shows going to `log`."""
+    """The process of a row: runs the operation as `lab --stack STACK` does, with all output in `log`."""
     from cli.operations import UpdateFailedError, operate
     from engine.processes import bind_to_parent
 
     bind_to_parent()
-    # Not the command's own handlers, which would end the other rows.
+    # Not the parent's handlers, which would cancel the other rows.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):

@@ -1,4 +1,4 @@
-"""open and logs: the platform's services as people look at them; and what `lab up` ends with."""
+"""open, and the last step of `lab up`: the example's prediction and the services' addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import LabError
-from cli.workloads import MODEL, NAMESPACES, Object, Platform, capability_of, reported, served_version, wait
+from cli.workloads import Platform, Stage, report_cluster_errors, served_version, wait
 
 if TYPE_CHECKING:
     from cli.session import Session
@@ -20,22 +20,22 @@ SAMPLE = Path(__file__).resolve().parent.parent / "k8s" / "models" / EXAMPLE / "
 READY_SECONDS = 300
 
 
-@reported
+@report_cluster_errors
 def open_services(
     context: typer.Context,
     authority: Annotated[
-        Path | None, typer.Option("--authority", help="Write the authority's certificate to this file.")
+        Path | None, typer.Option("--authority", help="Write the CA's certificate to this file.")
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the overview, if there is a browser.")
     ] = True,
 ) -> None:
-    """Print where every service is, and where its credentials are; open the overview in a browser."""
+    """Print the address of every service, and where to find its credentials; open the overview in a browser."""
     session: Session = context.obj
     platform = Platform.of(session)
     if authority is not None:
         authority.write_text(platform.authority)
-        print(f"Wrote {authority}: let browsers trust it, and clients (REQUESTS_CA_BUNDLE={authority}).")
+        print(f"Wrote {authority}. Import it in browsers; for clients, set REQUESTS_CA_BUNDLE={authority}.")
         return
     print(platform.table())
     if browser and session.interactive:
@@ -44,111 +44,55 @@ def open_services(
         webbrowser.open(platform.url())
 
 
-@reported
-def logs(
-    context: typer.Context,
-    capability: Annotated[
-        str | None, typer.Argument(help="tracking, serving, gateway, digits... Default: list them.", metavar="[NAME]")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
-    tail: Annotated[int, typer.Option("--tail", min=1, help="Lines of each container to begin with.")] = 50,
-) -> None:
-    """Print what the pods of a capability, of a model or of a training run say."""
-    session: Session = context.obj
-    platform = Platform.of(session)
-    pods = [pod for namespace in NAMESPACES for pod in platform.cluster.items("v1", "Pod", namespace)]
-    workloads = list(platform.workloads())
-    names = {pod["metadata"]["name"]: _names(pod, workloads) for pod in pods}
-    known = {name for found in names.values() for name in found}
-    if capability is None:
-        print("\n".join(sorted(known)))
-        return
-    chosen = [pod for pod in pods if capability in {pod["metadata"]["name"], *names[pod["metadata"]["name"]]}]
-    if not chosen:
-        raise LabError(f"nothing of '{capability}' runs", remedy=f"choose one of: {', '.join(sorted(known))}")
-    seen: dict[str, str] = {}
-    while True:
-        for pod in chosen:
-            metadata = pod["metadata"]
-            for container in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]:
-                _more(platform, metadata["namespace"], metadata["name"], container["name"], seen, tail)
-        if not follow:
-            return
-        time.sleep(1)
-
-
-def _names(pod: Object, workloads: list[Object]) -> set[str]:
-    """What a pod may be asked for by: its capability, its model, what its Job is called."""
-    labels = pod["metadata"].get("labels", {})
-    return {name for name in (labels.get(MODEL), capability_of(pod, workloads) or labels.get("app")) if name}
-
-
-def _more(platform: Platform, namespace: str, pod: str, container: str, seen: dict[str, str], tail: int) -> None:
-    """Print the lines of a container that are not `seen`."""
-    from providers.kubernetes.client import ClusterError
-
-    key = f"{pod}/{container}"
-    options = {"container": container, "timestamps": "true"}
-    options |= {"sinceTime": seen[key][:19] + "Z"} if key in seen else {"tailLines": str(tail)}
-    try:
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        text = str(platform.cluster.request(f"log of {key}", "GET", path, **options))
-    except ClusterError:
-        return  # it has not begun, or is gone
-    for line in text.splitlines():
-        stamp, _, said = line.partition(" ")
-        if stamp > seen.get(key, ""):
-            print(f"{key} | {said}", flush=True)
-            seen[key] = stamp
-
-
 def finish_up(session: Session, stack: str) -> bool:
-    """What `lab up` ends with: an answer of the example, trained first where it never was, and the addresses.
+    """The end of `lab up`: a prediction of the example, which is trained first if necessary, and the addresses.
 
-    Whether there is a platform that it could tell of.
+    Return whether the stack has a platform.
     """
     from infra.settings import Platform as Settings
 
-    given = session.config(stack).get("ml-cluster:platform")
-    if given is None or not given.is_object:
+    setting = session.config(stack).get("ml-cluster:platform")
+    if setting is None or not setting.is_object:
         return False
-    wanted = Settings.model_validate(json.loads(given.value))
-    if wanted.apply == "gitops":
+    settings = Settings.model_validate(json.loads(setting.value))
+    if settings.apply == "gitops":
         return False
     platform = Platform.of(session, stack)
-    if wanted.example:
+    if settings.example:
         serve_example(session, platform)
+    if settings.forge:
+        from cli.box import provide_repository
+
+        provide_repository(platform, session.project.root)
     print("\n" + platform.table() + "\n")
     return True
 
 
 def serve_example(session: Session, platform: Platform) -> None:
-    """Train and promote the example, unless it serves; then ask it."""
-    from cli.models import Stage, ask_model, finish_promotion, train_model
+    """Train and promote the example unless it is already serving; then ask it for a prediction."""
+    from cli.models import ask_model, finish_promotion, train_model
 
-    began = time.monotonic()
+    start = time.monotonic()
     live = platform.deployments(EXAMPLE).get("production")
     if live is None or served_version(live) is None:
-        print(f"Training {EXAMPLE}, the worked example, on the cluster.")
-        # In one Job: another would have its image pulled by another node.
+        print(f"Training the example model, {EXAMPLE}, on the cluster.")
+        # In one Job, because a second one might run on a node that must pull the image first.
         result = train_model(session, platform, EXAMPLE, promote=Stage.production)
         if result["exit"]:
             raise LabError(result.get("error", f"{EXAMPLE} could not be trained"))
-        print(
-            f"  test accuracy {result['test_accuracy']:.4f}: the gate has passed it ({time.monotonic() - began:.0f} s)"
-        )
+        print(f"  test accuracy {result['test_accuracy']:.4f}: it passed the gate ({time.monotonic() - start:.0f} s)")
         finish_promotion(platform, EXAMPLE, Stage.production, str(result["version"]))
     last = ""
 
     def answers() -> bool:
         nonlocal last
         try:
-            told = ask_model(platform, EXAMPLE, SAMPLE)
+            answer = ask_model(platform, EXAMPLE, SAMPLE)
         except LabError as error:
             last = str(error)
             return False
-        label = next(output["data"] for output in told["outputs"] if output["name"] == "label")
-        print(f"{EXAMPLE}, version {told['model_version']}, asked for {SAMPLE.name}: {label}")
+        label = next(output["data"] for output in answer["outputs"] if output["name"] == "label")
+        print(f"{EXAMPLE}, version {answer['model_version']}, predicts for {SAMPLE.name}: {label}")
         return True
 
     wait(answers, READY_SECONDS, lambda: f"waiting for {EXAMPLE}: {last}")

@@ -1,10 +1,9 @@
-"""What a verb works on: the project, its backend, the selected stack, its configuration and its secrets."""
+"""The context of a verb: the project, its backend, the selected stack, its configuration and its secrets."""
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,7 +28,7 @@ Engine = Literal["embedded", "pulumi"]
 
 
 def passphrase_file() -> Path:
-    """Where the generated passphrase is kept."""
+    """File with the generated passphrase."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "ml-cluster" / "passphrase"
 
@@ -39,8 +38,23 @@ def confirmations_skipped() -> bool:
     return os.environ.get("PULUMI_SKIP_CONFIRMATIONS", "").lower() in {"1", "true"}
 
 
+def confirm(session: Session, yes: bool, what: str) -> None:
+    """Print what is about to be done, and ask for confirmation unless `yes`.
+
+    Raises:
+        LabError: the user declines, or cannot be asked.
+    """
+    print(what, file=sys.stderr)
+    if yes or confirmations_skipped():
+        return
+    if not session.interactive:
+        raise LabError("--yes must be passed in to proceed in non-interactive mode", code=ExitCode.CONFIGURATION)
+    if not typer.confirm("Do you want to continue?", err=True):
+        raise LabError("confirmation declined")
+
+
 def choose(question: str, choices: list[str], default: str) -> str:
-    """Have the user answer with one of `choices`; enter is `default`.
+    """Ask the user for one of `choices`; enter is `default`.
 
     Raises:
         typer.Abort: the user pressed ^C.
@@ -62,7 +76,7 @@ def _resolve(url: str, base: Path) -> str:
 
 @dataclass
 class Session:
-    """The global options, and what follows from them; each part is opened when it is first used."""
+    """The global options, and what depends on them, opened on first use."""
 
     cwd: Path
     stack_option: str | None
@@ -80,7 +94,7 @@ class Session:
 
     @cached_property
     def backend_url(self) -> str:
-        """The backend's URL as configured; with it the CLI keys the selected stack."""
+        """The backend's URL as configured, which is also the CLI's key for the selected stack."""
         from engine.backend import default_backend_url
 
         return default_backend_url(self.project)
@@ -99,7 +113,7 @@ class Session:
         return open_backend(self.resolved_backend_url)
 
     def on(self, stack: str) -> Session:
-        """The same for `stack`, with nobody to ask."""
+        """A non-interactive session for `stack`."""
         return replace(self, stack_option=stack, interactive=False, color="never")
 
     # Stacks
@@ -128,7 +142,7 @@ class Session:
         return name
 
     def current_stack(self) -> str | None:
-        """The name of the stack that PULUMI_STACK or `stack select` names; it may not exist."""
+        """The stack selected by PULUMI_STACK or `stack select`; it may not exist."""
         reference = os.environ.get("PULUMI_STACK") or selected_stack(self._settings_path, self.backend_url)
         return self.parse_stack(reference) if reference else None
 
@@ -156,7 +170,7 @@ class Session:
             if not (offer_new and self.interactive):
                 raise LabError(
                     f"no stack named '{name}' found",
-                    remedy=f"create it with `lab stack init {name}`; `lab stack ls` lists those that exist",
+                    remedy=f"create it with `lab stack init {name}`; `lab stack ls` lists existing stacks",
                     code=ExitCode.STACK_NOT_FOUND,
                 )
             print(f"The stack '{name}' does not exist.\n")
@@ -176,16 +190,16 @@ class Session:
                 "no stack selected; please use `lab stack select` or `lab stack init` to choose one"
                 if offer_new
                 else "no stack selected; please use `lab stack select` to choose one",
-                remedy=f"or name one with --stack; there are: {', '.join(names)}" if names else self._first_stack(),
+                remedy=f"or use --stack; existing stacks: {', '.join(names)}" if names else self._first_stack(),
             )
         return self.choose_stack(offer_new=offer_new)
 
     def _first_stack(self) -> str:
-        """What to do where there is no stack yet: files that stacks can be made of."""
+        """What to do if there is no stack yet, with the stack files that exist."""
         files = self.project.stack_config_path("*")
         ready = sorted(path.stem.removeprefix("Pulumi.") for path in files.parent.glob(files.name))
-        choice = f", NAME being one of {', '.join(ready)}, or new" if ready else ""
-        return f"there is none yet; make one: `lab stack init NAME`{choice}"
+        choice = f", where NAME is one of {', '.join(ready)}, or a new name" if ready else ""
+        return f"there are no stacks yet; create one with `lab stack init NAME`{choice}"
 
     def choose_stack(self, *, offer_new: bool) -> str:
         """Ask which stack to use.
@@ -223,10 +237,19 @@ class Session:
     # Configuration and secrets
 
     def config(self, stack: str) -> StackConfig:
-        """The configuration file of `stack`, empty where there is none."""
+        """The configuration file of `stack`, empty if it does not exist."""
         from engine.project import StackConfig
 
         return StackConfig.load(self.project, stack)
+
+    def config_from(self, template: Path, stack: str) -> StackConfig:
+        """The configuration of `stack` as the file `template` has it; saving it writes the stack's own file."""
+        from engine.configfile import YamlFile
+        from engine.project import StackConfig
+
+        file = YamlFile(template)
+        file.path = self.project.stack_config_path(stack)
+        return StackConfig(self.project, stack, file)
 
     def secrets(self, stack: str, config: StackConfig) -> SecretsManager:
         """The secrets manager of `stack`: by its configuration, else its state, else a new one that is saved.
@@ -259,13 +282,13 @@ class Session:
 
     @staticmethod
     def offer_passphrase_file() -> None:
-        """Put the generated passphrase in the environment where none is: there the Pulumi CLI finds it too."""
+        """Set the environment variable of the generated passphrase, for the Pulumi CLI too, unless one is set."""
         path = passphrase_file()
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys() and path.exists():
             os.environ["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
 
     def passphrase(self, *, create: bool = False) -> str:
-        """The passphrase of secrets; with `create` one is made where there is none.
+        """The passphrase for secrets; with `create`, generate one if there is none.
 
         Raises:
             PassphraseError: there is none, and nobody can be asked.
@@ -276,12 +299,14 @@ class Session:
             return passphrase
         path = passphrase_file()
         if create and not path.exists():
+            import secrets
+
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32) + "\n")
             print(
-                f"Made a passphrase for secrets and keep it in {path}. Back it up: without it they are lost.\n"
-                f"The Pulumi CLI takes it too: export PULUMI_CONFIG_PASSPHRASE_FILE={path}",
+                f"Created a passphrase for secrets in {path}. Back it up: without it the secrets are lost.\n"
+                f"For the Pulumi CLI: export PULUMI_CONFIG_PASSPHRASE_FILE={path}",
                 file=sys.stderr,
             )
         self.offer_passphrase_file()

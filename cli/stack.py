@@ -1,4 +1,4 @@
-"""`lab stack`: list, create, choose and remove stacks, and show their outputs."""
+"""`lab stack`: lists, creates, selects and removes stacks, and shows their outputs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ Json = Annotated[bool, typer.Option("--json", "-j", help="Write JSON.")]
 def list_stacks(
     context: typer.Context,
     json: Json = False,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="The stacks of all projects in the backend.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="List the stacks of all projects in the backend.")
+    ] = False,
 ) -> None:
     """List the stacks of the project."""
     session: Session = context.obj
     summaries = session.backend.list_stacks(None if everything else session.project.name)
     current = session.current_stack()
-    found = [
+    stacks = [
         (
             f"organization/{s.project}/{s.name}" if everything else s.name,
             s.name == current and s.project == session.project.name,
@@ -47,7 +49,7 @@ def list_stacks(
                     | ({"lastUpdate": timestamp(s.last_update)} if s.last_update else {})
                     | {"updateInProgress": s.locked}
                     | ({"resourceCount": s.resource_count} if s.resource_count is not None else {})
-                    for name, is_current, s in found
+                    for name, is_current, s in stacks
                 ]
             )
         )
@@ -58,7 +60,7 @@ def list_stacks(
             "in progress" if s.locked else ago(s.last_update) if s.last_update else "n/a",
             str(s.resource_count) if s.resource_count is not None else "n/a",
         )
-        for name, is_current, s in found
+        for name, is_current, s in stacks
     ]
     print(table(("NAME", "LAST UPDATE", "RESOURCE COUNT"), rows))
 
@@ -111,7 +113,7 @@ def rm(
     name: StackName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Remove it though it has resources, which stay behind.")
+        bool, typer.Option("--force", "-f", help="Remove it even if it has resources, which are not deleted.")
     ] = False,
     preserve_config: Annotated[bool, typer.Option("--preserve-config", help="Keep Pulumi.<stack>.yaml.")] = False,
 ) -> None:
@@ -187,10 +189,10 @@ def describe_outputs(outputs: dict[str, Any]) -> str:
 
 
 def confirm(session: Session, yes: bool, warning: str, word: str) -> None:
-    """Have the user type `word`.
+    """Ask the user to confirm by typing `word`.
 
     Raises:
-        LabError: nobody can be asked, or the user typed something else.
+        LabError: the session is not interactive, or the user declined.
     """
     if yes or confirmations_skipped():
         return

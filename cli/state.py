@@ -1,4 +1,4 @@
-"""`lab state`: take a stack's state out, put it back, and break a lock that nobody holds any more."""
+"""`lab state`: exports and imports a stack's state, and removes abandoned locks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def export(
     stack = session.stack()
     deployment = session.backend.load(session.project.name, stack)
     if show_secrets:
-        from engine.values import is_secret, transform
+        from engine.values import transform
+        from protocol.values import is_secret
 
         manager = session.state_secrets(stack)
 
@@ -63,7 +64,8 @@ def import_(
     force: Annotated[bool, typer.Option("--force", "-f", help="Import in spite of apparent errors.")] = False,
 ) -> None:
     """Replace the stack's state by a deployment that `state export` or `pulumi stack export` wrote."""
-    from cli.integrity import faults, parse
+    from engine.checkpoint import parse
+    from engine.integrity import import_problems, summary
 
     session: Session = context.obj
     stack = session.stack()
@@ -73,23 +75,30 @@ def import_(
         raise LabError(f"could not open file: {error.strerror}: {file}") from None
     except ValueError as error:
         raise LabError(f"{file or 'standard input'} is not JSON: {error}") from None
-    parsed = parse(deployment)
-    found = list(faults(parsed, session.project.name, stack))
-    if found and not force:
-        message = "\n".join([*found, "importing this file could be dangerous"])
-        raise LabError(message, remedy="rerun with --force to proceed anyway")
-    for fault in found:
-        print(f"warning: {fault}", file=sys.stderr)
-    for pending in parsed.deployment.pending_operations or []:
-        print(f"warning: removing pending operation '{pending.type}' on '{pending.resource.urn}'", file=sys.stderr)
-    deployment["deployment"].pop("pending_operations", None)
-    session.backend.save(session.project.name, stack, _encrypted(session, stack, deployment))
+    inner = parse(deployment)["deployment"]
+    if errors := list(import_problems(inner, session.project.name, stack)):
+        message = (
+            f"{file or 'standard input'} is not valid as the state of stack '{stack}'; errors found: {len(errors)}\n"
+            + summary(errors)
+        )
+        if not force:
+            raise LabError(
+                f"{message}\nimporting this file could be dangerous", remedy="rerun with --force to proceed anyway"
+            )
+        print(f"warning: {message}", file=sys.stderr)
+    for pending in inner.pop("pending_operations", None) or []:
+        print(
+            f"warning: removing pending operation '{pending['type']}' on '{pending['resource']['urn']}'",
+            file=sys.stderr,
+        )
+    session.backend.save(session.project.name, stack, _encrypted(session, stack, deployment), check=not force)
     print("Import complete.")
 
 
 def _encrypted(session: Session, stack: str, deployment: Deployment) -> Deployment:
     """`deployment` with plain-text secrets, which `export --show-secrets` writes, encrypted for the stack."""
-    from engine.values import contains, is_secret, transform
+    from engine.values import contains, transform
+    from protocol.values import is_secret
 
     def is_plain(part: Any) -> bool:
         return is_secret(part) and "plaintext" in part
@@ -115,7 +124,7 @@ def unlock(
     name: StackName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the lock of an update that is not running any more, as `pulumi cancel` does."""
+    """Remove the lock of an update that is no longer running, as `pulumi cancel` does."""
     session: Session = context.obj
     stack = session.stack(name)
     confirm(session, yes, f"This will irreversibly cancel the currently running update for '{stack}'!", stack)

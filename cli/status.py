@@ -1,4 +1,4 @@
-"""`lab status` and `lab history`: what a stack is made of, and what was done to it."""
+"""`lab status` and `lab history`: a stack's resources, and its updates."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def status(
     print(f"Current stack is {stack}:")
     print(f"    Managed by {session.backend.url}")
     if summary.locked:
-        print("    An update is in progress, or was cut off (`lab state unlock` removes its lock)")
+        print("    An update is in progress or was interrupted (`lab state unlock` removes its lock)")
     if summary.last_update:
         print(f"    Last updated: {ago(summary.last_update)} ({summary.last_update.astimezone():%Y-%m-%d %H:%M:%S %z})")
     else:
         print("    No updates yet; run `lab up`")
     for operation in pending:
-        print(f"    Unfinished: {operation['type']} {operation['resource']['urn']} (`lab refresh` settles it)")
+        print(f"    Unfinished: {operation['type']} {operation['resource']['urn']} (`lab refresh` resolves it)")
     if is_on_devcloud(session, stack) and not is_up():
-        print("    Its cloud, devcloud, is down: `lab up` or `lab devcloud up` brings it back")
+        print("    Its cloud, devcloud, is not running: start it with `lab up` or `lab devcloud up`")
     print(f"Current stack resources ({len(resources)}):")
     if resources:
         headers = ("TYPE", "NAME", "ID") if show_ids else ("TYPE", "NAME")
@@ -85,7 +85,7 @@ def _tree(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
         for resource in siblings:
             last = resource is siblings[-1]
             branch = "" if not parent else "└─ " if last else "├─ "
-            deleting = " (to be deleted)" if resource.get("delete") else ""
+            deleting = " (pending deletion)" if resource.get("delete") else ""
             name = resource["urn"].split("::")[-1] + deleting
             yield padding + branch + resource["type"], name, resource.get("id", "")
             yield from walk(resource["urn"], padding + ("" if not parent else "   " if last else "│  "))
@@ -96,8 +96,8 @@ def _tree(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
 def history(
     context: typer.Context,
     json: Json = False,
-    page_size: Annotated[int, typer.Option("--page-size", min=1, help="How many updates to show.")] = 10,
-    page: Annotated[int, typer.Option("--page", min=1, help="Which page to show.")] = 1,
+    page_size: Annotated[int, typer.Option("--page-size", min=1, help="Number of updates to show.")] = 10,
+    page: Annotated[int, typer.Option("--page", min=1, help="Page to show.")] = 1,
 ) -> None:
     """Show the updates of the stack, newest first."""
     session: Session = context.obj

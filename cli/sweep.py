@@ -1,9 +1,8 @@
-"""`lab sweep`: what carries a stack's tag, found and deleted without any state.
+"""`lab sweep`: finds and deletes resources with a stack's tag, without using the state.
 
-A stack whose state is lost, or a deployment that was cut off, leaves things behind that cost money or quota. They are
-found by what `infra.naming` puts on them: tags (Neutron, Octavia), metadata (Nova, Cinder), and names where there is
-neither: keypairs, server groups, leases, and what was to get its tag when a run was cut off (Neutron takes tags in a
-second request).
+If a stack's state is lost or a deployment was interrupted, resources are left behind that cost money or quota. They are
+found by what `infra.naming` sets: tags (Neutron, Octavia), metadata (Nova, Cinder), and names for resources without
+either: key pairs, server groups, leases, and Neutron resources of an interrupted run (tags need a second request).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,43 +42,43 @@ class Leftover:
     name: str
     stack: str
     found_by: str
-    """``tag``, ``name``, or ``network``: it is plugged into a network of the stack's."""
+    """``tag``, ``name``, or ``network``: it is attached to a network of the stack."""
 
 
 @dataclass
 class Scope:
-    """Whose resources are wanted: those of `stack`, or of every stack.
+    """Selects the resources of `stack`, or of every stack.
 
-    `known` are the stacks there are. Where only a name says whose a resource is, it is the longest known stack's that
-    the name begins with: `dev-2-workers` is of `dev-2`, not of `dev`.
+    `known` are the existing stacks. If only a name identifies the owner, it is the longest known stack name that the
+    name starts with: `dev-2-workers` belongs to `dev-2`, not to `dev`.
     """
 
     stack: str | None
     known: set[str] = field(default_factory=set)
 
     def wants(self, owner: str | None) -> bool:
-        """Whether a resource of stack `owner` is wanted; one of nobody's never is."""
+        """Whether a resource of stack `owner` is selected; resources without owner never are."""
         if owner is not None:
             self.known.add(owner)
         return owner is not None and self.stack in {None, owner}
 
     def owner(self, name: str, part: str) -> str | None:
-        """The stack that `name` belongs to: `<stack>-<part>`, where `part` is a regular expression."""
+        """The stack that owns `name`: `<stack>-<part>`, where `part` is a regular expression."""
         stack = max((s for s in self.known if name.startswith(resource_name(s, ""))), key=len, default=None)
         return stack if stack and re.fullmatch(part, name.removeprefix(resource_name(stack, ""))) else None
 
 
 Found = Iterator[tuple[Any, str | None, str]]
-"""A resource, the stack whose it is by what it carries, and how that was found."""
+"""Resources, each with the stack that owns it by its tag, and how it was found."""
 NODE = r".+-\d+"
-"""How the parts of names end that `infra.naming.node_part` makes."""
+"""Regular expression for `infra.naming.node_part`."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of resource: how to list it with its owners, delete one, and see whether it is still there.
+    """A kind of resource: how to list it with its owners, delete one, and read one.
 
-    `part` is what `infra` calls one without a tag, inside its stack; None where none of a stack's can be without.
+    `part`: name, within the stack, of resources that may be without a tag; None if all of them have one.
     """
 
     name: str
@@ -88,7 +86,7 @@ class Kind:
     delete: Callable[[Connection, str], object]
     get: Callable[[Connection, str], object]
     part: str | None = None
-    called: Callable[[Any], str | None] = lambda item: item.name
+    name_of: Callable[[Any], str | None] = lambda item: item.name
 
 
 def _tagged(items: Iterable[Any]) -> Found:
@@ -121,7 +119,7 @@ def _trunks(cloud: Connection, _scope: Scope) -> Found:
 
 
 def _ports(cloud: Connection, scope: Scope) -> Found:
-    """Tagged ports, and what else is plugged into a stack's networks: it would keep them from being deleted."""
+    """Tagged ports, and other ports in a stack's networks, which would prevent their deletion."""
     networks = {network.id: owner for network, owner, _ in _tagged(cloud.network.networks()) if scope.wants(owner)}
     for port, owner, _ in _tagged(cloud.network.ports()):
         if not (port.device_owner or "").startswith("network:"):
@@ -162,7 +160,7 @@ def _delete_router(cloud: Connection, identity: str) -> None:
     cloud.network.delete_router(identity, ignore_missing=False)
 
 
-# In the order in which they can be deleted.
+# In the order of deletion.
 KINDS = (
     Kind(
         "server",
@@ -182,7 +180,7 @@ KINDS = (
         lambda c, i: c.network.delete_ip(i, ignore_missing=False),
         lambda c, i: c.network.get_ip(i),
         part=NODE,
-        called=lambda address: address.description,
+        name_of=lambda address: address.description,
     ),
     Kind(
         "trunk",
@@ -250,7 +248,7 @@ KINDS = (
 
 
 def find(cloud: Connection, scope: Scope) -> list[Leftover]:
-    """Everything in the project that is in `scope`, in the order in which it can be deleted.
+    """All resources in the project that `scope` selects, in the order of deletion.
 
     Raises:
         LabError: the cloud did not answer.
@@ -263,25 +261,27 @@ def find(cloud: Connection, scope: Scope) -> list[Leftover]:
             listed += [(kind, *found) for found in kind.find(cloud, scope)]
         except CloudError as error:
             raise LabError(f"cannot list each {kind.name}: {explain(error)}", remedy="run `lab doctor`") from None
-    # All the owners there are come first: a name is judged by the longest.
+    # Collect all owners first: names are matched with the longest stack name.
     scope.known |= {owner for _, _, owner, _ in listed if owner}
     leftovers = []
-    for kind, item, tagged, by in listed:
-        owner, how = tagged, by
-        # One with any tag is not half-made.
+    for kind, item, tagged_owner, method in listed:
+        owner, found_by = tagged_owner, method
+        # A resource with any tag is not from an interrupted run.
         if owner is None and kind.part and not getattr(item, "tags", None):
-            owner, how = scope.owner(kind.called(item) or "", kind.part), "name"
+            owner, found_by = scope.owner(kind.name_of(item) or "", kind.part), "name"
         if scope.wants(owner):
             name = item.name or getattr(item, "floating_ip_address", None) or ""
-            leftovers.append(Leftover(kind.name, str(item.id), str(name), str(owner), how))
+            leftovers.append(Leftover(kind.name, str(item.id), str(name), str(owner), found_by))
     return leftovers
 
 
 def delete(
     cloud: Connection, leftovers: list[Leftover], timeout: float, say: Callable[[str], None], stop: threading.Event
 ) -> list[tuple[Leftover, str]]:
-    """Delete `leftovers`, kind after kind, those of one kind at once. Returns those that are still there, and why."""
+    """Delete `leftovers` kind by kind, those of one kind in parallel. Return those that still exist, with reasons."""
     failed: list[tuple[Leftover, str]] = []
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     with ThreadPoolExecutor(WORKERS) as pool:
         for kind in KINDS:
             batch = [leftover for leftover in leftovers if leftover.kind == kind.name]
@@ -299,7 +299,7 @@ def delete(
 
 
 def _delete(cloud: Connection, kind: Kind, leftover: Leftover, timeout: float, stop: threading.Event) -> str | None:
-    """Delete one resource and wait until it is gone, whoever deletes it. Returns what went wrong."""
+    """Delete one resource and wait until it is deleted. Return the problem, if any."""
     from cli.cloud import CloudError, explain
 
     problem: str | None = None
@@ -311,15 +311,15 @@ def _delete(cloud: Connection, kind: Kind, leftover: Leftover, timeout: float, s
                 kind.delete(cloud, leftover.id)
                 requested = True
             state = getattr(kind.get(cloud, leftover.id), "status", None)
-            problem = f"still there, in status {state}" if state else "still there"
+            problem = f"still exists, with status {state}" if state else "still exists"
             if requested and state in {"ERROR", "error_deleting"}:
-                return f"{problem} after it was deleted"
+                return f"{problem} after its deletion"
         except CloudError as error:
             status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
             if status == 404:
                 return None
             problem = explain(error)
-            # 409: something that is being deleted still uses it. 5xx and no answer: the cloud may recover.
+            # 409: a resource that is being deleted still uses it. 5xx or no answer: the cloud may recover.
             if status is not None and status != 409 and status < 500:
                 return problem
         stop.wait(POLL_SECONDS)
@@ -329,30 +329,31 @@ def _delete(cloud: Connection, kind: Kind, leftover: Leftover, timeout: float, s
 def sweep(
     context: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="What any stack has left, not only the chosen one.")
+        bool, typer.Option("--all", help="Find leftovers of all stacks, not only the selected one.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete what is found.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete the resources that are found.")] = False,
     keep: Annotated[
-        list[str] | None, typer.Option("--keep", help="Leave this kind alone, e.g. volume; repeatable.", metavar="KIND")
+        list[str] | None,
+        typer.Option("--keep", help="Keep resources of this kind, e.g. volume; repeatable.", metavar="KIND"),
     ] = None,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", min=0.0, help="How long to wait for each resource to be gone.", metavar="SECONDS"),
+        typer.Option("--timeout", min=0.0, help="Time to wait for the deletion of each resource.", metavar="SECONDS"),
     ] = GONE_TIMEOUT_SECONDS,
     os_cloud: Annotated[
         str | None, typer.Option("--os-cloud", help="Entry of clouds.yaml. Default: the stack's.", metavar="CLOUD")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find what a stack has left in the cloud, without any state, and delete it with --yes.
+    """Find a stack's resources in the cloud without using its state; delete them with --yes.
 
-    Afterwards the stack's state, if there is one, still lists what was deleted: `lab refresh` brings it up to date.
+    If the stack still has a state, run `lab refresh` afterwards to update it.
     """
     session: Session = context.obj
     kinds = [kind.name for kind in KINDS]
     if unknown := set(keep or ()) - set(kinds):
         raise LabError(
-            f"--keep: there is no kind {', '.join(sorted(unknown))}",
+            f"--keep: unknown kind {', '.join(sorted(unknown))}",
             remedy=f"choose from: {', '.join(kinds)}",
             code=ExitCode.CONFIGURATION,
         )
@@ -371,17 +372,17 @@ def sweep(
     if not leftovers:
         return
     if not yes:
-        print(f"\n{len(leftovers)} found. Nothing was deleted: add --yes to delete them.", file=sys.stderr)
+        print(f"\n{len(leftovers)} found. Nothing was deleted; use --yes to delete them.", file=sys.stderr)
         return
     failed = _delete_interruptibly(cloud, leftovers, timeout)
     print(f"{len(leftovers) - len(failed)} deleted, {len(failed)} left", file=sys.stderr)
     if failed:
         listed = "\n".join(f"  {item.kind} {item.name or item.id} ({item.id}): {problem}" for item, problem in failed)
-        raise LabError(f"not everything could be deleted:\n{listed}", remedy="run `lab sweep --yes` again")
+        raise LabError(f"some resources could not be deleted:\n{listed}", remedy="run `lab sweep --yes` again")
 
 
 def _scope(session: Session, *, everything: bool, needs_project: bool) -> Scope:
-    """Which stack is meant; the stack need not exist in the backend, which may be lost."""
+    """The selected stack; it need not exist in the backend, whose data may be lost."""
     try:
         known = {summary.name for summary in session.backend.list_stacks(session.project.name)}
     except EngineError:
@@ -392,13 +393,13 @@ def _scope(session: Session, *, everything: bool, needs_project: bool) -> Scope:
     if stack is None and needs_project:
         stack = session.current_stack()
     if stack is None:
-        raise LabError("no stack is chosen", remedy="name it with --stack, or sweep --all", code=ExitCode.CONFIGURATION)
+        raise LabError("no stack selected", remedy="use --stack, or sweep --all", code=ExitCode.CONFIGURATION)
     return Scope(stack, known | {stack})
 
 
 def _delete_interruptibly(cloud: Connection, leftovers: list[Leftover], timeout: float) -> list[tuple[Leftover, str]]:
-    """Delete; Ctrl-C stops waiting for what is being deleted and leaves the rest."""
-    from cli.operations import interruptible
+    """Delete; after Ctrl-C, stop waiting and leave the remaining resources."""
+    from cli.invocation import interruptible
 
     class Stop(threading.Event):
         cancel = threading.Event.set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+SPAN = re.compile(r"(\d{1,9})([smhdw])")
+SPAN_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
+
+
+def span_seconds(text: str, units: str = "smhdw") -> int | None:
+    """Seconds of a span such as `30m`, `1h` or `14d`; None if it is not one, or in none of the units."""
+    found = SPAN.fullmatch(text)
+    return int(found[1]) * SPAN_UNITS[found[2]] if found and found[2] in units else None
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], prefix: str = "") -> str:

@@ -1,8 +1,9 @@
-"""The verbs that run the engine, with the Pulumi CLI's flags."""
+"""up, preview, destroy and refresh, with the Pulumi CLI's flags."""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -10,13 +11,17 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cli.operations import Kind
+    from cli.invocation import Kind
 
 URNS = list[str] | None
 
 
 def _urns(*names: str, description: str) -> Any:
     return Annotated[URNS, typer.Option(*names, help=description, metavar="URN")]
+
+
+def _file(*names: str, description: str) -> Any:
+    return Annotated[Path | None, typer.Option(*names, help=description, metavar="FILE", dir_okay=False)]
 
 
 def _flag(*names: str, description: str) -> Any:
@@ -55,7 +60,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "continue_on_error": (
         _flag(
             "--continue-on-error/--no-continue-on-error",
-            description="Go on with the resources that do not depend on a failed one.",
+            description="Continue with resources that do not depend on a failed one.",
         ),
         True,
     ),
@@ -68,6 +73,54 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "config_path": (_flag("--config-path", description="The keys of --config are paths into maps or lists."), False),
+    "markdown": (
+        Annotated[
+            str,
+            typer.Option(
+                "--markdown",
+                metavar="FILE",
+                help="Write a summary for a pull request as Markdown; - is standard output.",
+            ),
+        ],
+        "",
+    ),
+    "fail_on_destructive": (
+        _flag("--fail-on-destructive", description="Exit with status 10 if data or resources would be lost."),
+        False,
+    ),
+    "save_plan": (_file("--save-plan", description="Save an update plan (mode 0600)."), None),
+    "plan": (
+        _file(
+            "--plan", description="Only do what this update plan allows; the state must be the one it was made from."
+        ),
+        None,
+    ),
+    "former_plan": (
+        _file("--plan", description="Fail if the update would do more than this update plan allows, in any state."),
+        None,
+    ),
+    "policy_pack": (
+        Annotated[
+            URNS,
+            typer.Option("--policy-pack", metavar="DIR", help="Check the update with this policy pack; repeatable."),
+        ],
+        None,
+    ),
+    "policy_pack_config": (
+        Annotated[
+            URNS,
+            typer.Option(
+                "--policy-pack-config",
+                metavar="FILE",
+                help="JSON configuration of the policy pack at the same position.",
+            ),
+        ],
+        None,
+    ),
+    "delete_data": (
+        _flag("--delete-data", description="Delete volumes too that are protected because they hold data."),
+        False,
+    ),
     "json": (_flag("--json", "-j", description="Write events as JSON."), False),
     "diff": (_flag("--diff", description="Show each change as a rich diff."), False),
     "show_sames": (_flag("--show-sames", description="Show unchanged resources too."), False),
@@ -81,6 +134,8 @@ def _verb(kind: Kind, summary: str, *names: str) -> Callable[..., None]:
     def command(context: typer.Context, **given: Any) -> None:
         from cli.operations import operate
 
+        if "former_plan" in given:
+            given["plan"] = given.pop("former_plan")
         operate(context.obj, kind, given)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -93,15 +148,21 @@ def _verb(kind: Kind, summary: str, *names: str) -> Callable[..., None]:
     return command
 
 
-_PROGRAM = (*TARGETS, "replace", "target_replace", "refresh", "expect_no_changes", "config", "config_path", *SHARED)
+POLICIES = ("policy_pack", "policy_pack_config")
+_PROGRAM = (
+    *TARGETS, "replace", "target_replace", "refresh", "expect_no_changes", "config", "config_path", *POLICIES, *SHARED
+)  # fmt: skip
 
-up = _verb("update", "Create or update the stack's resources.", *CONFIRMATION, "continue_on_error", *_PROGRAM)
-preview = _verb("preview", "Show what `up` would change.", *_PROGRAM)
+up = _verb("update", "Create or update the stack's resources.", *CONFIRMATION, "continue_on_error", "plan", *_PROGRAM)
+preview = _verb(
+    "preview", "Show what `up` would change.", "markdown", "fail_on_destructive", "save_plan", "former_plan", *_PROGRAM
+)
 destroy = _verb(
     "destroy",
     "Delete all of the stack's resources, but not the stack itself.",
     *CONFIRMATION,
     "preview_only",
+    "delete_data",
     "remove",
     "continue_on_error",
     "refresh",
@@ -110,9 +171,10 @@ destroy = _verb(
 )
 refresh = _verb(
     "refresh",
-    "Compare the state with what exists, and adopt what differs.",
+    "Compare the state with the actual resources, and update the state.",
     *CONFIRMATION,
     "preview_only",
+    "markdown",
     "expect_no_changes",
     *TARGETS,
     *SHARED,

@@ -1,12 +1,12 @@
-"""The platform of a stack as its verbs reach it: the gateway by its address, and the cluster's API."""
+"""Access to a stack's platform: through the gateway, by address, and through the cluster's API."""
 
 from __future__ import annotations
 
 import functools
 import json
-import ssl
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -15,6 +15,7 @@ from cli.stack import stack_outputs
 from cli.text import table
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import urllib3
@@ -24,24 +25,32 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 SERVING, TRAINING, PLATFORM = "serving", "training", "platform"
-NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING)
-STAGES = ("staging", "canary", "production")
+NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "monitoring", "forge-jobs")
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
+SHARE, REGISTRY = "ml-cluster.dev/share", "ml-cluster.dev/registry"
 CAPABILITY = "app.kubernetes.io/name"
 ASK_SECONDS = 30
-"""How long an answer of a service may take."""
+"""Timeout for an answer of a service."""
+
+
+class Stage(StrEnum):
+    """Where a version of a model can serve."""
+
+    staging = "staging"
+    canary = "canary"
+    production = "production"
 
 
 @dataclass(frozen=True)
 class Platform:
-    """The outputs of a stack that say where its platform is."""
+    """The platform's outputs of a stack."""
 
     profile: str
     domain: str
     address: str
     port: int
     authority: str
-    """Certificate of the authority that signed the gateway's, in PEM."""
+    """Certificate of the gateway's CA, in PEM."""
     credentials: Mapping[str, Mapping[str, str]]
     kubeconfig: str
 
@@ -54,17 +63,17 @@ class Platform:
         """
         stack = stack or session.stack()
         outputs = stack_outputs(session, stack, show_secrets=True)
-        told = outputs.get("platform")
-        if not told:
-            remedy = "give it a section `ml-cluster:platform`, and `lab up`"
+        platform = outputs.get("platform")
+        if not platform:
+            remedy = "add a section `ml-cluster:platform` to its settings, then run `lab up`"
             raise LabError(f"stack '{stack}' has no platform", remedy=remedy)
         credentials, kubeconfig = outputs["credentials"], outputs["kubeconfig"]
         fields = ("profile", "domain", "address", "port", "authority")
-        values = {**{name: told[name] for name in fields}, "port": int(told["port"])}
+        values = {**{name: platform[name] for name in fields}, "port": int(platform["port"])}
         return cls(credentials=credentials, kubeconfig=kubeconfig, **values)
 
     def url(self, service: str = "") -> str:
-        """Address of a service, for people; of the landing page without one."""
+        """URL of a service; without one, of the overview."""
         return f"https://{f'{service}.' if service else ''}{self.domain}:{self.port}"
 
     @cached_property
@@ -76,10 +85,12 @@ class Platform:
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
+        import ssl
+
         return ssl.create_default_context(cadata=self.authority)
 
     def connect(self, service: str, connections: int = 1) -> urllib3.HTTPSConnectionPool:
-        """Connections to a service through the gateway, by address: its name need not be known to any name server."""
+        """Connections to a service through the gateway, by address, so that its name need not be resolved."""
         import urllib3
 
         name = f"{service}.{self.domain}" if service else self.domain
@@ -94,8 +105,17 @@ class Platform:
             retries=False,
         )
 
+    def login_headers(self, service: str) -> dict[str, str]:
+        """Headers that log in to a service as its administrator; none where it has no login."""
+        import urllib3
+
+        login = self.credentials.get(service, {})
+        if not login.keys() >= {"username", "password"}:
+            return {}
+        return urllib3.make_headers(basic_auth=f"{login['username']}:{login['password']}")
+
     def ask(self, service: str, method: str, path: str, body: object = None) -> Any:
-        """The JSON that a service answers.
+        """Send a request to a service, as its administrator, and return its JSON, if any.
 
         Raises:
             LabError: it does not answer, or refuses.
@@ -104,31 +124,31 @@ class Platform:
 
         pool = self.connect(service)
         try:
-            headers = {**(pool.headers or {}), "Content-Type": "application/json"}
-            answer = pool.request(method, path, body=json.dumps(body) if body is not None else None, headers=headers)
+            sent = {**(pool.headers or {}), "Content-Type": "application/json", **self.login_headers(service)}
+            answer = pool.request(method, path, body=json.dumps(body) if body is not None else None, headers=sent)
         except urllib3.exceptions.HTTPError as error:
-            remedy = "`lab status` shows what runs; access.apiFrom must hold this machine's address"
+            remedy = "check `lab status`; access.apiFrom must include this machine's address"
             raise LabError(f"{self.url(service)} does not answer: {error}", remedy=remedy) from None
         text = answer.data.decode(errors="replace")
         if answer.status >= 400:
             raise LabError(f"{self.url(service)}{path} answers {answer.status}: {text.strip()[:500]}")
-        return json.loads(text)
+        return json.loads(text) if text.strip() else None
 
-    # What the cluster runs
+    # Workloads
 
     def deployments(self, model: str) -> dict[str, Object]:
         """A model's Deployments, by stage."""
-        found = self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=f"{MODEL}={model}")
-        return {one["metadata"]["labels"][ALIAS]: one for one in found}
+        items = self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=f"{MODEL}={model}")
+        return {item["metadata"]["labels"][ALIAS]: item for item in items}
 
     def workloads(self) -> Iterator[Object]:
-        """All that runs for long."""
+        """All Deployments and StatefulSets."""
         for namespace in NAMESPACES:
             for kind in ("Deployment", "StatefulSet"):
                 yield from self.cluster.items("apps/v1", kind, namespace)
 
     def health(self) -> str:
-        """A table: the pods of each capability, those of models left out."""
+        """A table with the pods of each capability, without models."""
         rows: dict[str, list[int]] = {}
         for one in self.workloads():
             labels = one["metadata"].get("labels", {})
@@ -136,32 +156,45 @@ class Platform:
                 counts = rows.setdefault(labels.get(CAPABILITY, one["metadata"]["name"]), [0, 0])
                 counts[0] += one["status"].get("readyReplicas", 0)
                 counts[1] += one["spec"].get("replicas", 1)
-        told = [
-            (name, f"{ready} of {wanted} ready", "" if ready >= wanted else "  <- see `lab logs`")
-            for name, (ready, wanted) in sorted(rows.items())
+        cells = [
+            (name, f"{ready} of {replicas} ready", "" if ready >= replicas else "  <- see `lab logs`")
+            for name, (ready, replicas) in sorted(rows.items())
         ]
-        return table(("CAPABILITY", "PODS", ""), told, prefix="    ")
+        return table(("CAPABILITY", "PODS", ""), cells, prefix="    ")
 
     def models(self) -> str:
-        """A table: what each stage of each model serves."""
-        rows = []
+        """A table with the version of each stage of each model, and notes on differences from the registry."""
+        rows, notes = [], []
         for one in self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=MODEL):
             labels, status = one["metadata"]["labels"], one["status"]
             version = served_version(one)
             pods = f"{status.get('readyReplicas', 0)} of {one['spec'].get('replicas', 1)} ready"
             row = (labels[MODEL], labels[ALIAS], version or "none", pods if version else "")
-            rows.append((STAGES.index(labels[ALIAS]), row))
-        return table(("MODEL", "STAGE", "VERSION", "PODS"), [row for _, row in sorted(rows)], prefix="    ")
+            rows.append((list(Stage).index(Stage(labels[ALIAS])), row))
+            if version and (note := registry_note(one)):
+                notes.append(f"    {note}")
+        models = table(("MODEL", "STAGE", "VERSION", "PODS"), [row for _, row in sorted(rows)], prefix="    ")
+        return "\n".join([models, *sorted(notes)])
 
     def table(self) -> str:
-        """Where everything is, and where its credentials are."""
+        """A table with the address of each service, and where to find its credentials."""
+        from infra.manifests import capabilities
+
+        logging = "monitoring" in self.credentials and "logging" in capabilities(self.profile)
         rows = [
             ("overview", self.url(), "none"),
             ("experiments, models", self.url("tracking"), "user admin, `lab stack output credentials --show-secrets`"),
-            ("files (S3)", self.url("artifacts"), "key admin, the same"),
+            ("files (S3)", self.url("artifacts"), "access key admin, as above"),
+            *(
+                [("metrics, alerts", f"{self.url('monitoring')}/vmui/", "user admin, the same")]
+                if "monitoring" in self.credentials
+                else []
+            ),
+            *([("logs", f"{self.url('monitoring')}/select/vmui/", "user admin, the same")] if logging else []),
+            *([("pull requests", self.url("forge"), "user admin, the same")] if "forge" in self.credentials else []),
             ("model digits", f"{self.url('digits')}/v2/models/digits/infer", "none"),
             ("Kubernetes", f"https://{self.address}:6443", '`eval "$(lab kubeconfig)"`'),
-            ("certificate authority", "", "`lab open --authority FILE` writes it, for browsers and clients"),
+            ("certificate authority", "", "`lab open --authority FILE` writes its certificate"),
         ]
         return table(("SERVICE", "ADDRESS", "CREDENTIALS"), rows)
 
@@ -169,8 +202,8 @@ class Platform:
 Parameters = ParamSpec("Parameters")
 
 
-def reported(verb: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """A verb whose troubles with the cluster are told as its own."""
+def report_cluster_errors(verb: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Convert errors of the Kubernetes provider in a verb into LabErrors."""
 
     @functools.wraps(verb)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -185,7 +218,7 @@ def reported(verb: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
 
 def capability_of(pod: Object, workloads: Iterable[Object]) -> str | None:
-    """Name of the capability whose Deployment or StatefulSet a pod is of; of a model, its own."""
+    """Name of the capability or model that a pod belongs to."""
     metadata = pod["metadata"]
     for one in workloads:
         same = one["metadata"]["namespace"] == metadata["namespace"]
@@ -196,31 +229,47 @@ def capability_of(pod: Object, workloads: Iterable[Object]) -> str | None:
 
 
 def served_version(deployment: Object) -> str | None:
-    """The version of its model that a Deployment is told to serve."""
+    """The version that a Deployment serves, or is to serve."""
     version = deployment["spec"]["template"]["metadata"].get("annotations", {}).get(VERSION)
     return None if version is None or deployment["spec"].get("replicas") == 0 else str(version)
 
 
+def registry_note(deployment: Object) -> str:
+    """The rollout controller's note about a stage whose version the registry does not confirm, and what to do."""
+    state, _, reason = deployment["metadata"].get("annotations", {}).get(REGISTRY, "").partition(": ")
+    model, stage = (deployment["metadata"]["labels"][key] for key in (MODEL, ALIAS))
+    serves = f"{stage} of {model} continues to serve version {served_version(deployment)}"
+    if state == "forgotten":
+        return (
+            f"{serves}, which is no longer in the registry ({reason}).\n"
+            f"    -> `lab promote {model} --to {stage}` sets its version; `lab withdraw {model} --stage {stage}`"
+            " takes the stage down"
+        )
+    if state == "unanswered":
+        return f"{serves}; the registry does not answer with a version ({reason}).\n    -> see `lab logs tracking`"
+    return f"{stage} of {model} is being taken down" if state == "withdrawn" else ""
+
+
 def rolled_out(deployment: Object) -> bool:
-    """Whether all pods are of the last change, and available (as `kubectl rollout status`)."""
-    wanted, status = deployment["spec"].get("replicas", 1), deployment["status"]
+    """Whether all pods are updated and available, as in `kubectl rollout status`."""
+    replicas, status = deployment["spec"].get("replicas", 1), deployment["status"]
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 3
+    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [replicas] * 3
 
 
-def wait(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
-    """Ask until it is so, telling what is waited for whenever that changes and each half minute.
+def wait(condition: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
+    """Wait for a condition; print progress when it changes, and every 30 s.
 
     Raises:
-        LabError: it was not so in time.
+        LabError: timeout.
     """
-    began, told, last = time.monotonic(), "", 0.0
+    start, printed, last = time.monotonic(), "", 0.0
     while not condition():
-        waited = time.monotonic() - began
-        text = what()
+        waited = time.monotonic() - start
+        text = describe()
         if waited > seconds:
-            raise LabError(f"after {seconds:.0f} s: {text}", remedy="`lab logs` and `lab status` show more")
-        if text != told or waited - last > 30:
+            raise LabError(f"timeout after {seconds:.0f} s: {text}", remedy="see `lab logs` and `lab status`")
+        if text != printed or waited - last > 30:
             print(f"  … {text} ({waited:.0f} s)", flush=True)
-            told, last = text, waited
+            printed, last = text, waited
         time.sleep(1)

@@ -9,9 +9,11 @@ from rich.text import Text
 from cli.display.base import Display, Result
 from cli.display.model import Event, Options, Step, is_listed
 from cli.display.ops import describe
+from cli.display.policies import pack_table, remediation_lines, violation_lines
 from cli.display.properties import At, PropertyPrinter
 from cli.display.report import banner, configuration, output_lines, summary_lines
-from cli.display.values import UNKNOWNS, Diff, Special, Value, diff_objects
+from cli.display.values import Diff, Special, Value, diff_objects
+from protocol.signatures import UNKNOWNS
 from terminal.text import clean, tagged
 
 if TYPE_CHECKING:
@@ -165,8 +167,12 @@ class DiffDisplay(Display):
                 self._print(*configuration(payload["config"]))
         elif (payload := event.get("stdoutEvent")) is not None:
             self._print(tagged(payload.get("message", "").removesuffix("\n")))
+        elif (payload := event.get("policyEvent")) is not None:
+            self._print(*violation_lines(payload))
+        elif (payload := event.get("policyRemediationEvent")) is not None:
+            self._print(*remediation_lines(payload))
         elif (payload := event.get("summaryEvent")) is not None:
-            self._print(*summary_lines(payload, self._failed))
+            self._print(*summary_lines(payload, self._failed, pack_table(payload)))
 
     def end(self, result: Result | None) -> None:
         """All has been printed."""

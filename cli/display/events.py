@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cli.display.base import Display, Result
 from cli.display.model import Options, Step, is_listed
-from cli.display.values import BLINDED, OUTPUT_SIGNATURE, SECRET_SIGNATURE, SIGNATURE, blind
+from cli.display.values import BLINDED, blind
+from protocol.signatures import OUTPUT_SIG, SECRET_SIG, SIG
 from terminal.text import Output, plain
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class PreviewDigest(Display):
                     payload.get("prefix", "") + payload.get("message", ""),
                     payload.get("severity", "info"),
                 )
+        elif (payload := event.get("policyEvent")) is not None:
+            # The CLI's digest leaves them out, and with them why it failed.
+            policy = f"{payload['policyPackName']}@v{payload['policyPackVersion']} {payload['policyName']}"
+            severity = "error" if payload["enforcementLevel"] == "mandatory" else "warning"
+            self._note(payload.get("resourceUrn", ""), f"{policy}: {payload['message']}", severity)
         elif (payload := event.get("stdoutEvent")) is not None:
             self._note("", payload.get("message", ""), "info")
         elif (payload := event.get("preludeEvent")) is not None:
@@ -146,8 +152,8 @@ def _flatten(wire: Any) -> Any:
         case list():
             return [_flatten(item) for item in wire]
         case dict():
-            signature = wire.get(SIGNATURE)
-            if signature == SECRET_SIGNATURE or (signature == OUTPUT_SIGNATURE and wire.get("secret")):
+            signature = wire.get(SIG)
+            if signature == SECRET_SIG or (signature == OUTPUT_SIG and wire.get("secret")):
                 return BLINDED
             return {key: _flatten(item) for key, item in wire.items()}
     return wire

@@ -91,12 +91,12 @@ class State:
     @cached_property
     def inputs(self) -> dict[str, Value]:
         """The properties that the program gave."""
-        return _decode_object(self.wire.get("inputs"))
+        return decode_object(self.wire.get("inputs"))
 
     @cached_property
     def outputs(self) -> dict[str, Value]:
         """The properties that the provider gave back."""
-        return _decode_object(self.wire.get("outputs"))
+        return decode_object(self.wire.get("outputs"))
 
     @property
     def hidden(self) -> list[PropertyPath]:
@@ -104,7 +104,8 @@ class State:
         return [parse_path(path) for path in self.wire.get("hideDiffs") or ()]
 
 
-def _decode_object(wire: object) -> dict[str, Value]:
+def decode_object(wire: object) -> dict[str, Value]:
+    """The properties of an event."""
     value = decode(wire or {})
     return value if isinstance(value, dict) else {}
 
@@ -229,6 +230,8 @@ class Row:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     last_error: Diagnostic | None = None
+    violation: Event | None = None
+    """The last violation of a policy, a mandatory one before others."""
 
     @property
     def op(self) -> str:
@@ -257,6 +260,8 @@ class Model:
         self.system: list[str] = []
         self.downloads: dict[str, Mapping[str, Any]] = {}
         self.notices: deque[tuple[Row, Diagnostic]] = deque(maxlen=RECENT)
+        self.violations: list[Event] = []
+        self.remediations: list[Event] = []
         self.finished = False
         self.revision = 0
         """Grows with each event that changes what there is to see."""
@@ -273,10 +278,14 @@ class Model:
                 return self._step(payload, record)
         if (payload := event.get("diagnosticEvent")) is not None:
             return self._diagnose(payload)
+        if (payload := event.get("policyEvent")) is not None:
+            return self._violate(payload)
         if (payload := event.get("preludeEvent")) is not None:
             self.config = payload.get("config") or {}
         elif (payload := event.get("summaryEvent")) is not None:
             self.summary = payload
+        elif (payload := event.get("policyRemediationEvent")) is not None:
+            self.remediations.append(payload)
         elif (payload := event.get("stdoutEvent")) is not None:
             self.system.append(payload.get("message", ""))
         elif (payload := event.get("progressEvent")) is not None:
@@ -367,6 +376,17 @@ class Model:
         self._want(row)
         diagnostic = Diagnostic(severity, text, payload.get("streamID", 0), bool(payload.get("ephemeral")))
         return self._record(row, diagnostic)
+
+    def _violate(self, payload: Event) -> Row:
+        """Show the row of a resource that violates a policy: it may never get another."""
+        self.violations.append(payload)
+        row = self._row(Urn.parse(payload["resourceUrn"])) if payload.get("resourceUrn") else self._stack_row()
+        if row.parent is None:
+            self._link(row, "")
+        self._want(row)
+        if row.violation is None or payload["enforcementLevel"] == "mandatory":
+            row.violation = payload
+        return row
 
     def _record(self, row: Row, diagnostic: Diagnostic) -> Row:
         row.diagnostics.append(diagnostic)

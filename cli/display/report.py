@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cli.display.ops import OPS, UNCOUNTED, describe
+from cli.display.policies import is_forbidden, policies
 from cli.display.properties import At, PropertyPrinter, is_blank
 from cli.display.values import Diff, Special, Value, diff_objects, diff_values, is_internal
 from terminal.text import HEADLINE, clean, duration, plain, plural, tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cli.display.model import Diagnostic, Model, Options, Row, Step
 
@@ -28,8 +29,9 @@ def configuration(config: Mapping[str, str]) -> list[Text]:
 
 
 def report(model: Model) -> list[Text]:
-    """All closing sections."""
-    return [*diagnostics(model), *outputs(model), *summary(model)]
+    """All closing sections. What a mandatory policy forbids ends without a summary, as in the CLI."""
+    ending = [] if is_forbidden(model) else summary(model)
+    return [*policies(model), *diagnostics(model), *outputs(model), *ending]
 
 
 def diagnostics(model: Model) -> list[Text]:
@@ -157,8 +159,8 @@ def summary(model: Model) -> list[Text]:
     return [*summary_lines(model.summary, errored), Text()]
 
 
-def summary_lines(event: Mapping[str, Any], errored: int) -> list[Text]:
-    """The lines of a summary event."""
+def summary_lines(event: Mapping[str, Any], errored: int, packs: Sequence[Text] = ()) -> list[Text]:
+    """The lines of a summary event; `packs` stand before the duration."""
     changes: Mapping[str, int] = event.get("resourceChanges") or {}
     preview = bool(event.get("isPreview"))
     lines = [Text("Resources:", HEADLINE)]
@@ -176,6 +178,7 @@ def summary_lines(event: Mapping[str, Any], errored: int) -> list[Text]:
         lines.append(Text.assemble("    ", Text(". ").join(pieces)))
     if errored:
         lines.append(Text.assemble("    ", (f"{errored} errored", "red")))
+    lines += packs
     if not preview:
         took = duration(event.get("durationSeconds") or 0)
         lines += [Text(), Text.assemble(("Duration:", HEADLINE), f" {took}")]

@@ -74,6 +74,10 @@ def info(model: Model, row: Row, *, live: bool) -> Text:
     parts = []
     if row.step is not None and (changed := short_diff(_telling_step(row, row.step))):
         parts.append(changed)
+    if row.violation is not None:
+        level = row.violation["enforcementLevel"]
+        violation = f"{level}: {clean(row.violation['policyName'])}"
+        parts.append(Text(violation, "red" if level == "mandatory" else "yellow"))
     if model.finished:
         for severity, noun, style in SEVERITIES:
             if count := row.counts[severity]:
@@ -81,8 +85,8 @@ def info(model: Model, row: Row, *, live: bool) -> Text:
                 parts.append(Text.assemble(f"{number} ", (word, style)))
     else:
         # What a resource waited for is of no interest once it is done.
-        told = [one for one in row.diagnostics if not (one.ephemeral and model.is_done(row))]
-        last = row.last_error if live and row.last_error else told[-1] if told else None
+        left = [one for one in row.diagnostics if not (one.ephemeral and model.is_done(row))]
+        last = row.last_error if live and row.last_error else left[-1] if left else None
         if last is not None:
             parts.append(tagged(last.text.split("\n", 1)[0]))
     return Text("; ").join(parts)

@@ -12,25 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SIGNATURE = "4dabf18193072939515e22adb298388d"
-SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a type tag of the protocol
-ASSET_SIGNATURE = "c44067f5952c0a294b673a41bacd8c17"
-ARCHIVE_SIGNATURE = "0def7320c3a5731c473e5ecbe6d01bc7"
-REFERENCE_SIGNATURE = "5cf8f73096256a8f31e491e813e4eb8e"
-BYTES_SIGNATURE = "803fd3297a5875dc03ca845dda5d2a98"
-OUTPUT_SIGNATURE = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
+from protocol import paths
+from protocol.signatures import ARCHIVE_SIG, ASSET_SIG, BYTES_SIG, OUTPUT_SIG, RESOURCE_SIG, SECRET_SIG, SIG, UNKNOWNS
 
-UNKNOWNS = frozenset(
-    {
-        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # string, and what most SDKs send for any type
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # bool
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # array
-        "030794c1-ac77-496b-92df-f27374a8bd58",  # asset
-        "e48ece36-62e2-4504-bad9-02848725956a",  # archive
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
-    }
-)
 BLINDED = "[secret]"
 
 
@@ -82,22 +66,22 @@ def decode(wire: object) -> Value:
         case list():
             return [decode(item) for item in wire]
         case dict():
-            return _decode_signed(wire) if SIGNATURE in wire else {key: decode(item) for key, item in wire.items()}
+            return _decode_signed(wire) if SIG in wire else {key: decode(item) for key, item in wire.items()}
         case None | bool() | int() | float():
             return wire
     raise TypeError(f"{type(wire).__name__} is not a JSON value")
 
 
 def _decode_signed(wire: Mapping[str, Any]) -> Value:
-    signature = wire[SIGNATURE]
-    if signature in (ASSET_SIGNATURE, ARCHIVE_SIGNATURE):
-        return _decode_asset(wire, "asset" if signature == ASSET_SIGNATURE else "archive")
-    if signature == REFERENCE_SIGNATURE:
+    signature = wire[SIG]
+    if signature in (ASSET_SIG, ARCHIVE_SIG):
+        return _decode_asset(wire, "asset" if signature == ASSET_SIG else "archive")
+    if signature == RESOURCE_SIG:
         identity = Special.UNKNOWN if wire.get("id") == "" else decode(wire.get("id"))
         return Reference(wire.get("urn", ""), identity, wire.get("packageVersion", ""))
-    if signature == BYTES_SIGNATURE:
+    if signature == BYTES_SIG:
         return Bytes(wire["value"])
-    if signature == OUTPUT_SIGNATURE and not wire.get("secret"):
+    if signature == OUTPUT_SIG and not wire.get("secret"):
         return decode(wire["value"]) if "value" in wire else Special.UNKNOWN
     return Special.SECRET
 
@@ -116,9 +100,9 @@ def blind(wire: Any) -> Any:
         case list():
             return [blind(item) for item in wire]
         case dict():
-            if wire.get(SIGNATURE) == SECRET_SIGNATURE:
-                return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": BLINDED}
-            if wire.get(SIGNATURE) == OUTPUT_SIGNATURE and wire.get("secret"):
+            if wire.get(SIG) == SECRET_SIG:
+                return {SIG: SECRET_SIG, "ciphertext": BLINDED}
+            if wire.get(SIG) == OUTPUT_SIG and wire.get("secret"):
                 return {key: item for key, item in wire.items() if key != "value"}
             return {key: blind(item) for key, item in wire.items()}
     return wire
@@ -256,25 +240,12 @@ def _child(parent: Value, key: str | int) -> tuple[Value, ...]:
     return ()
 
 
-_STEP = re.compile(r'\.?(?P<name>[^.\[\]"]+)|\[(?P<index>\d+)\]|\[(?P<star>\*)\]|\["(?P<quoted>(?:[^"\\]|\\.)*)"\]')
-
-
 def parse_path(text: str) -> PropertyPath:
     """The steps of a property path like `a.b["c.d"][0]`; a text that is none is one property's name."""
-    steps: list[str | int] = []
-    at = 0
-    while at < len(text):
-        match = _STEP.match(text, at)
-        if match is None:
-            return (text,)
-        if match["index"] is not None:
-            steps.append(int(match["index"]))
-        elif match["quoted"] is not None:
-            steps.append(re.sub(r"\\(.)", r"\1", match["quoted"]))
-        else:
-            steps.append(match["name"] or match["star"])
-        at = match.end()
-    return tuple(steps) or (text,)
+    try:
+        return paths.parse_path(text)
+    except ValueError:
+        return (text,)
 
 
 def format_path(path: Iterable[str | int]) -> str:

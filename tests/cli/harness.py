@@ -127,7 +127,8 @@ class Lab:
         """Write this repository's program in place of a project `demo`."""
         for name in ("Pulumi.yaml", "__main__.py", "Pulumi.dev.yaml"):
             shutil.copy(ROOT / name, self.project)
-        shutil.copytree(ROOT / "infra", self.project / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("infra", "kubeyaml"):
+            shutil.copytree(ROOT / package, self.project / package, ignore=shutil.ignore_patterns("__pycache__"))
         (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
 
     def command(self, *arguments: str) -> list[str]:

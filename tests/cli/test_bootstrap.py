@@ -62,9 +62,9 @@ def clone(tmp_path: Path) -> Clone:
 
 
 def test_a_fresh_clone_gets_its_environment_once(clone: Clone) -> None:
-    said = clone.run()
-    for stage in ("first start", "fetching uv", "installing the locked packages", "ready after"):
-        assert stage in said
+    output = clone.run()
+    for stage in ("first start", "downloading uv", "installing the locked packages", "ready after"):
+        assert stage in output
     assert clone.run() == ""
 
     with (clone.root / "uv.lock").open("a") as lock:
@@ -73,7 +73,7 @@ def test_a_fresh_clone_gets_its_environment_once(clone: Clone) -> None:
     assert clone.run() == ""
 
     (clone.root / ".venv" / "bin" / "python").unlink()
-    assert ".venv is broken: making it anew" in clone.run()
+    assert ".venv is broken: creating it again" in clone.run()
 
 
 def test_a_start_that_was_killed_is_repaired_by_two_at_once(clone: Clone) -> None:
@@ -88,33 +88,33 @@ def test_a_start_that_was_killed_is_repaired_by_two_at_once(clone: Clone) -> Non
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
-    said = [Clone.end(each) for each in [clone.start(), clone.start()]]
-    assert sum("waiting for another start" in each for each in said) == 1
-    assert sum("ready after" in each for each in said) == 1
+    output = [Clone.end(each) for each in [clone.start(), clone.start()]]
+    assert sum("waiting for another start" in each for each in output) == 1
+    assert sum("ready after" in each for each in output) == 1
     assert clone.run() == ""
 
 
-def test_without_a_network_there_is_a_remedy(clone: Clone) -> None:
+def test_a_missing_network_is_reported_with_a_remedy(clone: Clone) -> None:
     folders = os.pathsep.join(
         folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "uv").exists()
     )
-    said = clone.run(status=1, https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", PATH=folders)
-    assert "error: cannot fetch https://" in said
-    assert "remedy: check the network" in said
+    output = clone.run(status=1, https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", PATH=folders)
+    assert "error: cannot download https://" in output
+    assert "remedy: check the network" in output
 
 
 def test_a_uv_that_is_not_the_locked_one_is_refused(clone: Clone) -> None:
     lock = clone.root / "uv.lock"
     before, package = lock.read_text().split('name = "uv"\n')
     lock.write_text(before + 'name = "uv"\n' + package.replace("sha256:", "sha256:0", 30))
-    assert "is not the file that uv.lock pins" in clone.run(status=1)
+    assert "does not have the checksum in uv.lock" in clone.run(status=1)
     assert not list((clone.root.parent / "cache").glob("ml-cluster/uv-*"))
 
 
-def test_a_machine_without_python_is_told_so(clone: Clone, tmp_path: Path) -> None:
+def test_a_machine_without_python_is_refused(clone: Clone, tmp_path: Path) -> None:
     binaries = tmp_path / "bin"
     binaries.mkdir()
     for tool in ("sh", "dirname", "readlink", "cmp"):
         (binaries / tool).symlink_to(str(shutil.which(tool)))
-    said = clone.run(status=1, PATH=str(binaries), HOME=str(tmp_path))
-    assert "lab needs Python 3.11 or newer" in said
+    output = clone.run(status=1, PATH=str(binaries), HOME=str(tmp_path))
+    assert "lab needs Python 3.11 or newer" in output

@@ -68,13 +68,13 @@ def test_doctor_finds_a_healthy_plan_healthy(lab: Lab, cloud: Connection) -> Non
     assert not [f for f in findings if f["status"] in {"fail", "skipped"}]
 
 
-def test_doctor_tells_all_that_is_wrong_at_once(lab: Lab, cloud: Connection) -> None:
+def test_doctor_reports_all_errors_at_once(lab: Lab, cloud: Connection) -> None:
     settings(lab, cloud, image="no-such-image", external="no-such-network", count=3, flavor="no-such-flavor")
     outcome = lab.run("doctor", "--stack", "dev", status=1, env={"OS_PASSWORD": "planted"})
     for expected in (
-        "there is no image 'no-such-image'",
-        "there is no flavor 'no-such-flavor'",
-        "there is no external network 'no-such-network'",
+        "image 'no-such-image' does not exist",
+        "flavor 'no-such-flavor' does not exist",
+        "external network 'no-such-network' does not exist",
         "skipped  compute quota      because of: flavor",
         "warn     variables          OS_PASSWORD override",
     ):
@@ -136,7 +136,7 @@ def test_sweep_finds_and_deletes_what_a_stack_left(lab: Lab, cloud: Connection, 
     )
 
     outcome = lab.run(*arguments)
-    assert "Nothing was deleted: add --yes" in outcome.stderr
+    assert "Nothing was deleted; use --yes" in outcome.stderr
     cloud.compute.delete_keypair(f"{litter}-key")
     swept = lab.run(*arguments, "--yes")
     assert f"{len(kinds) - 1} deleted, 0 left" in swept.stderr

@@ -63,10 +63,10 @@ def test_global_options_stand_anywhere(dev: Lab) -> None:
 
 def test_a_folder_without_a_project_is_refused(lab: Lab) -> None:
     lab.refuse("stack", "ls", "--cwd", str(lab.home), status=1, saying="No Pulumi.yaml project file was found")
-    lab.refuse("stack", "ls", "-C", str(lab.home / "absent"), status=2, saying="there is no folder")
+    lab.refuse("stack", "ls", "-C", str(lab.home / "absent"), status=2, saying="does not exist")
 
 
-def test_trouble_with_files_is_told_in_a_sentence(dev: Lab) -> None:
+def test_file_errors_are_reported_without_a_traceback(dev: Lab) -> None:
     dev.refuse("stack", "ls", env={"PULUMI_HOME": "/dev/null"}, status=1, saying="Not a directory: /dev/null/")
 
 
@@ -90,7 +90,7 @@ def test_a_defect_leaves_its_traceback_in_a_private_file(tmp_path: Path) -> None
 
 def test_the_pulumi_engine_needs_pulumi(lab: Lab) -> None:
     lab.engine = "pulumi"
-    lab.refuse("stack", "ls", env={"PATH": "/usr/bin:/bin"}, status=1, saying="there is no pulumi on PATH")
+    lab.refuse("stack", "ls", env={"PATH": "/usr/bin:/bin"}, status=1, saying="pulumi is not on PATH")
 
 
 def test_arguments_of_test_go_to_pytest() -> None:
@@ -103,3 +103,18 @@ def test_arguments_of_test_go_to_pytest() -> None:
     assert shown.returncode == 0, shown
     assert "1 passed" in shown.stdout
     assert "tests  passed" in shown.stdout
+
+
+def test_the_summary_ends_with_what_failed(tmp_path: Path) -> None:
+    """Hours of output come after a failure: the last lines must say which test it was, and why."""
+    (tmp_path / "test_broken.py").write_text("def test_sum() -> None:\n    assert 1 + 1 == 3\n")
+    shown = subprocess.run(
+        [ROOT / "lab", "test", "--rootdir", tmp_path, "-p", "no:cacheprovider", tmp_path / "test_broken.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode != 0
+    summary = shown.stdout.partition("tests  failed (1)")[2]
+    assert "test_broken.test_sum" in summary
+    assert "assert (1 + 1) == 3" in summary

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 PROGRAM = 'pulumi.export("kubeconfig", pulumi.Output.secret("kind: Config"))'
 
 
-def test_it_is_written_for_the_user_alone_and_the_shell_is_told(dev: Lab) -> None:
+def test_it_is_readable_by_the_user_only_and_the_shell_command_is_printed(dev: Lab) -> None:
     dev.write(PROGRAM)
     dev.run("up", "--yes", "--stack", "dev")
-    told = dev.run("kubeconfig", "--stack", "dev").stdout.strip()
-    assert "kind: Config" not in told
-    path = Path(subprocess.check_output(["sh", "-c", f"{told}; printf %s $KUBECONFIG"], text=True))
+    result = dev.run("kubeconfig", "--stack", "dev").stdout.strip()
+    assert "kind: Config" not in result
+    path = Path(subprocess.check_output(["sh", "-c", f"{result}; printf %s $KUBECONFIG"], text=True))
     assert path.read_text() == "kind: Config"
     assert path.stat().st_mode & 0o777 == 0o600
     chosen = dev.project / "my config"
@@ -25,5 +25,5 @@ def test_it_is_written_for_the_user_alone_and_the_shell_is_told(dev: Lab) -> Non
     assert chosen.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_stack_without_a_cluster_is_told_so(dev: Lab) -> None:
+def test_a_stack_without_a_cluster_is_refused(dev: Lab) -> None:
     dev.refuse("kubeconfig", "--stack", "dev", status=1, saying="has no cluster")

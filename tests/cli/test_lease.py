@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tests.cli.harness import Lab
 
 
-def test_a_stack_without_a_lease_is_told_so(dev: Lab) -> None:
+def test_a_stack_without_a_lease_is_refused(dev: Lab) -> None:
     before = (dev.project / "Pulumi.dev.yaml").read_text()
     dev.refuse("extend", "2", "--yes", "--stack", "dev", status=1, saying="the stack has no lease with hours or an end")
     assert (dev.project / "Pulumi.dev.yaml").read_text() == before
@@ -20,7 +20,7 @@ def test_a_stack_without_a_lease_is_told_so(dev: Lab) -> None:
     ("lease", "longer"),
     [("{hours: 8}", "hours: 10"), ("{end: '2026-12-01T18:00+01:00'}", "2026-12-01T20:00:00+01:00")],
 )
-def test_the_settings_are_changed_when_all_went_well_and_only_then(dev: Lab, lease: str, longer: str) -> None:
+def test_the_settings_are_changed_only_on_success(dev: Lab, lease: str, longer: str) -> None:
     file = dev.project / "Pulumi.dev.yaml"
     file.write_text(f"{file.read_text()}config:\n  demo:lease: {lease} # until the deadline\n")
     before = file.read_text()

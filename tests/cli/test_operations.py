@@ -110,3 +110,47 @@ def test_ctrl_c_finishes_what_is_under_way(ready: Lab) -> None:
     assert "first" in names
     assert "second" not in names
     ready.run("up", "--skip-preview")
+
+
+COUNTED = """
+import pathlib
+with pathlib.Path(FILE).open("a") as file:
+    file.write("dry" if pulumi.runtime.is_dry_run() else "up")
+    file.write("\\n")
+box = pulumi.ComponentResource("demo:index:Box", "box", {}, pulumi.ResourceOptions(protect=PROTECT))
+box.register_outputs({"value": pulumi.Config().get("value")})
+pulumi.export("told", pulumi.Output.secret(pulumi.Config().get("value")))
+"""
+
+
+def test_an_update_without_changes_runs_this_projects_program_once(dev: Lab) -> None:
+    runs = dev.home / "runs"
+
+    def write(*, protect: bool = False) -> None:
+        dev.write(f"FILE, PROTECT = {str(runs)!r}, {protect}\n" + COUNTED)
+        file = dev.project / "Pulumi.yaml"
+        file.write_text(file.read_text().replace("name: demo\n", "name: ml-cluster\n"))
+
+    def up() -> tuple[list[str], str]:
+        runs.write_text("")
+        shown = dev.run("up", "--yes", "--stack", "dev").stdout
+        return runs.read_text().split(), shown
+
+    write()
+    dev.run("stack", "init", "dev")
+    assert up()[0] == ["dry", "up"]
+    before = dev.run("state", "export", "--stack", "dev").json["deployment"]["resources"]
+    ran, shown = up()
+    assert ran == ["dry"]
+    assert "Updating (dev)" in shown
+    assert shown.count("2 unchanged") == 2
+    assert "[secret]" in shown
+    assert dev.run("state", "export", "--stack", "dev").json["deployment"]["resources"] == before
+    (again, first) = dev.run("history", "--json", "--stack", "dev").json
+    assert (again["kind"], again["result"], again["resourceChanges"]) == ("update", "succeeded", {"same": 2})
+    assert first["resourceChanges"] == {"create": 2}
+    dev.run("config", "set", "value", "another", "--stack", "dev")
+    assert up()[0] == ["dry", "up"], "outputs are written"
+    write(protect=True)
+    assert up()[0] == ["dry", "up"], "options are written, too"
+    assert up()[0] == ["dry"]

@@ -25,6 +25,8 @@ VERSION = MANIFEST.families["kubernetes"].version
 BEFORE = MANIFEST.families["kubernetes-previous"].version
 CLUSTER = [name for name, one in MANIFEST.families.items() if one.group == "cluster" and not one.optional]
 PLATFORM = [name for name, one in MANIFEST.families.items() if one.group == "platform"]
+MONITORING = [name for name, one in MANIFEST.families.items() if one.group in {"monitoring", "logging"}]
+"""Of profiles `lab`, which is a platform's by default, and `production`."""
 
 
 class Stack:
@@ -71,9 +73,9 @@ class Stack:
             )  # fmt: skip
             inventory.put(
                 [
-                    Artifact(name=one, kind="manifest", path=MANIFEST.manifests_path(name, one),
-                             key="old" if one == outdated else MANIFEST.manifests_key(name, one), **common)
-                    for one in family.manifests
+                    Artifact(name=one, kind=kind, path=MANIFEST.text_path(name, kind, one),
+                             key="old" if one == outdated else MANIFEST.text_key(name, one, files), **common)
+                    for kind, one, files in family.texts
                 ]
             )  # fmt: skip
         self.bundle.mkdir(exist_ok=True)
@@ -99,7 +101,7 @@ def stack(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 @pytest.mark.parametrize("platform", ["{}", "none"])
 def test_a_bundle_that_has_all_stays_as_it_is(stack: Stack, platform: str) -> None:
-    stack.hold([*CLUSTER, *PLATFORM])
+    stack.hold([*CLUSTER, *PLATFORM, *MONITORING])
     stack.provide(platform)
     assert stack.builds == []
 
@@ -114,14 +116,14 @@ def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack)
     stack.provide("none")
     assert stack.builds == [CLUSTER]
     stack.provide("{}")
-    assert sorted(stack.builds[1]) == sorted([*CLUSTER, *PLATFORM])
+    assert sorted(stack.builds[1]) == sorted([*CLUSTER, *PLATFORM, *MONITORING])
     stack.provide("{}")
     assert len(stack.builds) == 2
 
 
 @pytest.mark.parametrize("outdated", ["mlflow", "gateway-api"])
-def test_images_and_manifests_of_other_sources_than_todays_are_had_anew(stack: Stack, outdated: str) -> None:
-    stack.hold([*CLUSTER, *PLATFORM], outdated=outdated)
+def test_outdated_images_and_manifests_are_built_again(stack: Stack, outdated: str) -> None:
+    stack.hold([*CLUSTER, *PLATFORM, *MONITORING], outdated=outdated)
     stack.provide("{}")
     assert len(stack.builds) == 1
 
@@ -143,7 +145,7 @@ def test_a_minor_release_that_is_only_had_by_name_is_asked_for(stack: Stack) -> 
         ([f"{PROJECT}:infra:Platform"], {"preview_only": True}, ["preview"]),
     ],
 )
-def test_a_platform_that_is_there_is_previewed_with_its_bundle(
+def test_an_existing_platform_is_previewed_with_its_bundle(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, resources: list[str], verb: dict[str, Any], order: list[str]
 ) -> None:
     session = stack.session()

@@ -100,7 +100,7 @@ def test_a_file_with_the_state_is_private(dev: Lab) -> None:
     dev.refuse("state", "export", "-s", "dev", "--file", "/dev/null/x", status=1, saying="could not write")
 
 
-def test_broken_files_are_refused_with_all_their_faults(dev: Lab) -> None:
+def test_invalid_files_are_refused_with_all_errors(dev: Lab) -> None:
     for text in (
         "{",
         "[]",

@@ -99,7 +99,7 @@ def test_the_digest_leaves_out_what_does_not_change_unless_asked_for() -> None:
     assert len(digest(events, show_replacement_steps=True)["steps"]) == 2
 
 
-def test_the_digest_of_a_refresh_tells_what_was_found() -> None:
+def test_the_digest_of_a_refresh_has_the_differences() -> None:
     found = {"resOutputsEvent": metadata("delete", "node", old=state("node"), new=None)}
     steps = digest([begin("refresh", "node"), begin("refresh", "other"), found, end("refresh", "other")])["steps"]
     assert [(step["op"], step["urn"]) for step in steps] == [("delete", urn("node")), ("refresh", urn("other"))]

@@ -62,7 +62,7 @@ def test_several_kinds_of_change_are_totalled() -> None:
     assert "    + 3 to create\n    - 1 to delete\n    +-2 to replace\n    6 changes. 12 unchanged\n" in out
 
 
-def test_a_failure_is_told_at_once_and_again_at_the_end() -> None:
+def test_a_failure_is_shown_at_once_and_again_at_the_end() -> None:
     out, _ = show(
         [
             begin_stack(),
@@ -143,7 +143,7 @@ def test_reads_are_a_passing_word_about_the_stack() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        {"policyEvent": {"message": "no", "policyName": "p", "color": "raw", "enforcementLevel": "mandatory"}},
+        {"policyAnalyzeSummaryEvent": {"resourceUrn": STACK, "policyPackName": "p", "failed": ["q"]}},
         {"policyLoadEvent": {}},
         {"startDebuggingEvent": {"config": {}}},
         {"errorEvent": {"error": "internal"}},
@@ -163,7 +163,7 @@ def test_an_operation_of_a_newer_engine_is_shown_by_its_name() -> None:
     assert "1 teleport" in out
 
 
-def test_downloads_are_told_once_when_they_start_and_end() -> None:
+def test_downloads_are_shown_once_when_they_start_and_end() -> None:
     steps = [{"received": 1, "done": False}, {"received": 2, "done": False}, {"received": 3, "done": True}]
     base = {"type": "plugin-download", "id": "x", "message": "Downloading plugin x", "total": 3}
     out, _ = show([{"progressEvent": base | step} for step in steps])
@@ -191,7 +191,7 @@ def test_silence_is_broken_by_a_word_about_what_takes_so_long() -> None:
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("flags", [{}, {"diff": True}, {"json": True}, {"json": True, "dry_run": True}])
 @pytest.mark.parametrize("room", [0, 40])
-def test_an_update_goes_on_when_its_output_is_gone(room: int, error: OSError, flags: dict[str, Any]) -> None:
+def test_an_update_continues_when_its_output_is_closed(room: int, error: OSError, flags: dict[str, Any]) -> None:
     defaults: dict[str, Any] = {"json": False, "diff": False, "dry_run": False}
     display = make_display(
         "update", **(defaults | flags), interactive=None, color="never", show_sames=True, stack="dev", project="lab",

@@ -1,0 +1,104 @@
+"""The last step of `lab up` where the platform has a forge: the repository is pushed to it, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.errors import LabError
+from cli.workloads import Platform, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORGE = "forge"
+ADMIN = "admin"
+REPOSITORY = "lab/cluster"
+MAIN = "main"
+API = f"/api/v1/repos/{REPOSITORY}"
+READY_SECONDS = 600
+HELPER = '!f() { echo "username=$LAB_FORGE_USER"; echo "password=$LAB_FORGE_PASSWORD"; }; f'
+"""Has git ask the environment for the password, which so is on no command line and in no file."""
+
+
+def provide_repository(platform: Platform, project: Path) -> None:
+    """Push the commit that is checked out, unless the forge has a `main` already; then pull requests change it.
+
+    Raises:
+        LabError: the forge does not answer, or refuses.
+    """
+    wait(lambda: _there(platform, ""), READY_SECONDS, lambda: "waiting for the forge's repository")
+    address = f"{platform.url(FORGE)}/{REPOSITORY}"
+    if not _there(platform, f"/branches/{MAIN}"):
+        if (head := _git(project, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").stdout.strip()) == "":
+            print(f"{project} is no Git repository: push one to {address}.")
+            return
+        _push(platform, project, head)
+        print(f"Pushed {head[:12]} to {address}.")
+        if _git(project, "status", "--porcelain", "--untracked-files=no").stdout.strip():
+            print("  Changes that are not committed are not in it.")
+    wait(
+        lambda: _there(platform, f"/branch_protections/{MAIN}"),
+        READY_SECONDS,
+        lambda: f"waiting for {MAIN}'s protection",
+    )
+
+
+def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
+    """Variables by which git reaches the forge through the gateway, by address, as its administrator."""
+    name = f"{FORGE}.{platform.domain}"
+    settings = {
+        "credential.helper": HELPER,
+        "http.sslCAInfo": str(authority),
+        "http.curloptResolve": f"{name}:{platform.port}:{platform.address}",
+    }
+    pairs: dict[str, str] = {}
+    for index, (key, value) in enumerate(settings.items()):
+        pairs |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
+    return {
+        **pairs,
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        "GIT_TERMINAL_PROMPT": "0",
+        "LAB_FORGE_USER": ADMIN,
+        "LAB_FORGE_PASSWORD": platform.credentials[FORGE][ADMIN],
+    }
+
+
+def _push(platform: Platform, project: Path, head: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Path(folder, "authority.pem")
+        authority.write_text(platform.authority)
+        target = f"{platform.url(FORGE)}/{REPOSITORY}.git"
+        variables = settings_of_git(platform, authority)
+        done = _git(project, "push", "--quiet", target, f"{head}:refs/heads/{MAIN}", environment=variables)
+    if done.returncode:
+        raise LabError(
+            f"the repository could not be pushed to {target}: {done.stderr.strip()[-500:]}",
+            remedy="a shallow clone needs `git fetch --unshallow` first; otherwise run `lab up` again",
+        )
+
+
+def _there(platform: Platform, path: str) -> bool:
+    """Whether the forge has something; False while it does not answer."""
+    import urllib3
+
+    login = urllib3.make_headers(basic_auth=f"{ADMIN}:{platform.credentials[FORGE][ADMIN]}")
+    try:
+        pool = platform.connect(FORGE)
+        answer = pool.request("GET", f"{API}{path}", headers={**(pool.headers or {}), **login})
+    except urllib3.exceptions.HTTPError:
+        return False
+    return answer.status == 200
+
+
+def _git(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], env={**os.environ, **(environment or {})},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise LabError("git is not on PATH", remedy="install it, then run `lab up` again") from None

@@ -1,0 +1,138 @@
+"""The store of logs, as `lab logs` asks it: lines of pods, of those that are gone too, and of nodes' journals."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cli.errors import LabError
+from cli.workloads import CAPABILITY, MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import urllib3
+
+    from cli.workloads import Object, Platform
+
+SERVICE = "monitoring"
+"""Host name and login of what stands before the store."""
+CAPABILITY_OF_LOGS = "logging"
+POD, NAMESPACE, CONTAINER = (f"kubernetes.{word}" for word in ("pod_name", "pod_namespace", "container_name"))
+APP, OF_MODEL = (f"kubernetes.pod_labels.{label}" for label in ("app", MODEL))
+NODE, UNIT = "_HOSTNAME", "_SYSTEMD_UNIT"
+OWN = re.compile(r"kubernetes\..*|_(time|msg|stream|stream_id)$|[A-Z_]+$")
+"""Fields that are not of the line itself: of its pod, of the store, of the journal."""
+MOST = 1000
+"""How many lines are shown where nobody says."""
+
+
+class StoreError(LabError):
+    """The store does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What something said, and when."""
+
+    at: str
+    source: str
+    """`POD/CONTAINER`, or `NODE/UNIT`."""
+    text: str
+
+
+class LogStore:
+    """Asks by LogsQL."""
+
+    def __init__(self, pool: urllib3.HTTPConnectionPool, headers: Mapping[str, str] | None = None) -> None:
+        self._pool, self._headers = pool, dict(headers or {})
+
+    @classmethod
+    def of(cls, platform: Platform) -> LogStore | None:
+        """The platform's, through the gateway; None where its profile has none."""
+        from infra.manifests import capabilities
+
+        if SERVICE not in platform.credentials or CAPABILITY_OF_LOGS not in capabilities(platform.profile):
+            return None
+        pool = platform.connect(SERVICE)
+        return cls(pool, {**(pool.headers or {}), **platform.login_headers(SERVICE)})
+
+    def lines(self, sources: str, since: str, text: str = "", most: int = MOST) -> list[Line]:
+        """The last lines of `sources` (`pods`, `journal`), the oldest first, that have a text in them.
+
+        `since`: a span, such as `1h` or `14d`.
+
+        Raises:
+            StoreError: it does not answer, or refuses.
+        """
+        having = f" *:~{quoted(re.escape(text))}" if text else ""
+        found = self._ask(f"_time:{since} {sources}{having} | sort by (_time) desc | limit {most}")
+        return sorted(map(_line, found), key=lambda line: line.at)
+
+    def _ask(self, query: str) -> list[dict[str, Any]]:
+        import urllib3
+
+        try:
+            answer = self._pool.request(
+                "POST", "/select/logsql/query", fields={"query": query}, encode_multipart=False, headers=self._headers
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreError(f"the log store does not answer: {error}") from None
+        told = answer.data.decode(errors="replace")
+        if answer.status >= 400:
+            raise StoreError(f"the log store answers {answer.status}: {told.strip()[:300]}")
+        return [json.loads(line) for line in told.splitlines() if line]
+
+
+OF_PODS = f"{json.dumps(POD)}:*"
+"""Filter: all pods."""
+
+
+def pods(name: str, workloads: Iterable[Object]) -> str:
+    """Filter: pods that have a name, or are of a capability, a model or a Job that has it."""
+    filters = [f"{quoted(POD)}:={quoted(name)}", f"{quoted(POD)}:={quoted(f'{name}-')}*"]
+    filters += [f"{quoted(OF_MODEL)}:={quoted(name)}", f"{quoted(APP)}:={quoted(name)}"]
+    return f"({' or '.join([*filters, *_of_capability(name, workloads)])})"
+
+
+def capability(name: str, workloads: Iterable[Object]) -> str:
+    """Filter: pods of a capability alone.
+
+    Raises:
+        LabError: there is no such capability.
+    """
+    workloads = list(workloads)
+    if not (found := _of_capability(name, workloads)):
+        known = sorted({one["metadata"].get("labels", {}).get(CAPABILITY, "") for one in workloads} - {""})
+        raise LabError(f"there is no capability '{name}'", remedy=f"choose one of: {', '.join(known)}")
+    return f"({' or '.join(found)})"
+
+
+def journal(node: str) -> str:
+    """Filter: the journal of a node."""
+    return f"{quoted(NODE)}:={quoted(node)}"
+
+
+def quoted(text: str) -> str:
+    """As LogsQL has a name or a value: nothing in it means anything."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _of_capability(name: str, workloads: Iterable[Object]) -> list[str]:
+    return [
+        f"({quoted(NAMESPACE)}:={quoted(one['metadata']['namespace'])} "
+        f"{quoted(APP)}:={quoted(one['spec']['selector']['matchLabels'].get('app', ''))})"
+        for one in workloads
+        if one["metadata"].get("labels", {}).get(CAPABILITY) == name
+    ]
+
+
+def _line(record: dict[str, Any]) -> Line:
+    fields = [f"{key}={value}" for key, value in sorted(record.items()) if not OWN.fullmatch(key)]
+    if POD in record:
+        source = f"{record[POD]}/{record.get(CONTAINER, '')}"
+    else:
+        source = f"{record.get(NODE, 'unknown')}/{record.get(UNIT, 'kernel')}"
+    return Line(record["_time"], source, " ".join([record.get("_msg", ""), *fields]).strip())
