@@ -2,7 +2,8 @@
 
 Tests marked `slow_cloud` need a real devcloud, as root, those marked `slow_cluster` a Kubernetes API server, from the
 bundle, those marked `slow_images` the platform's images. They run only when asked for: `-m slow_cloud`,
-`-m slow_cluster`, `-m slow_images`.
+`-m slow_cluster`, `-m slow_images`. So do those marked `slow_vm`, on a devcloud with virtual machines, and those marked
+`slow_forge`, which run the bundle's forge.
 
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
@@ -11,6 +12,7 @@ the embedded engine differs. Write it with ``pytest tests/engine --conformance-t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +20,9 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+# In every test, each step of an update is checked to leave a whole state.
+os.environ["LAB_CHECK_STATE"] = "every-step"
 
 HEADER = """\
 # Conformance of the embedded engine
@@ -84,6 +89,7 @@ def marks_of(item: pytest.Item) -> list[dict[str, str]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--conformance-table", type=Path, metavar="PATH", help="write the engine's conformance table")
     parser.addoption("--kubernetes-conformance", type=Path, metavar="PATH", help="write what Kubernetes' own tests say")
+    parser.addoption("--virtual-machines-report", type=Path, metavar="PATH", help="write how they went through it all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,15 +104,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow_images: runs the platform's images (root; 10 min, 3 GiB of memory); -m slow_images"
     )
+    config.addinivalue_line(
+        "markers",
+        "slow_forge: runs the bundle's forge (`lab bundle build --only forge --only forge-runner`); -m slow_forge",
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
+    config.addinivalue_line(
+        "markers", "slow_vm: needs a devcloud with virtual machines (root; an hour, 10 GiB of memory); -m slow_vm"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
-    for mark in ("slow_cloud", "slow_cluster", "slow_images"):
+    for mark in ("slow_cloud", "slow_cluster", "slow_forge", "slow_images", "slow_vm"):
         if mark in config.getoption("markexpr"):
             continue
         slow = [item for item in items if item.get_closest_marker(mark)]

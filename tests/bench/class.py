@@ -79,7 +79,8 @@ class Class:
         self._parallel = str(parallel)
         for name in ("Pulumi.yaml", "__main__.py"):
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "infra", folder / "infra")
+        for package in ("infra", "kubeyaml"):
+            shutil.copytree(ROOT / package, folder / package)
         (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
         network = "{externalNetwork: public}"
         if not own_networks:

@@ -49,9 +49,9 @@ def bring_up(cloud: Devcloud, title: str) -> BringUp:
 
 def memory(cloud: Devcloud) -> dict[str, float]:
     """MiB of each service, and in all."""
-    told = cloud.control.call("status", memory=True)
-    sizes = {entry.name: (entry.memory or 0) / 2**20 for entry in told.services}
-    sizes["DHCP servers, proxies, privileged helpers, supervisor"] = told.rest / 2**20
+    result = cloud.control.call("status", memory=True)
+    sizes = {entry.name: (entry.memory or 0) / 2**20 for entry in result.services}
+    sizes["DHCP servers, proxies, privileged helpers, supervisor"] = result.rest / 2**20
     return sizes | {"in all": sum(sizes.values())}
 
 

@@ -88,10 +88,10 @@ def working_sets(platform: Platform) -> dict[str, int]:
     found = {}
     for namespace in NAMESPACES:
         try:
-            told = platform.cluster.request("memory of pods", "GET", f"{METRICS}/{namespace}/pods")
+            result = platform.cluster.request("memory of pods", "GET", f"{METRICS}/{namespace}/pods")
         except ClusterError as error:
             raise LabError(f"metrics-server does not answer: {error}", remedy="`lab up` makes one") from None
-        for pod in told["items"]:
+        for pod in result["items"]:
             sizes = [int(parse_quantity(one["usage"]["memory"])) for one in pod["containers"]]
             found[f"{namespace}/{pod['metadata']['name']}"] = sum(sizes)
     return found

@@ -303,8 +303,8 @@ class Bench:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 120)
         if done.returncode:
             raise LabError(f"the load generator failed, way '{way}': {done.stderr.strip()[-500:]}")
-        said: dict[str, Any] = json.loads(done.stdout)
-        return Round(tuple(said["latencies"]), said["seconds"], said["processor"])
+        output: dict[str, Any] = json.loads(done.stdout)
+        return Round(tuple(output["latencies"]), output["seconds"], output["processor"])
 
 
 def measure(bench: Bench, chosen: argparse.Namespace, console: Console) -> dict[tuple[str, int], list[Round]]:
@@ -337,7 +337,7 @@ def main() -> None:
     wanted = Cluster.model_validate(json.loads(given.value)) if given and given.is_object else Cluster()
     program = kubectl(wanted.bundle, wanted.kubernetes_version)
     if program is None:
-        raise LabError("there is no kubectl", remedy="`lab bundle build` makes one")
+        raise LabError("kubectl is neither in the bundle nor on PATH", remedy="run `lab bundle build`")
     request = json.dumps(json.loads(sample.read_text())).encode()
     seconds = START_SECONDS + int(chosen.rounds * len(WAYS) * len(CLIENTS) * (chosen.seconds + 10))
     console = Console(width=120)
@@ -353,8 +353,8 @@ def main() -> None:
     console.print(f"{chosen.model}, version {version}; load average {os.getloadavg()[0]:.1f}")
     console.print(table_of(results))
     overheads = {clients: ratio(results[GATEWAY, clients], results[DIRECT, clients])[0] for clients in CLIENTS}
-    told = ", ".join(f"{value:.2f} with {clients}" for clients, value in overheads.items())
-    console.print(f"overhead of the gateway at p50, by number of clients: {told} (limit {LIMIT})")
+    result = ", ".join(f"{value:.2f} with {clients}" for clients, value in overheads.items())
+    console.print(f"overhead of the gateway at p50, by number of clients: {result} (limit {LIMIT})")
     sys.exit(any(value > LIMIT for value in overheads.values()))
 
 

@@ -165,10 +165,10 @@ def load(folder: Path, server: ThreadingHTTPServer, path: str = "/", authority: 
 
 
 def test_the_generator_keeps_its_connections_and_its_bounds(server: ThreadingHTTPServer, tmp_path: Path) -> None:
-    said = load(tmp_path, server)
-    assert 200 <= len(said["latencies"]) <= 201  # the other client had begun
-    assert 0 < max(said["latencies"]) < said["seconds"] < 60
-    assert 0 < said["processor"] < said["seconds"]
+    output = load(tmp_path, server)
+    assert 200 <= len(output["latencies"]) <= 201  # the other client had begun
+    assert 0 < max(output["latencies"]) < output["seconds"] < 60
+    assert 0 < output["processor"] < output["seconds"]
     assert set(Answers.asked) == {(NAME, '{"inputs": []}')}
     assert len(Answers.connections) == 2
 
@@ -178,5 +178,5 @@ def test_the_generator_trusts_the_given_authority_alone(server: ThreadingHTTPSer
     assert Answers.asked == []
 
 
-def test_an_answer_that_is_no_success_ends_the_measurement(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_an_error_response_ends_the_measurement(server: ThreadingHTTPServer, tmp_path: Path) -> None:
     assert "/refused answers 503" in load(tmp_path, server, "/refused")

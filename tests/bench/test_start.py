@@ -29,6 +29,6 @@ def test_it_starts(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_it_runs(name: str) -> None:
-    told = run(name, *ALONE[name])
-    assert "3 dynamic" in told
-    assert "peak, MiB" in told
+    result = run(name, *ALONE[name])
+    assert "3 dynamic" in result
+    assert "peak, MiB" in result

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("bundle", "cli", "devcloud", "engine", "images", "infra", "k8s", "models", "providers", "terminal")
+ROOMS = (
+    "ansible", "bundle", "cli", "devcloud", "engine", "images", "infra", "k8s", "kubeyaml", "models", "protocol",
+    "providers", "services", "terminal",
+)  # fmt: skip
 CACHE = Path("~/.cache/ml-cluster").expanduser()
 HELLO = """
 families:

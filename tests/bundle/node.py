@@ -173,7 +173,7 @@ class Node:
 
     def apply(self, *documents: object) -> None:
         text = "\n---\n".join(one if isinstance(one, str) else json.dumps(one) for one in documents)
-        self.kubectl("apply", "-f", "-", said=text)
+        self.kubectl("apply", "-f", "-", output=text)
 
     def policy(self, namespace: str, spec: str) -> None:
         """Have one policy in a namespace; `spec` is YAML."""
@@ -182,8 +182,8 @@ class Node:
         )
         self.apply(f"{head}spec:\n{textwrap.indent(textwrap.dedent(spec), '  ')}")
 
-    def kubectl(self, *arguments: str, said: str = "") -> str:
-        done = self._kubectl(*arguments, said=said)
+    def kubectl(self, *arguments: str, output: str = "") -> str:
+        done = self._kubectl(*arguments, output=output)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -195,11 +195,11 @@ class Node:
     def inside(self, *command: str) -> str:
         return self._sh("nsenter", f"--net=/run/netns/{self.tag}", *command)
 
-    def _kubectl(self, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    def _kubectl(self, *arguments: str, output: str = "") -> subprocess.CompletedProcess[str]:
         command = ["nsenter", f"--net=/run/netns/{self.tag}", str(self.program("kubernetes", "kubectl"))]
         return subprocess.run(
             [*command, f"--kubeconfig={self.kubeconfig}", *arguments],
-            check=False, capture_output=True, text=True, input=said,
+            check=False, capture_output=True, text=True, input=output,
         )  # fmt: skip
 
     def _sh(self, *command: str) -> str:

@@ -1,4 +1,4 @@
-"""Manifests that others publish: from their Go module, by its checksum, into the bundle and the tree."""
+"""Manifests and units that others publish: from their Go module, by its checksum, into the bundle and the tree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import kubeyaml
 from bundle.manifest import load
 from bundle.store import Inventory
 from infra.bundle import InventoryError, manifests
-from infra.manifests import THIRD_PARTY, images_named
+from infra.manifests import ADDONS, THIRD_PARTY, required
 from tests.bundle.conftest import Copy
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PATH = "manifests/kinds_v1.2.3.yaml"
 # Of the archive below, as Go tells it: `go mod download -json` with GOPROXY=file://...
-SUM = "h1:nlt8iJ78BEyng3zu96p3CMdRvhYCxhVrhf2Ta4eRNbs="
+SUM = "h1:M21SuPN0egCAuKY6f1DePEQqFh4JGP2AJVzfBKj7W84="
 FAMILIES = f"""
 families:
   kinds:
@@ -29,11 +30,18 @@ families:
     manifests:
       kinds: {{module: example.org/Kinds, sum: "{SUM}", files: [config/b.yaml, config/a.yaml]}}
 """
+UNIT = (
+    FAMILIES.replace("manifests:", "units:")
+    .replace("kinds: {", "a.service: {")
+    .replace("config/b.yaml, config/a.yaml", "a.service, a.conf")
+)
 CONTENT = {
     "go.mod": "module example.org/Kinds\n",
     "config/a.yaml": "---\nkind: A\n",
     "config/b.yaml": "kind: B\n",
     "config/c.yaml": "kind: C\n",
+    "a.service": "[Service]\nExecStart=/usr/bin/a\n",
+    "a.conf": "[Service]\nExecStart=\nExecStart=/usr/local/bin/a\n",
 }
 
 
@@ -66,6 +74,24 @@ def test_manifests_come_from_their_module_and_stay(copy: Copy, tmp_path: Path) -
     assert not other.inventory.lacks(load(copy.tree / "bundle/manifest.yaml"), ["kinds"])
 
 
+def test_units_come_from_their_module_too(copy: Copy, tmp_path: Path) -> None:
+    copy.manifest(UNIT)
+    copy.build(env=published(tmp_path, CONTENT))
+    path = copy.bundle / "units/v1.2.3/a.service"
+    assert path.read_text().partition("\n")[2] == CONTENT["a.service"] + CONTENT["a.conf"]
+    (artifact,) = copy.inventory.artifacts
+    assert (artifact.kind, artifact.name, artifact.source) == ("unit", "a.service", "example.org/Kinds@v1.2.3")
+    assert manifests(str(copy.bundle)) == {}
+    copy.run("verify")
+    path.write_text("[Service]\nExecStart=/usr/bin/evil\n")
+    assert "units/v1.2.3/a.service" in copy.run("verify").stderr
+    copy.build(env={"GOPROXY": "off", **published(tmp_path, CONTENT)})
+    assert path.read_text().endswith(CONTENT["a.conf"])
+    copy.manifest(FAMILIES)
+    copy.build(env=published(tmp_path, CONTENT))
+    assert not path.exists(), "what the manifest names no longer is dropped"
+
+
 def test_another_module_than_the_pinned_one_is_refused(copy: Copy, tmp_path: Path) -> None:
     copy.manifest(FAMILIES)
     refused = copy.run("build", env=published(tmp_path, {**CONTENT, "config/c.yaml": "kind: Evil\n"}))
@@ -74,7 +100,7 @@ def test_another_module_than_the_pinned_one_is_refused(copy: Copy, tmp_path: Pat
     assert not (copy.bundle / PATH).exists()
 
 
-def test_a_module_that_cannot_be_had_and_a_file_that_it_lacks_are_told(copy: Copy, tmp_path: Path) -> None:
+def test_an_unavailable_module_and_a_missing_file_are_reported(copy: Copy, tmp_path: Path) -> None:
     copy.manifest(FAMILIES)
     away = copy.run("build", env={"GOPROXY": f"file://{tmp_path}/nowhere"})
     assert away.returncode == 1
@@ -109,20 +135,26 @@ def held(copy: Copy, names: Iterable[str]) -> None:
 
 
 def test_the_tree_is_written_with_what_the_bundle_has(copy: Copy, tmp_path: Path) -> None:
-    copy.manifest(FAMILIES.replace("      kinds: {", "      gateway-api: {"))
+    kinds = FAMILIES.splitlines()[-1]
+    images, others = required()
+    copy.manifest(FAMILIES.replace(kinds, "\n".join(kinds.replace("kinds:", f"{name}:") for name in sorted(others))))
     copy.build(env=published(tmp_path, CONTENT))
     out = tmp_path / "out"
     refused = copy.run("manifests", out)
     assert refused.returncode == 1
     assert "mlflow" in refused.stderr
     assert not out.exists()
-    held(copy, images_named())
+    held(copy, images)
     for _ in range(2):
         done = copy.run("manifests", out)
         assert done.returncode == 0, done.stderr
     assert f"kubectl apply --server-side -k {out}/clusters/PROFILE" in done.stdout
     assert "kind: A" in (out / THIRD_PARTY["gateway-api"]).read_text()
     assert f"mlflow, digest: sha256:{'7' * 64}" in (out / "images/kustomization.yaml").read_text()
+    assert {path.name for path in (out / "addons").iterdir()} == ADDONS.keys()
+    assert "kind: A" in (out / "addons/metrics-server/base/upstream.yaml").read_text()
+    (top,) = kubeyaml.read_documents((out / "addons/metrics-server/kustomization.yaml").read_text())
+    assert top["images"] == [{"name": "localhost/metrics-server", "newTag": "v1.0.0"}]
     for place in (copy.tree, copy.tree / "k8s" / "new"):
         assert copy.run("manifests", place).returncode == 1
     assert not (copy.tree / "k8s" / "new").exists()

@@ -58,11 +58,11 @@ def test_a_registry_has_the_images_under_the_inventorys_digests(built: Copy, reg
         assert done.returncode == 0, done.stderr
     image = next(artifact for artifact in built.inventory.artifacts if artifact.kind == "image")
     for tag in ("v1.2.3", "latest"):
-        told = subprocess.run(
+        result = subprocess.run(
             ["skopeo", "inspect", "--tls-verify=false", f"docker://{registry}/lab/hello:{tag}"],
             check=True, capture_output=True,
         )  # fmt: skip
-        assert json.loads(told.stdout)["Digest"] == image.digest
+        assert json.loads(result.stdout)["Digest"] == image.digest
 
 
 def test_a_broken_bundle_is_not_pushed(built: Copy) -> None:

@@ -63,7 +63,7 @@ def test_a_program_is_taken_from_its_publisher_and_the_image_is_made_of_it(
     (site / "v1.2.3").mkdir()
     (site / f"v1.2.3/hello-{copy.architecture}").write_bytes(CONTENT)
     (site / "v1.2.3/hello.sha256").write_text(hashlib.sha256(CONTENT).hexdigest() + "\n")
-    copy.build("--cache", "/nowhere")
+    copy.build("--cache", copy.tree / "no-cache")
     assert (copy.bundle / PROGRAM).read_bytes() == CONTENT
     assert (copy.bundle / PROGRAM).stat().st_mode & 0o111
     program, image = copy.inventory.artifacts
@@ -76,7 +76,7 @@ def test_programs_come_out_of_an_archive_with_a_list_of_checksums(copy: Copy, si
     released(copy, address + "/hello-{number}.tar.gz", address + "/SHA256SUMS")
     digest = archive(site / "hello-1.2.3.tar.gz", {"hello-1.2.3/README": b"", "hello-1.2.3/bin/hello": CONTENT})
     (site / "SHA256SUMS").write_text(f"{'0' * 64}  other.tar.gz\n{digest}  ./hello-1.2.3.tar.gz\n")
-    copy.build("--cache", "/nowhere")
+    copy.build("--cache", copy.tree / "no-cache")
     assert (copy.bundle / PROGRAM).read_bytes() == CONTENT
     assert copy.run("verify").returncode == 0
 
@@ -91,7 +91,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(copy: Copy, site: Path,
     refused = copy.run("build")
     found = hashlib.sha256((site / name).read_bytes()).hexdigest()
     assert refused.returncode == 1
-    assert f"{address}/{name} has SHA-256 {found}; its publisher says {'0' * 64}" in refused.stderr
+    assert f"{address}/{name} has SHA-256 {found}, but its publisher's checksum is {'0' * 64}" in refused.stderr
     assert "--no-releases" in refused.stderr
     assert not (copy.bundle / PROGRAM).exists()
     assert copy.inventory.artifacts == []
@@ -110,8 +110,8 @@ def test_what_a_publisher_does_not_have_is_built(copy: Copy, site: Path, address
     """The release is not there (yet), or its list of checksums does not name it."""
     released(copy, address + "/{program}", f"{address}/{checksum}")
     (site / "list").write_text(f"{'0' * 64}  other\n")
-    said = copy.build()
-    assert "as its publisher does not have it" in said
+    output = copy.build()
+    assert "because its release is not available" in output
     assert copy.inventory.artifacts[0].source == "built"
 
 

@@ -57,7 +57,7 @@ def verbs(arguments: list[str]) -> list[str]:
     context, found = None, list[str]()
     while True:
         if hasattr(command, "commands") and not left:
-            assert asks_for_help, "missing a verb"
+            assert asks_for_help or command.invoke_without_command, "missing a verb"
             return found
         if asks_for_help and not hasattr(command, "commands"):
             return found
@@ -72,6 +72,8 @@ def verbs(arguments: list[str]) -> list[str]:
                 assert context.params["name"] in {None, *BENCHMARKS}, context.params["name"]
             return found
         left = [*context._protected_args, *context.args]
+        if not left and command.invoke_without_command:
+            return found
         assert left, "missing a verb"
         name, command, left = command.resolve_command(context, left)
         assert name

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from infra.manifests import TREE, named
+import kubeyaml
+from infra.manifests import TREE, qualified_name
 from tests.cli.harness import ROOT
 from tests.docs.pages import blocks
 from tests.providers.kubernetes.control_plane import program
@@ -47,11 +48,11 @@ def followed(page: str, folder: Path) -> list[dict[str, Any]]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return kubeyaml.read_documents(done.stdout)
 
 
 def test_an_own_model_stands_beside_the_example(tmp_path: Path) -> None:
-    made = {f"{one['kind']} {named(one)}": one for one in followed("own-model.md", tmp_path)}
+    made = {f"{one['kind']} {qualified_name(one)}": one for one in followed("own-model.md", tmp_path)}
     for model in ("digits", "wines"):
         for stage in ("staging", "canary", "production"):
             server = made[f"Deployment serving/{model}-{stage}"]
@@ -64,7 +65,7 @@ def test_an_own_model_stands_beside_the_example(tmp_path: Path) -> None:
         assert host == f"{model}.lab.internal"
     command = [str(program("kubernetes", "kubectl")), "kustomize", str(tmp_path / "k8s/models/wines/training/base")]
     run = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (job,) = [one for one in yaml.safe_load_all(run) if one["kind"] == "Job"]
+    (job,) = [one for one in kubeyaml.read_documents(run) if one["kind"] == "Job"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python3", "-m", "wines"]
     assert container["image"].startswith("localhost/wines")

@@ -27,10 +27,10 @@ def fault(page: Path, target: str) -> str | None:
 
 def test_links_lead_to_what_is_there() -> None:
     faults = [
-        f"{page.relative_to(ROOT)}:{line}: {told}"
+        f"{page.relative_to(ROOT)}:{line}: {result}"
         for page in PAGES
         for line, target in links(page)
-        if (told := fault(page, target))
+        if (result := fault(page, target))
     ]
     assert faults == []
 

@@ -88,7 +88,8 @@ def platform(
         lab.change(
             lease="none",
             cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
-            platform={"profile": "lab", "example": True},
+            platform={"profile": "lab", "example": True, "backup": {"copyTo": {"volume": "backups"}}},
+            storage__volumes={"backups": {"sizeGb": 2, "attachTo": "worker-1", "holds": "backups"}},
             nodes__groups__control__flavor="m1.medium",
             # Either carries all that can move, while the other is drained.
             nodes__groups__worker__flavor="m1.large",

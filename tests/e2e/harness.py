@@ -16,9 +16,10 @@ from ruamel.yaml import YAML
 
 from bundle.cli import DEFAULT
 from devcloud.layout import Settings as CloudSettings
+from infra.settings import Cluster as ClusterSettings
 from tests.cli.harness import ROOT, Lab
 from tests.devcloud import support
-from tests.devcloud.support import SSH
+from tests.devcloud.support import SSH, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 BUNDLE = DEFAULT.expanduser()
 """The bundle of whoever runs the tests: their commands have a home of their own."""
+VERSION = ClusterSettings().kubernetes_version
+"""Of Kubernetes."""
 DEFAULT_SUBNET = CloudSettings().subnet
 # A preview's digest, as the Pulumi CLI's, has the step `replace` alone for the three of a replacement.
 NOT_TOLD = {"same", "read", "refresh", "create-replacement", "delete-replaced"}
@@ -103,13 +106,13 @@ class Cloud:
     def client(self, *arguments: str, account: str = "devcloud") -> str:
         """What the `openstack` client prints."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-        told = subprocess.run(
+        result = subprocess.run(
             [Path(sys.executable).with_name("openstack"), "--os-cloud", account, *arguments],
             env={**inherited, "OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml)},
             capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
-        assert told.returncode == 0, (arguments, told.stdout, told.stderr)
-        return told.stdout
+        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        return result.stdout
 
     def shown(self, *arguments: str) -> Any:
         """What the `openstack` client answers to a command that lists or shows."""
@@ -131,6 +134,18 @@ class Cloud:
         """Lines that MariaDB answers."""
         socket = f"--socket={self.devcloud.layout.run}/mysql.sock"
         return self.devcloud.control.inside("mariadb", socket, "-uroot", "--batch", "-N", text=statement).splitlines()
+
+
+def copy_image(devcloud: Devcloud, name: str, path: Path) -> None:
+    """The default image once more, under another name; `path` is where it lies meanwhile."""
+    images = connect(devcloud, "devcloud").image
+    found = images.find_image("CC-Debian12", ignore_missing=False)
+    images.download_image(str(found.id), output=str(path), stream=True)
+    images.create_image(
+        name, filename=str(path), disk_format="raw", container_format="bare", wait=True, timeout=300,
+        hypervisor_type=found.hypervisor_type,
+    )  # fmt: skip
+    path.unlink()
 
 
 def on_subnet(settings: str, devcloud: Devcloud) -> str:
@@ -156,7 +171,8 @@ class Deployment(Lab):
         self._login: tuple[Path, str] | None = None
         for name in ("Pulumi.yaml", "__main__.py"):
             (self.project / name).write_text((ROOT / name).read_text())
-        (self.project / "infra").symlink_to(ROOT / "infra")
+        for package in ("infra", "kubeyaml"):
+            (self.project / package).symlink_to(ROOT / package)
         (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
         self._file = self.project / f"Pulumi.{stack}.yaml"
         self._file.write_text(on_subnet((ROOT / "Pulumi.dev.yaml").read_text(), cloud.devcloud))
@@ -182,19 +198,30 @@ class Deployment(Lab):
             node[last] = value
         yaml.dump(document, self._file)
 
+    def reach(self, identity: str, **options: Any) -> None:
+        """Reach the cloud by another URL of its identity service; `options` go into the clouds.yaml too."""
+        yaml = YAML()
+        account = yaml.load(self.cloud.clouds_yaml)["clouds"]["devcloud"]
+        account["auth"]["auth_url"] = f"{identity}/v3"
+        path = self.home / "clouds.yaml"
+        path.touch(0o600)
+        yaml.dump({"clouds": {"devcloud": account | options}}, path)
+        self.env["OS_CLIENT_CONFIG_FILE"] = str(path)
+
     def preview(self, *arguments: str, verb: str = "preview") -> Counter[Step]:
         """What `preview`, or another verb's preview, says that would be done."""
         preview_only = () if verb == "preview" else ("--preview-only",)
-        told = self.run(verb, *preview_only, "--json", *arguments)
-        return steps(told.json["steps"])
+        result = self.run(verb, *preview_only, "--json", *arguments)
+        return steps(result.json["steps"])
 
     def perform(self, verb: str, *arguments: str) -> Update:
         """Run a verb to its end; it must succeed."""
         self._login = None
         began = time.monotonic()
-        told = self.run(verb, "--yes", "--skip-preview", "--json", *arguments)
+        data = ("--delete-data",) if verb == "destroy" else ()
+        result = self.run(verb, "--yes", "--skip-preview", "--json", *data, *arguments)
         seconds = time.monotonic() - began
-        events = [json.loads(line) for line in told.stdout.splitlines()]
+        events = [json.loads(line) for line in result.stdout.splitlines()]
         # What a refresh finds is known only once it has looked.
         kind = "resOutputsEvent" if verb == "refresh" else "resourcePreEvent"
         done = [event[kind]["metadata"] for event in events if kind in event]
@@ -231,6 +258,34 @@ class Deployment(Lab):
     def logs_in(self, node: str) -> bool:
         """Whether `lab ssh` can run a command on a node."""
         return self.run("ssh", node, "true", status=None).status == 0
+
+
+class Cluster:
+    """A stack whose nodes are a cluster, and `kubectl` with the kubeconfig that it puts out."""
+
+    def __init__(self, lab: Deployment, kubeconfig: Path) -> None:
+        self.lab = lab
+        self.kubeconfig = kubeconfig
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints."""
+        self.kubeconfig.touch(0o600)
+        self.kubeconfig.write_text(self.lab.output("kubeconfig"))
+        program = BUNDLE / "bin" / "kubernetes" / VERSION / "kubectl"
+        result = subprocess.run(
+            [program, "--kubeconfig", self.kubeconfig, *arguments], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def ready(self) -> dict[str, str]:
+        """Kubernetes version of each node that is Ready."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "nodes", "--output", "json"))
+        return {
+            node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"]
+            for node in found["items"]
+            if any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
+        }
 
 
 def ssh(key: Path, target: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -101,11 +101,11 @@ class Ledger:
         page = ""
         while True:
             asked = {"experiment_ids": [self._experiment], "max_results": 500, "page_token": page}
-            told = self._tracking.ask("runs/search", asked)
-            for run in told.get("runs", ()):
+            result = self._tracking.ask("runs/search", asked)
+            for run in result.get("runs", ()):
                 metrics = {one["key"]: one["value"] for one in run["data"].get("metrics", ())}
                 runs[run["info"]["run_id"]] = metrics
-            if not (page := told.get("next_page_token", "")):
+            if not (page := result.get("next_page_token", "")):
                 break
         lost = [f"run {run}" for run in self.runs if run not in runs]
         for (run, key), value in self.metrics.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import urllib3
 
 from cli.services import SAMPLE
+from cli.workloads import ASK_SECONDS
 
 if TYPE_CHECKING:
     from tests.e2e.platform_stack import PlatformStack
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MODEL = "digits"
 SHOWN = [0]
 """The digit that the sample shows."""
+CONNECT_SECONDS = 5
+"""How long a client waits for an address before it takes the next one."""
 PAUSE_SECONDS = 0.1
 """Between two requests of a client: ten a second at most, so that what the tests do has cores left."""
 
@@ -36,17 +39,19 @@ class Answer(NamedTuple):
     """Empty where it went well."""
 
 
-def ask(pool: urllib3.HTTPSConnectionPool, body: bytes) -> Answer:
-    """Send one request, once; anything but the digit that the sample shows is a fault."""
+def ask(pools: list[urllib3.HTTPSConnectionPool], body: bytes) -> Answer:
+    """Send one request, once, to the first address that takes the connection; it is the first for the next request.
+
+    Anything but the digit that the sample shows is a fault.
+    """
     began = time.monotonic()
     version = fault = ""
     try:
-        headers = {**(pool.headers or {}), "Content-Type": "application/json"}
-        answer = pool.request("POST", f"/v2/models/{MODEL}/infer", body=body, headers=headers)
-        told = json.loads(answer.data) if answer.status == 200 else {}
-        labels = [output["data"] for output in told.get("outputs", ()) if output["name"] == "label"]
+        answer = _send(pools, body)
+        result = json.loads(answer.data) if answer.status == 200 else {}
+        labels = [output["data"] for output in result.get("outputs", ()) if output["name"] == "label"]
         if labels == [SHOWN]:
-            version = str(told["model_version"])
+            version = str(result["model_version"])
         else:
             fault = f"{answer.status}: {answer.data[:200].decode(errors='replace')}"
     except (urllib3.exceptions.HTTPError, ValueError) as error:
@@ -54,13 +59,26 @@ def ask(pool: urllib3.HTTPSConnectionPool, body: bytes) -> Answer:
     return Answer(began, time.monotonic() - began, version, fault)
 
 
+def _send(pools: list[urllib3.HTTPSConnectionPool], body: bytes) -> urllib3.BaseHTTPResponse:
+    for left in reversed(range(len(pools))):
+        headers = {**(pools[0].headers or {}), "Content-Type": "application/json"}
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ASK_SECONDS)
+        try:
+            return pools[0].request("POST", f"/v2/models/{MODEL}/infer", body=body, headers=headers, timeout=timeout)
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
+            if not left:
+                raise
+            pools.append(pools.pop(0))
+    raise AssertionError("a client needs an address")
+
+
 def ask_often(stack: PlatformStack, count: int, clients: int = 8) -> list[Answer]:
     """The answers to so many requests, of clients that send one after the other."""
     body = SAMPLE.read_bytes()
 
     def client(share: int) -> list[Answer]:
-        pool = stack.pool(MODEL)
-        return [ask(pool, body) for _ in range(share)]
+        pools = [stack.pool(MODEL)]
+        return [ask(pools, body) for _ in range(share)]
 
     shares = [count // clients + (number < count % clients) for number in range(clients)]
     with ThreadPoolExecutor(clients) as threads:
@@ -68,11 +86,15 @@ def ask_often(stack: PlatformStack, count: int, clients: int = 8) -> list[Answer
 
 
 class Load:
-    """While it is entered, some clients ask without end, each on a connection that it keeps; none asks twice."""
+    """While it is entered, some clients ask without end, each on a connection that it keeps; none asks twice.
 
-    def __init__(self, stack: PlatformStack, clients: int = 4) -> None:
+    With several addresses of the gateway, a client takes the next one where it gets no connection.
+    """
+
+    def __init__(self, stack: PlatformStack, clients: int = 4, addresses: list[str] | None = None) -> None:
         self.answers: list[Answer] = []
         self._stack = stack
+        self._addresses = addresses or [stack.platform.address]
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
 
@@ -89,9 +111,10 @@ class Load:
         self.ended = time.monotonic()
 
     def _client(self) -> None:
-        pool, body = self._stack.pool(MODEL), SAMPLE.read_bytes()
+        pools = [self._stack.pool(MODEL, address=address) for address in self._addresses]
+        body = SAMPLE.read_bytes()
         while not self._ended.is_set():
-            self.answers.append(ask(pool, body))
+            self.answers.append(ask(pools, body))
             self._ended.wait(PAUSE_SECONDS)
 
     @property

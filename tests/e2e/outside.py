@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from bundle.debian import APT
-from bundle.store import exclusive
+from bundle.files import exclusive
 from tests.e2e.harness import PATIENCE_SECONDS
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +57,24 @@ class PlatformStack:
     def platform(self) -> Platform:
         """Where the platform is, by the stack's outputs."""
         outputs: dict[str, Any] = self.lab.run("stack", "output", "--show-secrets", "--json").json
-        told = outputs["platform"]
+        result = outputs["platform"]
         return Platform(
-            profile=told["profile"],
-            domain=told["domain"],
-            address=told["address"],
-            port=int(told["port"]),
-            authority=told["authority"],
+            profile=result["profile"],
+            domain=result["domain"],
+            address=result["address"],
+            port=int(result["port"]),
+            authority=result["authority"],
             credentials=outputs["credentials"],
             kubeconfig=outputs["kubeconfig"],
         )
 
-    def pool(self, service: str, n: int = 1) -> urllib3.HTTPSConnectionPool:
-        """Up to `n` connections at once to a service through the gateway, by address, its certificate checked."""
-        return self.platform.connect(service, n)
+    def pool(self, service: str, n: int = 1, address: str = "") -> urllib3.HTTPSConnectionPool:
+        """Up to `n` connections at once to a service through the gateway, its certificate checked.
+
+        By the stack's address of the gateway, or by another one.
+        """
+        platform = replace(self.platform, address=address) if address else self.platform
+        return platform.connect(service, n)
 
     @cached_property
     def kubeconfig(self) -> Path:
@@ -83,12 +88,12 @@ class PlatformStack:
         """Run kubectl as administrator, with `text` as its standard input; with `check` it must succeed."""
         program = kubectl(str(BUNDLE), VERSION)
         assert program, f"no kubectl {VERSION} in {BUNDLE}: build it with `./lab bundle build`"
-        told = subprocess.run(
+        result = subprocess.run(
             [program, "--kubeconfig", str(self.kubeconfig), *arguments],
             input=text or "", capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
-        assert told.returncode == 0 or not check, (arguments, told.stdout, told.stderr)
-        return told
+        assert result.returncode == 0 or not check, (arguments, result.stdout, result.stderr)
+        return result
 
     def tracking(self, connections: int = 1) -> Tracking:
         """The tracking server, as the administrator."""
@@ -167,9 +172,9 @@ class Tracking:
         found: dict[str, Object] = {}
         page = ""
         while True:
-            told = self.ask(f"model-versions/search?filter=name%3D%27{model}%27&max_results=200&page_token={page}")
-            for one in told.get("model_versions", ()):
+            result = self.ask(f"model-versions/search?filter=name%3D%27{model}%27&max_results=200&page_token={page}")
+            for one in result.get("model_versions", ()):
                 tags = {tag["key"]: tag["value"] for tag in one.get("tags", ())}
                 found[str(one["version"])] = {**one, "tags": tags}
-            if not (page := told.get("next_page_token", "")):
+            if not (page := result.get("next_page_token", "")):
                 return found

@@ -71,14 +71,14 @@ def test_a_class_from_its_roster_to_nothing(lab: Lab, student: Connection) -> No
         text=True,
     )  # fmt: skip
     assert first.stderr is not None
-    said = ""
-    while " done " not in said:
+    output = ""
+    while " done " not in output:
         line = first.stderr.readline()
-        assert line, f"ended before a row was done: {said}"
-        said += line
+        assert line, f"ended before a row was done: {output}"
+        output += line
     first.send_signal(signal.SIGKILL)
     first.wait()
-    early = next(line.split()[0] for line in said.splitlines() if " done " in line)
+    early = next(line.split()[0] for line in output.splitlines() if " done " in line)
 
     def states() -> dict[str, str]:
         return {entry["id"]: entry["state"] for entry in run(lab, "status", path)[1]}
@@ -88,11 +88,11 @@ def test_a_class_from_its_roster_to_nothing(lab: Lab, student: Connection) -> No
     assert sorted(set(states().values()) - {"up", "failed"}), "it was killed before all rows were tried"
 
     status, results = run(lab, *up)
-    told = {result["id"]: result for result in results}
+    response = {result["id"]: result for result in results}
     assert status == 1
-    assert told[early]["result"] == "unchanged"
-    assert {name for name in IDS if told[name]["result"] == "failed"} == {WRONG}
-    assert "m9.none" in told[WRONG]["error"]
+    assert response[early]["result"] == "unchanged"
+    assert {name for name in IDS if response[name]["result"] == "failed"} == {WRONG}
+    assert "m9.none" in response[WRONG]["error"]
     assert "m9.none" in (lab.project / "autumn.class" / f"{WRONG}.log").read_text()
     assert servers(student) == {name: 1 for name in IDS if name != WRONG}
     entries = {entry["id"]: entry for entry in run(lab, "status", path)[1]}
@@ -122,7 +122,7 @@ def test_a_class_that_the_quota_has_no_room_for_is_refused_as_a_whole(lab: Lab, 
     big = (lab.project / "Pulumi.lesson.yaml").read_text() + "      more: {role: worker, count: 200, flavor: m1.tiny}\n"
     (lab.project / "Pulumi.lesson.yaml").write_text(big)
     outcome = lab.run("class", "up", path, "--template", "lesson", "--yes", status=1)
-    assert "the project has no room for 2 stacks" in outcome.stderr
+    assert "the project's quotas are too small for 2 stacks" in outcome.stderr
     lines = {line.split("  ")[1]: line.split()[-3:] for line in outcome.stderr.splitlines() if line.startswith("  ")}
     assert lines["instances"][0] == "404"
     assert {"instances", "cores", "MB of RAM", "ports", "floating ips"} <= lines.keys()

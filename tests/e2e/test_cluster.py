@@ -6,18 +6,16 @@ Costs about 5 minutes on idle cores, 6 GiB of memory beside the cloud's, and a b
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shlex
-import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.ansible.harness import Host, filled_in, play
 from tests.devcloud.support import SSH
-from tests.e2e.harness import BUNDLE, Cloud, Deployment, Step, wait
+from tests.e2e.harness import BUNDLE, VERSION, Cloud, Cluster, Deployment, Step, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,38 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3000)]
 STACK = "e2e-cluster"
-VERSION = "v1.37.2"
 FLAVOR = "m1.medium"
 STAGE = re.compile(r"(?:^|: )(\S[^:\n]*?) {2,}([\d.]+) s$", re.MULTILINE)
 """A line of the table of stages."""
-
-
-class Cluster:
-    """A stack whose nodes are a cluster, and `kubectl` with the kubeconfig that it puts out."""
-
-    def __init__(self, lab: Deployment, kubeconfig: Path) -> None:
-        self.lab = lab
-        self.kubeconfig = kubeconfig
-
-    def kubectl(self, *arguments: str) -> str:
-        """What kubectl prints."""
-        self.kubeconfig.touch(0o600)
-        self.kubeconfig.write_text(self.lab.output("kubeconfig"))
-        program = BUNDLE / "bin" / "kubernetes" / VERSION / "kubectl"
-        told = subprocess.run(
-            [program, "--kubeconfig", self.kubeconfig, *arguments], capture_output=True, text=True, check=False
-        )
-        assert told.returncode == 0, told.stderr
-        return told.stdout
-
-    def ready(self) -> dict[str, str]:
-        """Kubernetes version of each node that is Ready."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", "nodes", "--output", "json"))
-        return {
-            node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"]
-            for node in found["items"]
-            if any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
-        }
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +37,7 @@ def cluster(
         lab.change(
             lease="none",
             cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
+            storage__volumes={"stores": {"sizeGb": 1, "attachTo": "worker-0", "holds": "stores"}},
             nodes__groups__control__flavor=FLAVOR,
             nodes__groups__worker__flavor=FLAVOR,
         )
@@ -78,10 +48,10 @@ def cluster(
 
 def test_up_makes_a_cluster_of_the_nodes(cluster: Cluster, record_property: Callable[[str, object], None]) -> None:
     began = time.monotonic()
-    told = cluster.lab.run("up", "--yes", "--skip-preview").stdout
+    result = cluster.lab.run("up", "--yes", "--skip-preview").stdout
     seconds = time.monotonic() - began
     assert cluster.ready() == {f"{STACK}-{node}": VERSION for node in ("control-0", "worker-0", "worker-1")}
-    stages = {name: float(took) for name, took in STAGE.findall(told)}
+    stages = {name: float(took) for name, took in STAGE.findall(result)}
     assert list(stages)[-1] == "Total"
     until_ready = itertools.takewhile(lambda stage: not stage.startswith("Add what workloads expect"), stages)
     record_property("figures", f"devcloud: up with a cluster of three nodes: {seconds:.0f} s; "
@@ -128,8 +98,11 @@ def test_more_and_fewer_workers(cluster: Cluster) -> None:
     assert set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}
 
 
-def test_a_server_that_was_lost_is_a_node_again(cluster: Cluster, cloud: Cloud) -> None:
+def test_a_server_that_was_lost_is_a_node_again_with_its_data(cluster: Cluster, cloud: Cloud) -> None:
+    marker = "/var/lib/local-path/marker"
+    cluster.lab.run("ssh", "worker-0", f"sudo sh -c 'echo kept > {marker}; sync'")
     cloud.client("server", "delete", "--wait", f"{STACK}-worker-0")
     cluster.lab.perform("refresh")
     cluster.lab.up_as_previewed()
     wait(lambda: set(cluster.ready()) == {f"{STACK}-control-0", f"{STACK}-worker-0"}, "both nodes are Ready")
+    assert cluster.lab.run("ssh", "worker-0", f"sudo cat {marker}").stdout.strip() == "kept"

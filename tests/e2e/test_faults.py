@@ -107,17 +107,17 @@ def run_through(victim: Victim, verb: str, proxy: Proxy, outcomes: Counter[tuple
         outcome = victim.attempt(verb)
         met = [rule for rule in proxy.rules if len(rule.met) > before[id(rule)]]
         print(f"{verb}: status {outcome.status} after {outcome.seconds:.0f} s")
-        told = [rule for rule in met if outcome.status and tells_of(outcome.diagnostics, rule.met[-1])]
+        result = [rule for rule in met if outcome.status and tells_of(outcome.diagnostics, rule.met[-1])]
         for rule in met:
-            how = "clear error" if rule in told else "success after retry"
+            how = "clear error" if rule in result else "success after retry"
             outcomes[rule.fault.name, how] += 1
             print(f"  {rule.fault.name:14} {how:20} {rule.met[-1]}")
         if outcome.status == 0:
             assert all(rule.met for rule in proxy.rules), [str(rule) for rule in proxy.rules if not rule.met]
             return
         print(outcome.diagnostics)
-        assert told, f"failed without a fault, or without telling of it:\n{outcome.output}"
-        assert REQUEST_ID in outcome.output or not any(rule.fault.status in range(400, 600) for rule in told)
+        assert result, f"failed without a fault, or without telling of it:\n{outcome.output}"
+        assert REQUEST_ID in outcome.output or not any(rule.fault.status in range(400, 600) for rule in result)
     raise AssertionError(f"{verb} did not succeed in {MOST_RUNS} runs")
 
 
@@ -132,7 +132,7 @@ def waits(proxy: Proxy) -> list[float]:
 
 
 @pytest.mark.thorough
-def test_every_fault_ends_well(
+def test_every_failure_is_recovered_from(
     tmp_path: Path, cloud: Cloud, proxy: Proxy, record_property: Callable[[str, object], None]
 ) -> None:
     victim = Victim(tmp_path, cloud, "faults", proxy.urls["keystone"], api_timeout=PATIENCE_SECONDS)
@@ -150,10 +150,10 @@ def test_every_fault_ends_well(
     assert min(waits(proxy)) >= RETRY_AFTER_SECONDS
     kinds = {fault.name: [f"{outcomes[fault.name, how]} {how}" for how in ("success after retry", "clear error")]
              for fault in FAULTS}  # fmt: skip
-    told = "; ".join(f"{kind}: {', '.join(counts)}" for kind, counts in kinds.items())
+    result = "; ".join(f"{kind}: {', '.join(counts)}" for kind, counts in kinds.items())
     record_property(
         "figures",
-        f"faults on devcloud: {outcomes.total()} ({told}); Retry-After {RETRY_AFTER_SECONDS} s waited for "
+        f"faults on devcloud: {outcomes.total()} ({result}); Retry-After {RETRY_AFTER_SECONDS} s waited for "
         f"{min(waits(proxy)):.1f} s or more, {len(waits(proxy))} times; 0 duplicates, 0 orphans, "
         f"{time.monotonic() - began:.0f} s",
     )

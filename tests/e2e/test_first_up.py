@@ -21,7 +21,7 @@ from devcloud.bringup import Devcloud
 from infra.naming import stack_of
 from tests.cli.harness import ROOT
 from tests.devcloud.support import SETTINGS, STATE, Machine, connect, wait
-from tests.e2e.harness import on_subnet
+from tests.e2e.harness import copy_image, on_subnet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,12 +60,12 @@ class Newcomer:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ) as process:  # fmt: skip
             assert process.stdout is not None
-            said = ""
+            output = ""
             for line in process.stdout:
                 print(line, end="", flush=True)
-                said += line
-        assert process.returncode == status, said
-        return said
+                output += line
+        assert process.returncode == status, output
+        return output
 
 
 def nodes() -> list[Server]:
@@ -74,14 +74,23 @@ def nodes() -> list[Server]:
     return [server for server in student.compute.servers() if stack_of(server.metadata) == "dev"]
 
 
+def remove_newer(devcloud: Devcloud) -> None:
+    """Delete the images of that name."""
+    images = connect(devcloud, "devcloud").image
+    for image in images.images(name=NEWER):
+        images.delete_image(str(image.id))
+
+
 def replace_every_node(newcomer: Newcomer, devcloud: Devcloud, record_property: Callable[[str, object], None]) -> None:
     """Another image: the nodes are exchanged one after the other, and what was on the cluster stays."""
-    upload_image(devcloud, newcomer.clone.parent / "image.raw")
+    remove_newer(devcloud)  # what a run that was killed has left: of two images of a name none is taken
+    copy_image(devcloud, NEWER, newcomer.clone.parent / "image.raw")
     settings = newcomer.clone / "Pulumi.dev.yaml"
     settings.write_text(settings.read_text().replace("image: CC-Debian12\n", f"image: {NEWER}\n"))
     before = {server.id for server in nodes()}
     # Three servers and nodes, two attachments; nothing of the cluster, of the platform, and no volume.
     look = newcomer.lab("preview")
+    assert "dev-control-0 is the only control plane: the cluster's API is unavailable" in look
     assert re.search(r"^ +\+-8 to replace\n +\d+ unchanged$", look, re.MULTILINE), look[-1500:]
     began = time.monotonic()
     newcomer.lab("up", "--yes", "--skip-preview")
@@ -97,18 +106,6 @@ def replace_every_node(newcomer: Newcomer, devcloud: Devcloud, record_property: 
     newcomer.lab("up", "--yes", "--expect-no-changes")
 
 
-def upload_image(devcloud: Devcloud, path: Path) -> None:
-    """The default image once more, under another name."""
-    images = connect(devcloud, "devcloud").image
-    found = images.find_image("CC-Debian12", ignore_missing=False)
-    images.download_image(str(found.id), output=str(path), stream=True)
-    images.create_image(
-        NEWER, filename=str(path), disk_format="raw", container_format="bare", wait=True, timeout=300,
-        hypervisor_type=found.hypervisor_type,
-    )  # fmt: skip
-    path.unlink()
-
-
 def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     devcloud = Devcloud(STATE, SETTINGS)
     was_up = devcloud.is_running
@@ -116,8 +113,8 @@ def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[st
     machine, memory_before = Machine.now(), psutil.virtual_memory().available
 
     look = newcomer.lab("preview", status=2, DEVCLOUD_STATE=str(tmp_path / "none"), DEVCLOUD_SUBNET="172.25.9.0/24")
-    assert "a real OpenStack for this machine alone" in look
-    assert "remedy: bring it up with `lab devcloud up`, or `lab up --yes`" in look
+    assert "a real OpenStack on this machine" in look
+    assert "remedy: start it with `lab devcloud up` or `lab up --yes`" in look
     assert not (tmp_path / "none").exists()
 
     try:
@@ -127,7 +124,7 @@ def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[st
         record_property("figures", f"./lab up in a fresh clone, devcloud {'up' if was_up else 'down'} before, "
                         f"to a served prediction: {took}")  # fmt: skip
         assert took.keys() >= {"cloud", "deployment", "model", "total"}
-        assert re.search(r"^digits, version 1, asked for sample\.json: \[\d", up, re.MULTILINE)
+        assert re.search(r"^digits, version 1, predicts for sample\.json: \[\d", up, re.MULTILINE)
         for service in ("tracking", "artifacts", "digits"):
             assert f"https://{service}." in up
         passphrase = newcomer.home / ".config" / "ml-cluster" / "passphrase"
@@ -140,9 +137,10 @@ def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[st
         newcomer.lab("up", "--yes", "--expect-no-changes")
         replace_every_node(newcomer, devcloud, record_property)
     finally:
-        newcomer.lab("destroy", "--yes")
-        for image in connect(devcloud, "devcloud").image.images(name=NEWER):
-            connect(devcloud, "devcloud").image.delete_image(str(image.id))
+        ended = newcomer.lab("destroy", "--yes", "--delete-data")
+        remove_newer(devcloud)
+    named = ended.partition("Deleted, with all data:\n")[2].partition("\n\n")[0].splitlines()
+    assert {"  volume dev-etcd, 1 GB", "  volume dev-stores, 8 GB"} <= set(named)
     assert nodes() == []
     assert "Nothing is left of stack 'dev'" in newcomer.lab("sweep")
     if not was_up:

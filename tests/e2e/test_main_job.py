@@ -37,7 +37,7 @@ def test_doctor_finds_nothing_amiss_with_the_settings_as_they_come(lab: Deployme
     assert [finding for finding in findings if finding["status"] != "ok"] == []
 
 
-def test_up_makes_what_preview_said(deployed: Update, record_property: Callable[[str, object], None]) -> None:
+def test_up_does_what_the_preview_shows(deployed: Update, record_property: Callable[[str, object], None]) -> None:
     made = Counter(step.op for step in deployed.steps.elements())
     assert set(made) == {"create"}
     record_property("figures", f"devcloud: up of {made['create']} resources: {deployed.seconds:.0f} s")
@@ -73,7 +73,7 @@ def test_the_printed_endpoint_and_the_stacks_key_log_in_to_every_node(lab: Deplo
         wait(partial(lab.logs_in, node), f"SSH to {node}")
         assert lab.run("ssh", node, "hostname").stdout.strip() == f"{STACK}-{node}"
     assert lab.run("ssh", "control-0", "exit 3", status=3).stderr == ""
-    lab.refuse("ssh", "worker-2", status=2, saying="there is no node 'worker-2'")
+    lab.refuse("ssh", "worker-2", status=2, saying="node 'worker-2' does not exist")
 
 
 @pytest.mark.usefixtures("deployed")
@@ -81,9 +81,9 @@ def test_a_second_up_changes_nothing(
     lab: Deployment, deployed: Update, record_property: Callable[[str, object], None]
 ) -> None:
     began = time.monotonic()
-    told = lab.run("up", "--yes", "--skip-preview", "--expect-no-changes")
+    result = lab.run("up", "--yes", "--skip-preview", "--expect-no-changes")
     record_property("figures", f"devcloud: up without changes: {time.monotonic() - began:.1f} s")
-    assert f"{deployed.steps.total()} unchanged" in told.stdout
+    assert f"{deployed.steps.total()} unchanged" in result.stdout
 
 
 def test_a_changed_rule_is_exchanged(lab: Deployment, deployed: Update, cloud: Cloud) -> None:

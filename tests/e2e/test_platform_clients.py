@@ -47,9 +47,9 @@ def test_mlflow_logs_registers_and_loads(platform: PlatformStack, outside: Outsi
         "MLFLOW_TRACKING_USERNAME": login["username"],
         "MLFLOW_TRACKING_PASSWORD": login["password"],
     }
-    said = outside.python("tracking_client.py", name, environment=environment)
+    printed = outside.python("tracking_client.py", name, environment=environment)
     # The client says where a run can be looked at, too.
-    assert json.loads(said.splitlines()[-1]) == {
+    assert json.loads(printed.splitlines()[-1]) == {
         "status": "FINISHED",
         "params": {"solver": "lbfgs", "rows": "20"},
         "losses": [0.5, 0.25, 0.125],
@@ -69,12 +69,12 @@ def test_boto3_puts_gets_lists_and_sends_in_parts(platform: PlatformStack, outsi
         "AWS_SECRET_ACCESS_KEY": keys["secretKey"],
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    told = json.loads(outside.python("s3_client.py", name, environment=environment))
-    assert told.pop("type") == "text/plain"
-    metadata = told.pop("metadata")  # headers, whose names have no case
+    result = json.loads(outside.python("s3_client.py", "datasets", name, environment=environment))
+    assert result.pop("type") == "text/plain"
+    metadata = result.pop("metadata")  # headers, whose names have no case
     assert {name.lower(): value for name, value in metadata.items()} == {"origin": "test"}
-    assert told.pop("parts") == 3
-    assert told == dict.fromkeys(("listed", "text", "same", "range", "copied", "signed"), True)
+    assert result.pop("parts") == 3
+    assert result == dict.fromkeys(("listed", "text", "same", "range", "copied", "signed"), True)
 
 
 def test_dvc_pushes_and_pulls(platform: PlatformStack, outside: Outside, name: str) -> None:
@@ -109,19 +109,19 @@ def test_dvc_pushes_and_pulls(platform: PlatformStack, outside: Outside, name: s
 
 def test_a_client_of_the_open_inference_protocol_asks_the_model(platform: PlatformStack, outside: Outside) -> None:
     address = platform.platform.url(MODEL).removeprefix("https://")
-    told = json.loads(outside.python("inference_client.py", address, MODEL, str(ROWS)))
-    assert told["live"]
-    assert told["ready"]
-    assert told["model"]
-    assert told["name"] == MODEL
-    assert told["json"] == told["binary"]
-    assert len(told["json"]) == ROWS
-    assert told["right"] >= 0.9 * ROWS
+    result = json.loads(outside.python("inference_client.py", address, MODEL, str(ROWS)))
+    assert result["live"]
+    assert result["ready"]
+    assert result["model"]
+    assert result["name"] == MODEL
+    assert result["json"] == result["binary"]
+    assert len(result["json"]) == ROWS
+    assert result["right"] >= 0.9 * ROWS
     sample = platform.lab.run("predict", MODEL, str(ROOT / "k8s" / "models" / MODEL / "sample.json")).json
-    assert told["version"] == sample["model_version"]
+    assert result["version"] == sample["model_version"]
     (label,) = next(output["data"] for output in sample["outputs"] if output["name"] == "label")
     # The sample is the first of the images that scikit-learn ships.
-    assert label == told["json"][0]
+    assert label == result["json"][0]
 
 
 def test_kubectl_gets_applies_and_reads_logs(platform: PlatformStack, name: str) -> None:
@@ -164,8 +164,8 @@ def test_kubectl_gets_applies_and_reads_logs(platform: PlatformStack, name: str)
 def test_plain_http_is_sent_on_to_https(platform: PlatformStack, outside: Outside) -> None:
     url = f"http://tracking.{platform.platform.domain}:{REDIRECT_PORT}/health"
     curl = ("curl", "--silent", "--show-error", "--output", "/dev/null", "--write-out")
-    said = outside.run(*curl, "%{http_code} %{redirect_url}", url).stdout
-    status, _, target = said.partition(" ")
+    printed = outside.run(*curl, "%{http_code} %{redirect_url}", url).stdout
+    status, _, target = printed.partition(" ")
     assert status in {"301", "308"}
     assert target == f"https://tracking.{platform.platform.domain}:{PORT}/health"
     assert outside.run(*curl, "%{http_code}", "--location", "--cacert", outside.authority, url).stdout == "200"
@@ -194,8 +194,8 @@ def seen(platform: PlatformStack, outside: Outside) -> dict[str, Any]:
         "screenshots": screenshots and str(ROOT / screenshots),
         **platform.platform.credentials["tracking"],
     }
-    told: dict[str, Any] = json.loads(outside.python("browser.py", text=json.dumps(asked)))
-    return told
+    result: dict[str, Any] = json.loads(outside.python("browser.py", text=json.dumps(asked)))
+    return result
 
 
 def test_a_browser_on_the_landing_page(platform: PlatformStack, seen: dict[str, Any]) -> None:

@@ -116,10 +116,10 @@ def test_the_same_data_and_seed_give_the_same_metrics(tracking: Tracking, twins:
 
 def test_the_gate_refuses_the_bad_variant_and_nothing_serves_it(platform: PlatformStack, tracking: Tracking) -> None:
     versions, aliases, serving = tracking.versions(MODEL), tracking.aliases(MODEL), deployed(platform)
-    told = platform.lab.run("train", MODEL, "--variant", "bad", status=1)
-    assert "error: the gate refuses run " in told.stderr
-    assert "nothing serves it" in told.stderr
-    refused = told.stderr.split("the gate refuses run ")[1].split(":")[0]
+    response = platform.lab.run("train", MODEL, "--variant", "bad", status=1)
+    assert "error: the gate refuses run " in response.stderr
+    assert "no stage serves it" in response.stderr
+    refused = response.stderr.split("the gate refuses run ")[1].split(":")[0]
     run = tracking.run(refused)
     assert (run["tags"]["variant"], run["tags"]["gate"]) == ("bad", "refused")
     assert run["metrics"]["test_accuracy"] < ACCURACY
@@ -173,16 +173,16 @@ def test_what_is_served_is_what_was_registered_on_all_of_the_test_set(
     platform: PlatformStack, tracking: Tracking, served: str
 ) -> None:
     tags = tracking.versions(MODEL)[served]["tags"]
-    told = told_by_the_registered_model(platform, served, tags["data_version"])
-    rows = told["rows"]
+    response = told_by_the_registered_model(platform, served, tags["data_version"])
+    rows = response["rows"]
     assert len(rows) == 360
     tensor = {"name": "pixels", "shape": [len(rows), 64], "datatype": "FP64", "data": [x for row in rows for x in row]}
     answer = platform.platform.ask(MODEL, "POST", f"/v2/models/{MODEL}/infer", {"inputs": [tensor]})
     assert answer["model_version"] == served
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
-    assert outputs["label"] == told["labels"]
-    assert outputs["probabilities"] == pytest.approx(told["probabilities"], abs=1e-9)
-    right = sum(one == other for one, other in zip(outputs["label"], told["truth"], strict=True))
+    assert outputs["label"] == response["labels"]
+    assert outputs["probabilities"] == pytest.approx(response["probabilities"], abs=1e-9)
+    right = sum(one == other for one, other in zip(outputs["label"], response["truth"], strict=True))
     assert right / len(rows) == pytest.approx(float(tags["test_accuracy"]), abs=1e-6)
 
 
@@ -212,9 +212,9 @@ def test_promotion_and_rollback_under_load_fail_no_request(
             ("rollback", (), served),
         ):
             began = time.monotonic()
-            told = platform.lab.run(verb, MODEL, *arguments).stdout
+            response = platform.lab.run(verb, MODEL, *arguments).stdout
             took[verb] = time.monotonic() - began
-            assert f"production serves version {version} of {MODEL}." in told
+            assert f"production serves version {version} of {MODEL}." in response
             # The gateway hears of pods that go a moment later than the command of pods that came.
             wait(partial(answers_alone, platform, version), f"version {version} answers alone")
         wait(lambda: time.monotonic() - load.began >= LOAD_SECONDS, "the load has lasted")
@@ -222,6 +222,26 @@ def test_promotion_and_rollback_under_load_fail_no_request(
     assert {answer.version for answer in load.answers} == {served, other}
     durations = ", ".join(f"{verb} {seconds:.0f} s" for verb, seconds in took.items())
     record_property("figures", f"digits: promotion and rollback under load: {load}; {durations}")
+
+
+def test_the_delivery_figures_tell_of_the_rollback(platform: PlatformStack, twins: list[dict[str, Any]]) -> None:
+    """Of the registry, the cluster and the stack's history, through the platform's own PostgreSQL."""
+
+    def told() -> dict[str, Any]:
+        answer: dict[str, Any] = platform.lab.run("dora", "--json").json
+        return answer
+
+    def model(answer: dict[str, Any]) -> dict[str, Any]:
+        return next(one for one in answer["figures"] if one["subject"] == f"model {MODEL}")
+
+    first = told()
+    assert first["newEvents"]
+    bad = [one for one in model(first)["deployments"] if one["what"] == f"version {twins[0]['version']}"]
+    assert [one["failed"] for one in bad] == ["it was rolled back"]
+    assert 0 < bad[0]["recoverySeconds"] < 600
+    assert next(one for one in first["figures"] if one["subject"].startswith("infrastructure"))["deployments"]
+    second = told()
+    assert (second["newEvents"], model(second)) == (0, model(first))
 
 
 def test_the_canary_gets_the_share_that_was_set(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ruamel.yaml import YAML
-
 from cli.sweep import Scope, find
 from tests.e2e.harness import Cloud, Deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LONGEST_RUN_SECONDS: Final = 1800.0
 NODES: Final = {"control": {"role": "control-plane", "count": 1, "flavor": "m1.tiny"}}
@@ -44,14 +43,25 @@ class Outcome:
         """What was told of single resources."""
         return self.output[max(0, self.output.find("Diagnostics:")) :]
 
+    @property
+    def messages(self) -> str:
+        """What a run with --json told, without its other events."""
+        events = (json.loads(line) for line in self.output.splitlines() if line.startswith("{"))
+        told = [event["diagnosticEvent"] for event in events if "diagnosticEvent" in event]
+        return "\n".join(f"{one.get('urn', '')} {one['severity']}: {one['message'].strip()}" for one in told)
+
 
 class Run:
-    """A run under way."""
+    """A run under way; `heard` gets each line that it says."""
 
-    def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: list[str], env: Mapping[str, str], heard: Callable[[str], None] = lambda _line: None
+    ) -> None:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._killed = False
+        self._heard = heard
+        self._output: list[str] = []
         self._process = subprocess.Popen(
             command,
             env=dict(env),
@@ -61,6 +71,14 @@ class Run:
             text=True,
             start_new_session=True,
         )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._output.append(line)
+            self._heard(line)
 
     def kill(self) -> None:
         """End the command, the program and every provider with SIGKILL; nobody gets to say a last word."""
@@ -74,12 +92,13 @@ class Run:
 
     def end(self) -> Outcome:
         """Wait for the end. A user never sees a traceback."""
-        try:
-            output, _ = self._process.communicate(timeout=LONGEST_RUN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            output, _ = self._process.communicate()
-            raise AssertionError(f"still running after {LONGEST_RUN_SECONDS:.0f} s:\n{output}") from None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(LONGEST_RUN_SECONDS)
+        late = self._process.poll() is None
+        self.kill()
+        self._reader.join()
+        output = "".join(self._output)
+        assert not late, f"still running after {LONGEST_RUN_SECONDS:.0f} s:\n{output}"
         assert "Traceback" not in output, output
         return Outcome(self._process.returncode, output, time.monotonic() - self._began)
 
@@ -102,13 +121,7 @@ class Victim(Deployment):
 
     def __init__(self, folder: Path, cloud: Cloud, stack: str, identity: str, **options: Any) -> None:
         super().__init__(folder, cloud, stack)
-        yaml = YAML()
-        account = yaml.load(cloud.clouds_yaml)["clouds"]["devcloud"]
-        account["auth"]["auth_url"] = f"{identity}/v3"
-        path = folder / "clouds.yaml"
-        path.touch(0o600)
-        yaml.dump({"clouds": {"devcloud": account | options}}, path)
-        self.env["OS_CLIENT_CONFIG_FILE"] = str(path)
+        self.reach(identity, **options)
         self.change(lease__hours=1, nodes__groups=NODES, storage__volumes=VOLUMES)
         self.run("sweep", "--yes")  # what a test that failed has left
 

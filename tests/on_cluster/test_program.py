@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import textwrap
@@ -15,34 +16,46 @@ from tests.engine.harness import REPOSITORY, Outcome, Stack, wait_for
 from tests.providers.kubernetes.control_plane import BUNDLE, STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow_cluster
-NAMESPACES = ("gateway", "platform", "training", "serving")
+NAMESPACES = ("gateway", "platform", "training", "serving", "monitoring", "monitoring-nodes")
 PROGRAM = """
     from types import SimpleNamespace
 
     import pulumi
     from infra.credentials import Password
     from infra.platform import Platform
-    from infra.settings import Cluster, Platform as Wanted
+    from infra.settings import Cluster, Platform as Wanted, Settings
+    from pydantic import SecretStr
 
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi")
-    settings = SimpleNamespace(platform=wanted, cluster=Cluster(bundle=BUNDLE))
+    hook = SecretStr("https://hooks.example.org/s3cret")
+    settings = Settings.model_construct(platform=wanted, cluster=Cluster(bundle=BUNDLE), alerts_webhook=hook)
     server = Password("server")
     nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
     cluster = SimpleNamespace(kubeconfig=pulumi.Output.secret(open(KUBECONFIG).read()), resource=server)
-    platform = Platform(settings, nodes, cluster)
+    lease_end = pulumi.Output.from_input("2026-12-01T18:00:00Z")
+    platform = Platform(settings, nodes, cluster, lease_end=lease_end)
     pulumi.export("endpoints", platform.endpoints)
-    pulumi.export("platform", platform.told)
+    pulumi.export("platform", platform.outputs)
     pulumi.export("credentials", platform.credentials)
 """
 
 
 @pytest.fixture
-def stack(tmp_path: Path, control_plane: ControlPlane) -> Stack:
+def stack(tmp_path: Path, control_plane: ControlPlane) -> Iterator[Stack]:
+    yield _stack(tmp_path, control_plane)
+    for namespace in NAMESPACES:
+        with contextlib.suppress(ClusterError):
+            control_plane.cluster.request("deleting", "DELETE", f"/api/v1/namespaces/{namespace}")
+    wait_for(lambda: not any(control_plane.get("Namespace", name) for name in NAMESPACES), "the namespaces' end")
+
+
+def _stack(tmp_path: Path, control_plane: ControlPlane) -> Stack:
     made = Stack(tmp_path)
     made.project_file()
     made.init()
@@ -95,8 +108,8 @@ def program(plane: ControlPlane) -> None:
     }
     path = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/gateway"
     with contextlib.suppress(ClusterError):
-        told = plane.cluster.request("looking", "GET", path)
-        condition["observedGeneration"] = told["metadata"]["generation"]
+        result = plane.cluster.request("looking", "GET", path)
+        condition["observedGeneration"] = result["metadata"]["generation"]
         change = {"status": {"conditions": [condition]}}
         plane.cluster.request("reporting", "PATCH", f"{path}/status", change, **STATUS)
 
@@ -117,6 +130,18 @@ def test_the_platform_from_up_to_destroy(stack: Stack, control_plane: ControlPla
     for manifest in control_plane.cluster.items("apps/v1", "Deployment", "platform"):
         assert DOMAIN not in json.dumps(manifest["spec"])
 
+    assert outputs["endpoints"]["monitoring"] == f"https://monitoring.{domain}:30443"
+    told = control_plane.get("ConfigMap", "monitoring/stack") or {}
+    assert told["data"] == {
+        "availability": "0.99", "latency-seconds": "1", "lease-end": "2026-12-01T18:00:00Z",
+    }  # fmt: skip
+    secret = control_plane.get("Secret", "monitoring/receivers") or {}
+    receivers = json.loads(base64.b64decode(secret["data"]["alertmanager.yaml"]))["receivers"]
+    assert receivers[0]["webhook_configs"][0]["url"] == "https://hooks.example.org/s3cret"
+    assert "s3cret" not in stack.checkpoint_path.read_text()
+    alerts = control_plane.get("StatefulSet", "monitoring/alerts", "apps/v1") or {}
+    assert alerts["spec"]["template"]["metadata"]["annotations"]["ml-cluster.dev/receivers"]
+
     password = outputs["credentials"]["tracking"]["password"]
     assert len(password) == 32
     assert password not in stack.checkpoint_path.read_text()
@@ -126,14 +151,58 @@ def test_the_platform_from_up_to_destroy(stack: Stack, control_plane: ControlPla
     stack.destroy()
     # The servers went too: their cluster's objects were left to go with them.
     assert control_plane.get("Namespace", "platform") is not None
-    for namespace in NAMESPACES:
-        control_plane.cluster.request("deleting", "DELETE", f"/api/v1/namespaces/{namespace}")
 
 
 def test_for_gitops_there_are_namespaces_and_secrets(stack: Stack, control_plane: ControlPlane) -> None:
-    wait_for(lambda: not any(control_plane.get("Namespace", name) for name in NAMESPACES), "the namespaces' end")
     stack.config("apply", "gitops")
     stack.up()
     assert control_plane.get("Secret", "gateway/certificate")
     assert not control_plane.cluster.items("apps/v1", "Deployment", "platform")
     stack.destroy()
+
+
+def test_a_controller_takes_over_and_gives_back_without_a_deletion(stack: Stack, control_plane: ControlPlane) -> None:
+    """From `apply: pulumi` to `gitops` and back: nothing is deleted, made anew or restarted."""
+    up(stack, control_plane)
+    before = _objects(control_plane)
+    assert "PersistentVolumeClaim platform/backup" in before
+
+    stack.config("apply", "gitops")
+    planned = stack.preview().changes
+    assert not planned.keys() - {"same", "read"}, planned
+    stack.up()
+    assert _objects(control_plane) == before
+    assert not stack.up("--expect-no-changes").changes.keys() - {"same", "read"}
+
+    # What the state does not know, as a controller's own objects, is adopted on the way back.
+    state = stack.export()
+    known = state["deployment"]["resources"]
+    state["deployment"]["resources"] = [
+        one for one in known if not one["urn"].endswith(":Deployment::platform/landing")
+    ]
+    stack.import_(state)
+    stack.config("apply", "pulumi")
+    back = up(stack, control_plane)[0].changes
+    assert back["create"] == 1, back
+    assert not back.keys() - {"same", "read", "create", "update"}, back
+    assert _objects(control_plane) == before
+    stack.destroy()
+
+
+def _objects(control_plane: ControlPlane) -> dict[str, tuple[str, int]]:
+    """Identity and generation of what the platform consists of, by kind and name."""
+    kinds = {
+        "v1": ("ConfigMap", "Secret", "Service", "PersistentVolumeClaim"),
+        "apps/v1": ("Deployment", "StatefulSet", "DaemonSet"),
+        "batch/v1": ("CronJob",),
+    }
+    return {
+        f"{kind} {namespace}/{found['metadata']['name']}": (
+            found["metadata"]["uid"],
+            found["metadata"].get("generation", 0),
+        )
+        for api, names in kinds.items()
+        for kind in names
+        for namespace in NAMESPACES
+        for found in control_plane.cluster.items(api, kind, namespace)
+    }

@@ -11,12 +11,15 @@ import pytest
 
 from cli import models
 from cli.errors import LabError
-from cli.workloads import VERSION, Platform, rolled_out, served_version
+from cli.workloads import ALIAS, MODEL, SHARE, VERSION, Platform, Stage, rolled_out, served_version
 from tests.engine.harness import wait_for
 from tests.k8s.conftest import apply, rendered
+from tests.on_cluster.kubelet import Kubelet
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import typer
 
     from cli.session import Session
     from tests.providers.kubernetes.control_plane import ControlPlane
@@ -33,55 +36,44 @@ def platform(control_plane: ControlPlane) -> Platform:
     return Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, control_plane.kubeconfig.read_text())
 
 
-class Kubelet:
-    """Runs the pods of a namespace: each ends with what it is told to."""
+class TrainingKubelet(Kubelet):
+    """Runs the pods of training: each ends with what it is told to."""
 
     def __init__(self, plane: ControlPlane, message: dict[str, Any], code: int) -> None:
-        self._plane, self._message, self._code = plane, message, code
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__(plane, "training")
+        self._message, self._code = message, code
         self.arguments: list[str] = []
 
-    def __enter__(self) -> Kubelet:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(0.3):
-            for pod in self._plane.pods("training"):
-                if pod["status"].get("phase") == "Pending" and pod["metadata"]["labels"].get("app") == "digits":
-                    (container,) = pod["spec"]["containers"]
-                    self.arguments = container["args"]
-                    end = {"exitCode": self._code, "message": json.dumps(self._message), "reason": "Error"}
-                    state = {"name": container["name"], "ready": False, "restartCount": 0, "image": "i", "imageID": "i"}
-                    status = {
-                        "phase": "Failed" if self._code else "Succeeded",
-                        "containerStatuses": [{**state, "state": {"terminated": end}}],
-                    }
-                    self._plane.report("Pod", f"training/{pod['metadata']['name']}", status)
+    def _see(self, pod: dict[str, Any]) -> None:
+        if pod["status"].get("phase") == "Pending" and pod["metadata"]["labels"].get("app") == "digits":
+            (container,) = pod["spec"]["containers"]
+            self.arguments = container["args"]
+            end = {"exitCode": self._code, "message": json.dumps(self._message), "reason": "Error"}
+            state = {"name": container["name"], "ready": False, "restartCount": 0, "image": "i", "imageID": "i"}
+            status = {
+                "phase": "Failed" if self._code else "Succeeded",
+                "containerStatuses": [{**state, "state": {"terminated": end}}],
+            }
+            self._plane.report("Pod", f"training/{pod['metadata']['name']}", status)
 
 
 def run(platform: Platform, plane: ControlPlane, message: dict[str, Any], code: int = 0) -> tuple[Any, list[str]]:
-    with Kubelet(plane, message, code) as kubelet:
+    with TrainingKubelet(plane, message, code) as kubelet:
         result = models.run_job(platform, rendered(JOB), "digits-test", ["run", "--seed=7"])
     return result, kubelet.arguments
 
 
-def test_a_run_ends_with_what_the_program_said(platform: Platform, control_plane: ControlPlane) -> None:
+def test_a_run_ends_with_the_programs_result(platform: Platform, control_plane: ControlPlane) -> None:
     result, arguments = run(platform, control_plane, {"run": "r1", "version": "3", "test_accuracy": 0.97})
     assert result == {"run": "r1", "version": "3", "test_accuracy": 0.97, "exit": 0}
     assert arguments == ["run", "--seed=7"]
 
 
-def test_what_the_gate_refuses_is_told_and_not_tried_again(platform: Platform, control_plane: ControlPlane) -> None:
+def test_a_refusal_of_the_gate_is_reported_and_not_retried(platform: Platform, control_plane: ControlPlane) -> None:
     result, _ = run(platform, control_plane, {"error": "the gate refuses run r2"}, code=models.REFUSED)
     assert result["exit"] == models.REFUSED
     with pytest.raises(LabError, match="the gate refuses run r2"):
-        models._checked(result)
+        models._require_success(result)
     (last,) = sorted(
         control_plane.cluster.items("batch/v1", "Job", "training"), key=lambda job: job["metadata"]["creationTimestamp"]
     )[-1:]
@@ -111,11 +103,11 @@ def test_promote_waits_until_all_pods_serve_the_version(
         while not ended.wait(0.3):
             control_plane.run_pods("serving")
 
-    with Kubelet(control_plane, {"stage": "staging", "version": "5"}, 0) as kubelet:
+    with TrainingKubelet(control_plane, {"stage": "staging", "version": "5"}, 0) as kubelet:
         thread = threading.Thread(target=cluster)
         thread.start()
         try:
-            models.promote_model(session, platform, "digits", models.Stage.staging, "5")
+            models.promote_model(session, platform, "digits", Stage.staging, "5")
         finally:
             ended.set()
             thread.join()
@@ -136,18 +128,75 @@ def test_a_canary_has_a_route_of_its_own(platform: Platform, control_plane: Cont
     assert {ref["name"]: ref["weight"] for ref in rule["backendRefs"]} == {"digits-production": 90, "digits-canary": 10}
     assert canary["spec"]["hostnames"] == before["spec"]["hostnames"]
     assert (control_plane.get("HTTPRoute", "serving/digits", api) or {})["metadata"]["generation"] == 1
+    # By this the rollout controller knows whose share it is, and what it is while there are pods.
+    assert canary["metadata"]["labels"] == {MODEL: "digits", ALIAS: "canary"}
+    assert canary["metadata"]["annotations"][SHARE] == "10"
     assert models.split(platform, "digits", 0)
     wait_for(lambda: control_plane.get("HTTPRoute", "serving/digits-canary", api) is None, "the canary's end")
     assert not models.split(platform, "digits", 0)
 
 
-def test_a_gateway_that_is_not_there_is_told_with_its_remedy(platform: Platform, tmp_path: Path) -> None:
+def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
+    platform: Platform,
+    control_plane: ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
+    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
+    monkeypatch.setattr(Platform, "of", lambda *_: platform)
+    move(control_plane, "canary", "6")
+    models.split(platform, "digits", 10)
+    context = cast("typer.Context", SimpleNamespace(obj=SimpleNamespace(interactive=False)))
+
+    def withdraw(*, yes: bool) -> None:
+        models.withdraw(context, "digits", Stage.canary, yes)
+
+    with pytest.raises(LabError, match="--yes must be passed in"):
+        withdraw(yes=False)
+    assert control_plane.get("HTTPRoute", "serving/digits-canary", models.ROUTE_API)
+    routed: list[bool] = []
+
+    def controller() -> None:
+        """What the rollout controller does once the registry has the mark."""
+        wait_for(lambda: kubelet.arguments, "the Job")
+        routed.append(bool(control_plane.get("HTTPRoute", "serving/digits-canary", models.ROUTE_API)))
+        control_plane.edit("Deployment", "serving/digits-canary", {"spec": {"replicas": 0}}, "apps/v1")
+
+    with TrainingKubelet(control_plane, {"stage": "canary", "version": "6"}, 0) as kubelet:
+        thread = threading.Thread(target=controller)
+        thread.start()
+        try:
+            withdraw(yes=True)
+        finally:
+            thread.join()
+    assert kubelet.arguments == ["withdraw", "--to", "canary", "--version", "6"]
+    assert routed == [False]  # before anything else, no request goes there any more
+    assert "canary of digits has been taken down." in capsys.readouterr().out
+    withdraw(yes=True)
+    assert "canary of digits is not serving." in capsys.readouterr().out
+
+
+def test_rollback_says_what_it_passed_over(
+    platform: Platform,
+    control_plane: ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
+    session = cast("Session", SimpleNamespace())
+    with TrainingKubelet(control_plane, {"stage": "staging", "version": "2", "passed_over": ["4", "3"]}, 0):
+        assert models._change_stage(session, platform, "digits", ["rollback", "--to", "staging"]) == "2"
+    assert "Skipped deleted versions: 4, 3." in capsys.readouterr().out
+
+
+def test_a_missing_gateway_is_reported_with_a_remedy(platform: Platform, tmp_path: Path) -> None:
     from infra.credentials import issue  # noqa: PLC0415
 
     authority = issue({"names": ["test"]})["certificate"]
     away = Platform("lab", "lab.example", "127.0.0.1", 9, authority, {}, platform.kubeconfig)
     sample = tmp_path / "sample.json"
     sample.write_text("[[0, 1]]")
-    with pytest.raises(LabError, match=r"https://digits\.lab\.example:9 does not answer") as told:
+    with pytest.raises(LabError, match=r"https://digits\.lab\.example:9 does not answer") as response:
         models.ask_model(away, "digits", sample)
-    assert told.value.remedy
+    assert response.value.remedy

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, Request  # type: ignore[import-not-found]
+from fastapi import FastAPI, Request
 from model_server.models import load
 
-predict = load(f"models:/{os.environ['MODEL_NAME']}/{os.environ['MODEL_VERSION']}")
+model = load(f"models:/{os.environ['MODEL_NAME']}/{os.environ['MODEL_VERSION']}")
 app = FastAPI()
 
 
@@ -24,7 +24,7 @@ async def health() -> dict[str, str]:
 async def infer(request: Request) -> dict[str, Any]:
     """Outputs of the model, of the one tensor in the request."""
     (tensor,) = (await request.json())["inputs"]
-    outputs = predict(np.asarray(tensor["data"]).reshape(tensor["shape"]))
+    outputs = model.predict(model.schema.checked(np.asarray(tensor["data"]).reshape(tensor["shape"])))
     return {
         "outputs": [
             {"name": name, "shape": values.shape, "data": values.ravel().tolist()} for name, values in outputs.items()

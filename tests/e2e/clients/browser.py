@@ -79,8 +79,8 @@ def tracking(browser: Browser, asked: dict[str, Any], screenshot: Path | None) -
     context = browser.new_context(viewport=DESKTOP, http_credentials=credentials, device_scale_factor=1.5)
     page = watched(context.new_page(), seen)
     # What its newer pages can do, it tells everyone once.
-    for said in ("Try it now", "Got it"):
-        page.add_locator_handler(page.get_by_role("button", name=said), lambda button: button.click())
+    for output in ("Try it now", "Got it"):
+        page.add_locator_handler(page.get_by_role("button", name=output), lambda button: button.click())
     page.goto(f"{asked['tracking']}/#/models")
     page.get_by_text("Model training", exact=True).click()
     page.get_by_role("link", name=asked["model"], exact=True).first.click()
