@@ -212,9 +212,8 @@ class Platform(pulumi.ComponentResource):
         """The Secrets that the manifests name; k8s/README.md lists them."""
         self._layouts(secret_layout.PLATFORM, passwords, "")
         stack = pulumi.get_stack()
-        contents = second_place.secrets(self._settings, stack, passwords.get(second_place.STORE))
-        contents |= forge.secrets(self._settings, passwords)
-        for name, content in contents.items():
+        second = second_place.secrets(self._settings, stack, passwords.get(second_place.STORE))
+        for name, content in {**second, **forge.secrets(self._settings, passwords)}.items():
             self._secret(name, content)
         # The authority too: a job in the gateway's namespace renews the certificate if nobody runs `lab up` for a year.
         for name, pair in {"gateway/certificate": certificate, "gateway/authority": authority}.items():

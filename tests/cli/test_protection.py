@@ -146,8 +146,10 @@ class Killer(ResourceProvider):
 class Last(Resource):
     pass
 
+# Children are deleted before their parent, so the volumes are there yet when the first is.
 if config.get_bool("killer"):
-    Last(Killer(), "last", {}, pulumi.ResourceOptions(depends_on=volumes))
+    for index, parent in enumerate(volumes):
+        Last(Killer(), f"last-{index}", {}, pulumi.ResourceOptions(parent=parent, protect=False))
 """
 )
 

@@ -154,8 +154,8 @@ def test_an_existing_platform_is_previewed_with_its_bundle(
     session.backend.save(PROJECT, "one", {"version": 3, "deployment": {"manifest": {}, "resources": made}})
     seen: list[str] = []
 
-    def run(*, dry_run: bool, emit: object) -> UpdateResult:
-        del emit
+    def run(*, dry_run: bool, emit: object, previewed: object = None) -> UpdateResult:
+        del emit, previewed
         seen.append("preview" if dry_run else "update")
         return UpdateResult("succeeded", {}, {}, 0.0, [])
 

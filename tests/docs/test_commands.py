@@ -158,9 +158,11 @@ def test_paths_in_a_sentence_exist() -> None:
 
 
 def _exists(word: str, where: str) -> None:
-    path = word.removeprefix("./").rstrip("/,:")
+    path, _, test = word.removeprefix("./").rstrip("/,:").partition("::")
     if "/" in path and path.partition("/")[0] in TOP and not PLACEHOLDER.search(path) and "@" not in path:
         assert (ROOT / path).exists(), f"{where}: there is no {path}"
+        if test:
+            assert f"def {test.partition('[')[0]}(" in (ROOT / path).read_text(), f"{where}: {path} has no {test}"
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=str)
