@@ -33,6 +33,8 @@ RESTORE = "restore"
 REPLICAS = "ml-cluster.dev/replicas-before-restore"
 """Annotation of the tracking server's Deployment while it is stopped."""
 TRACKING_SECONDS = 600
+FORGE = "forge"
+FORGE_SECONDS = 900
 LIST = ["exec python3 /opt/backup/nights.py list /backup"]
 ONLY_HERE = (
     "All of it is in the cluster alone, on one node: platform.backup.copyTo gives it a second place "
@@ -149,7 +151,8 @@ def restore(
         yes,
         f"Rows and files become what they were in {chosen.name}{made}: {chosen}; from the {chosen.where[0]}.\n"
         "Runs and versions made since are gone from the registry, and files made since from the buckets. How all is\n"
-        "now is saved first. The tracking server is stopped meanwhile; models go on answering.",
+        "now is saved first. The tracking server is stopped meanwhile; models go on answering."
+        + ("\nThe forge starts anew, with repositories and pull requests as of then." if _forge(platform) else ""),
     )
     (job,) = [one for one in rendered(session, "platform/backup/restore") if one["kind"] == "Job"]
     for container in job["spec"]["template"]["spec"]["initContainers"]:
@@ -177,6 +180,8 @@ def _finish(platform: Platform, job: str) -> None:
         )
         raise
     _start_tracking(platform)
+    if result.get(FORGE):
+        _restart_forge(platform)
     before = result.get("before")
     if result["exit"]:
         kept = f"; how it was before is kept as {before}: `lab backup restore {before}`" if before else ""
@@ -332,6 +337,32 @@ def _start_tracking(platform: Platform) -> None:
         TRACKING_SECONDS,
         lambda: "waiting until the tracking server answers again",
     )
+
+
+def _forge(platform: Platform) -> Object | None:
+    from providers.kubernetes.objects import Identity
+
+    return platform.cluster.find(Identity("apps/v1", "StatefulSet", PLATFORM, FORGE))
+
+
+def _restart_forge(platform: Platform) -> None:
+    """Start the forge anew: before it does, it takes the rows and files that the restore has left."""
+    from providers.kubernetes.objects import Identity
+
+    pod = Identity("v1", "Pod", PLATFORM, f"{FORGE}-0")
+    old = platform.cluster.find(pod)
+    if old is not None:
+        platform.cluster.delete(pod, "Background")
+
+    def started() -> bool:
+        live = platform.cluster.find(pod)
+        return live is not None and (old is None or live["metadata"]["uid"] != old["metadata"]["uid"]) and _ready(live)
+
+    wait(started, FORGE_SECONDS, lambda: "waiting until the forge answers again")
+
+
+def _ready(pod: Object) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
 
 
 def _size(size: int) -> str:

@@ -16,7 +16,7 @@ FOLDER = "platform/forge"
 JOBS = "forge-jobs"
 """The namespace of jobs' pods."""
 ADMIN = "admin"
-_KEYS = ("database", "secret-key", "internal-token", "jwt", "runner")
+_KEYS = ("database", "secret-key", "internal-token", "jwt", "runner", "copies")
 
 
 def wanted(settings: Settings) -> bool:
@@ -55,6 +55,7 @@ def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, di
             "jwt-secret": made[f"{FORGE}-jwt"].apply(_key),
         },
         f"platform/{FORGE}-users": {user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
+        f"platform/{FORGE}-copies": {"token": made[f"{FORGE}-copies"]},
         f"platform/{FORGE}-runner": runner,
         f"{JOBS}/{FORGE}-runner": runner,
     }

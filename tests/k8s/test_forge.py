@@ -83,17 +83,19 @@ def test_a_job_has_no_account_and_not_the_token_that_makes_runners_known(plane: 
 
 
 def test_the_keeper_may_make_pods_of_jobs_and_nothing_else(plane: ControlPlane) -> None:
-    def may(verb: str, what: str, namespace: str = NAMESPACE) -> bool:
-        return kubectl(plane, "auth", "can-i", verb, what, f"--namespace={namespace}", f"--as={KEEPER}").returncode == 0
+    def may(verb: str, what: str, namespace: str = NAMESPACE, part: str = "") -> bool:
+        asked = ("auth", "can-i", verb, what, f"--subresource={part}", f"--namespace={namespace}", f"--as={KEEPER}")
+        return kubectl(plane, *asked).returncode == 0
 
     assert all(may(verb, "pods") for verb in ("list", "create", "delete"))
     assert may("get", "podtemplates/forge-job")
     assert not [
         (verb, what)
         for verb in ("get", "list", "create", "patch", "delete")
-        for what in ("secrets", "configmaps", "pods/exec", "serviceaccounts", "deployments", "podtemplates/other")
+        for what in ("secrets", "configmaps", "serviceaccounts", "deployments", "podtemplates/other")
         if may(verb, what)
     ]
+    assert not [part for part in ("exec", "attach", "portforward") if may("create", "pods", part=part)]
     assert not any(may(verb, "pods", "platform") for verb in ("list", "create", "delete"))
 
 

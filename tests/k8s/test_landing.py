@@ -43,9 +43,10 @@ class Service(BaseHTTPRequestHandler):
 class Landing:
     """A running landing page."""
 
-    def __init__(self, url: str, model: ThreadingHTTPServer) -> None:
+    def __init__(self, url: str, model: ThreadingHTTPServer, others: Path) -> None:
         self.url = url
         self.model = model
+        self.others = others
 
     def get(self, path: str) -> tuple[dict[str, str], str]:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:  # noqa: S310 - loopback
@@ -73,9 +74,9 @@ def landing(tmp_path: Path) -> Iterator[Landing]:
     ]
     (tmp_path / "services.json").write_text(json.dumps(services))
     settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
-    settings["ALERTS"] = f"http://{address}/alerts"
+    settings |= {"ALERTS": f"http://{address}/alerts", "OTHERS": str(tmp_path / "others")}
     process = subprocess.Popen([sys.executable, PROGRAM], env={**os.environ, **settings})
-    made = Landing(f"http://127.0.0.1:{port}", model)
+    made = Landing(f"http://127.0.0.1:{port}", model, tmp_path / "others")
     try:
         wait_for(lambda: answers(made), "the landing page")
         wait_for(lambda: "unknown" not in str(made.states()), "its first answers")
@@ -137,6 +138,20 @@ def test_what_fires_is_told_the_worst_first(landing: Landing) -> None:
     assert '<section id="alerts" hidden>' in landing.get("/")[1]
 
 
+def test_the_service_of_a_capability_is_shown_as_long_as_there_is_the_capability(landing: Landing) -> None:
+    """As a ConfigMap that may be there, and may not, comes and goes."""
+    assert "Forge" not in landing.states()
+    entry = {"name": "Forge", "about": "", "login": "", "page": "/", "host": "forge"}
+    landing.others.mkdir()
+    health = f"http://127.0.0.1:{landing.model.server_port}/healthz"
+    (landing.others / "forge.json").write_text(json.dumps({**entry, "health": health}))
+    wait_for(lambda: landing.states().get("Forge") == ("ready", ""), "the forge")
+    assert f'<a href="https://forge.{DOMAIN}:30443/">Forge</a>' in landing.get("/")[1]
+    (landing.others / "forge.json").unlink()
+    wait_for(lambda: "Forge" not in landing.states(), "the forge's end")
+    assert landing.result()["summary"] == "2 ready, 1 idle"
+
+
 def test_the_page_may_run_its_own_script_alone(landing: Landing) -> None:
     headers, page = landing.get("/")
     policy = headers["Content-Security-Policy"]
@@ -153,7 +168,8 @@ def test_the_services_are_those_that_there_are() -> None:
     """Each address that is asked is a Service of the tree, and each host name a route's."""
     text = "".join(path.read_text() for path in TREE.rglob("*.yaml"))
     listed = json.loads((PROGRAM.parent / "services.json").read_text())
-    assert len(listed) > 3
+    listed.append(json.loads((TREE / "platform/forge/server/forge.json").read_text()))
+    assert len(listed) > 4
     for service in listed:
         if service["host"]:
             assert f"hostnames: [{service['host']}.{DOMAIN}]" in text

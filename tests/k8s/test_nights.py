@@ -28,6 +28,7 @@ _specification = importlib.util.spec_from_file_location("nights", NIGHTS)
 assert _specification
 assert _specification.loader
 program: Any = importlib.util.module_from_spec(_specification)
+sys.path.insert(0, str(NIGHTS.parent))  # sources.py is beside it
 _specification.loader.exec_module(program)
 KEYS = {"AWS_ACCESS_KEY_ID": "setup", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -38,11 +39,12 @@ class Nights:
     def __init__(self, s3: Any, folder: Path, bucket: str) -> None:
         self.s3, self.folder, self.bucket = s3, folder, bucket
         self.second: dict[str, str] = {}
+        self.forge: dict[str, str] = {}
         s3.create_bucket(Bucket=bucket)
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**KEYS, "S3_ENDPOINT": self.s3.meta.endpoint_url, **self.second}
+        return {**KEYS, "S3_ENDPOINT": self.s3.meta.endpoint_url, **self.second, **self.forge}
 
     def run(self, action: str, *names: str, status: int = 0) -> str:
         """What the program prints; it ends with a status."""

@@ -153,6 +153,32 @@ def test_the_server_is_stopped_while_a_night_is_restored_and_started_again(
     control_plane.cluster.apply(TRACKING, {"spec": {"replicas": 1}}, "another", force=False)
 
 
+def test_the_forge_starts_anew_where_a_restore_has_left_it_something(
+    control_plane: ControlPlane,
+    context: typer.Context,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    apply(control_plane, "platform/forge")
+
+    def forge() -> str:
+        found = control_plane.get("Pod", "platform/forge-0")
+        return str(found["metadata"]["uid"]) if found else ""
+
+    try:
+        wait_for(forge, "the forge's pod")
+        first = forge()
+        with BackupKubelet(control_plane):
+            backup.restore(context, night=None, yes=True)
+            assert forge() == first
+            monkeypatch.setitem(SAID, "restore", {**SAID["restore"], "files": {"forge": True}})
+            backup.restore(context, night=None, yes=True)
+        assert forge() not in {"", first}
+        assert "waiting until the forge answers again" in capsys.readouterr().out
+    finally:
+        control_plane.cluster.delete(Identity("apps/v1", "StatefulSet", "platform", "forge"), "Background")
+
+
 @pytest.mark.parametrize(
     ("failing", "told"),
     [

@@ -1,18 +1,20 @@
 """Nights: copies of the rows and the files of the platform, in the backup's volume and, where there is one, elsewhere.
 
-    nights.py save FOLDER NIGHT          copy the buckets, then all nights that the second place lacks
+    nights.py save FOLDER NIGHT          copy the buckets and the forge, then all nights that the second place lacks
     nights.py list FOLDER                the nights of both places, as JSON
     nights.py prepare FOLDER BEFORE [NIGHT]
                                          choose a night, by default the newest; bring what is missing of it here; save
                                          how the buckets are now, with the rows that are there, as BEFORE
-    nights.py restore FOLDER NIGHT       make the buckets what they were
+    nights.py restore FOLDER NIGHT       make the buckets what they were, and the forge with its next start
 
 A night has one name. FOLDER/rows-NIGHT.dump are its rows, FOLDER/files/copies/NIGHT.json says which content each object
 had: there is no such night before both are there. Contents are in FOLDER/files/contents, each once and named by its
 SHA-256, so that a night costs what has changed. The second place, a prefix of a bucket of any S3, has the same files.
 
+The forge, where there is one, is like one more bucket: its files, and its rows as one of them.
+
 One object that cannot be read keeps none of the others from being copied: it is named, and the exit status is 1. A
-restore leaves it as it is.
+restore leaves it as it is. The forge is restored whole or not at all.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,12 @@ import boto3  # type: ignore[import-untyped]
 from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from sources import CHUNK, FORGE, Bucket, Forge, ForgeError, Source
 
 BUCKETS = ["mlflow", "datasets"]
 BEFORE = "before-"
 """How the names of copies begin that a restore makes; those of nights begin with the year."""
 NIGHTS_KEPT, BEFORE_KEPT = 14, 5
-CHUNK = 1 << 20
 TOLD_SECONDS = 5.0
 DAY_SECONDS = 86400
 FAILURES = (Boto3Error, BotoCoreError, ClientError, OSError)
@@ -295,45 +297,41 @@ def described(files: Mapping[str, int], read: Callable[[str], Copy]) -> dict[str
     return found
 
 
-def listed(s3: Any, bucket: str) -> dict[str, tuple[str, int]]:
-    """What the store says of each object's content, and its size, by key."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    return {
-        entry["Key"]: (entry["ETag"], entry["Size"])
-        for page in pages
-        for entry in page.get("Contents", ())
-        if not entry["Key"].endswith("/")
-    }
-
-
-def save(s3: Any, copies: Copies, name: str, buckets: list[str], keep: str = "") -> int:
-    """Copy what has changed since the newest copy; the number of objects that could not be read."""
+def save(copies: Copies, name: str, sources: Sequence[Source], keep: str = "") -> int:
+    """Copy what has changed since the newest copy; the number of files that could not be read."""
     before = copies.newest()
+    named = {FORGE, *(source.name for source in sources)}
     # What is copied for some buckets alone still lists the others.
-    copy: Copy = {bucket: objects for bucket, objects in before.items() if bucket not in buckets}
+    copy: Copy = {bucket: objects for bucket, objects in before.items() if bucket not in named}
     faults = 0
-    for bucket in buckets:
-        known, now = before.get(bucket, {}), listed(s3, bucket)
-        objects = copy[bucket] = {}
+    for source in sources:
+        known, objects = before.get(source.name, {}), copy.setdefault(source.name, {})
+        try:
+            now = source.listed()
+        except ForgeError as error:
+            print(f"{source.name}: {error}", file=sys.stderr)
+            faults += 1
+            continue
         for key, (etag, _) in now.items():
             entry = known.get(key)
             if entry is not None and entry["etag"] == etag and copies.holds(entry):
                 objects[key] = entry
         new = now.keys() - objects.keys()
-        progress = Progress(bucket, sum(now[key][1] for key in new))
+        progress = Progress(source.name, sum(now[key][1] for key in new))
         fetched = 0
         for key in sorted(new):
             etag, size = now[key]
             try:
-                body = s3.get_object(Bucket=bucket, Key=key)["Body"]
-                objects[key] = {"etag": etag, "sha256": copies.keep(body.iter_chunks(CHUNK))}
+                objects[key] = {"etag": etag, "sha256": copies.keep(source.chunks(key))}
                 fetched += 1
             except FAILURES as error:
-                print(f"{bucket}/{key}: {error}", file=sys.stderr)
+                print(f"{source.name}/{key}: {error}", file=sys.stderr)
                 objects[key] = {"etag": etag, "sha256": ""}
                 faults += 1
             progress.add(size)
-        print(f"{bucket}: {fetched} objects fetched, {len(objects)} in the copy", flush=True)
+        if isinstance(source, Forge):
+            source.let_go()
+        print(f"{source.name}: {fetched} objects fetched, {len(objects)} in the copy", flush=True)
     copies.write(name, copy)
     copies.prune(keep or name)
     return faults
@@ -414,13 +412,14 @@ def bring(copies: Copies, place: SecondPlace | None, name: str) -> None:
 
 
 def restore(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
-    """Make the buckets what they were; the number of objects that could not be brought back."""
-    copy, faults = copies.read(name), 0
+    """Make the buckets what they were; the number of files that could not be brought back."""
+    copy = copies.read(name)
+    faults = restore_forge(copies, name, copy.get(FORGE, {}))
     there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
     for bucket in buckets:
         if bucket not in there:
             s3.create_bucket(Bucket=bucket)
-        now, then = listed(s3, bucket), copy.get(bucket, {})
+        now, then = Bucket(s3, bucket).listed(), copy.get(bucket, {})
         sent = removed = 0
         for key in sorted(now.keys() | then.keys()):
             entry = then.get(key)
@@ -440,9 +439,46 @@ def restore(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
     return faults
 
 
+def restore_forge(copies: Copies, name: str, then: Mapping[str, Mapping[str, str]]) -> int:
+    """Give the forge what it takes at its next start; the number of files that could not be brought back."""
+    forge = Forge.given()
+    if forge is None or not then:
+        if forge is not None or then:
+            reason = f"{name} has nothing of it, and it stays as it is" if forge else "there is none"
+            print(f"{FORGE}: not restored: {reason}", flush=True)
+        return 0
+    files, faults = {}, 0
+    for key, entry in sorted(then.items()):
+        try:
+            if not entry["sha256"]:
+                raise OSError("was not read then")
+            files[key] = copies.content(entry["sha256"])
+        except OSError as error:
+            print(f"{FORGE}/{key}: {error}", file=sys.stderr)
+            faults += 1
+    try:
+        if not faults:
+            forge.restore(files)
+    except ForgeError as error:
+        print(f"{FORGE}: {error}", file=sys.stderr)
+        faults = 1
+    if faults:
+        print(f"{FORGE}: not restored, and as it was before", flush=True)
+    else:
+        print(f"{FORGE}: {len(files)} files sent, as of {name}: its next start takes them", flush=True)
+        tell({FORGE: True})
+    return faults
+
+
+def sources(s3: Any, buckets: Iterable[str]) -> list[Source]:
+    """What is copied."""
+    forge = Forge.given()
+    return [*(Bucket(s3, bucket) for bucket in buckets), *([forge] if forge else [])]
+
+
 def run_save(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
     """`save`; the exit status."""
-    faults = save(s3, copies, name, buckets)
+    faults = save(copies, name, sources(s3, buckets))
     place = SecondPlace.given()
     told: dict[str, Any] = {"night": name, "unread": faults, "copied": place is not None}
     if place is not None:
@@ -487,7 +523,7 @@ def run_prepare(s3: Any, copies: Copies, before: str, name: str, buckets: list[s
             raise
         print(error, file=sys.stderr)
     there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
-    if save(s3, copies, before, [bucket for bucket in buckets if bucket in there], keep=name):
+    if save(copies, before, sources(s3, [bucket for bucket in buckets if bucket in there]), keep=name):
         print("Nothing was restored: how it is now could not be saved first.", file=sys.stderr)
         return 1
     print(f"Restoring {name}; how it is now is kept as {before}", flush=True)

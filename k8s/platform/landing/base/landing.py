@@ -1,4 +1,6 @@
-"""Serves the landing page: the services of services.json, asked for their health while nobody waits."""
+"""Serves the landing page: the services of services.json and of what was added to the profile, asked for their health
+while nobody waits.
+"""
 
 import base64
 import hashlib
@@ -12,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +26,8 @@ FOLDER = Path(__file__).parent
 DOMAIN, PUBLIC_PORT = os.environ["DOMAIN"], os.environ.get("PUBLIC_PORT", "30443")
 LISTEN_PORT = int(os.environ.get("PORT", "8080"))
 SERVICES = json.loads(Path(os.environ.get("SERVICES") or FOLDER / "services.json").read_text(encoding="utf-8"))
+OTHERS = Path(os.environ.get("OTHERS", "/etc/landing"))
+"""Services of capabilities that a profile has not by itself: a file each, which comes and goes with the capability."""
 PAGE = (FOLDER / "page.html").read_text(encoding="utf-8")
 ASK_SECONDS = 5
 READY, IDLE, DOWN, UNKNOWN = "ready", "idle", "down", "unknown"
@@ -38,6 +43,15 @@ ALERTS = os.environ.get("ALERTS", "")
 SHOWN_ALERTS = 10
 health: dict[str, tuple[str, str]] = {}
 """State, and what there is to say of it, by the address that is asked."""
+
+
+def listed() -> list[dict[str, str]]:
+    """The services that there are now."""
+    found = list(SERVICES)
+    for path in sorted(OTHERS.glob("*.json")):
+        with suppress(FileNotFoundError):  # it has just gone
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+    return found
 
 
 def ask(service: dict[str, str]) -> tuple[str, str]:
@@ -95,16 +109,29 @@ def watch_alerts() -> None:
 
 
 def watch(service: dict[str, str]) -> None:
-    """Keep the health of a service up to date."""
-    while True:
+    """Keep the health of a service up to date, as long as it is there."""
+    while service in listed():
         health[service["health"]] = ask(service)
+        time.sleep(ASK_SECONDS)
+
+
+def watch_all() -> None:
+    """Keep the health of all services up to date."""
+    watching: dict[str, threading.Thread] = {}
+    while True:
+        for service in listed():
+            url = service["health"]
+            if url not in watching or not watching[url].is_alive():
+                health.pop(url, None)
+                watching[url] = threading.Thread(target=watch, args=(service,), daemon=True)
+                watching[url].start()
         time.sleep(ASK_SECONDS)
 
 
 def told() -> dict[str, Any]:
     """What the page shows: each service with its address and health, and all of it in a sentence."""
     services = []
-    for service in SERVICES:
+    for service in listed():
         state, detail = health.get(service["health"], (UNKNOWN, ""))
         shown = {name: service[name] for name in ("name", "about", "login", "page")}
         url = f"https://{service['host']}.{DOMAIN}:{PUBLIC_PORT}" if service["host"] else ""
@@ -203,8 +230,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    for one in SERVICES:
-        threading.Thread(target=watch, args=(one,), daemon=True).start()
+    threading.Thread(target=watch_all, daemon=True).start()
     if ALERTS:
         threading.Thread(target=watch_alerts, daemon=True).start()
     ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()
