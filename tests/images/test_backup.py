@@ -69,7 +69,7 @@ class Stores:
             self.images[container["image"].removeprefix("localhost/")], name, container["args"],
             entrypoint=container["command"], environment=environment,
             mounts={self.volume: "/backup", scratch: "/tmp"},  # noqa: S108
-            read_only={FOLDER / "base" / "nights.py": "/opt/backup/nights.py"},
+            read_only={path: f"/opt/backup/{path.name}" for path in (FOLDER / "base").glob("*.py")},
         )  # fmt: skip
         return running.wait(120), running.output
 
