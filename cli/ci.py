@@ -155,6 +155,7 @@ def deploy(context: typer.Context) -> None:
     merged = Forge(job).find_merged(job.commit)
     with credentials(), tempfile.TemporaryDirectory() as folder:
         stack = session.stack()
+        session.backend.outlast(session.project.name, stack)
         reviewed, plan = Path(folder, "reviewed.json"), Path(folder, "plan.json")
         record, reason = _reviewed(session, stack, merged, job.commit)
         plans.write(reviewed, record)
@@ -193,7 +194,7 @@ def _reviewed(session: Session, stack: str, merged: PullRequest | None, commit: 
 def drift(context: typer.Context) -> None:
     """Check the stack for drift: open an issue with the differences, or close it if there are none.
 
-    Fails with status 7 if something differs.
+    Fails with status 7 if something differs. Checks nothing while somebody updates the stack: then everything differs.
     """
     from cli.forge import Forge, Job
     from cli.markdown import marker
@@ -204,16 +205,31 @@ def drift(context: typer.Context) -> None:
     with credentials(), tempfile.TemporaryDirectory() as folder:
         stack = session.stack()
         text = Path(folder, "drift.md")
-        try:
-            operate(session, "refresh", {"preview_only": True, "expect_no_changes": True, "markdown": str(text)})
-        except (LabError, SystemExit):
+        session.backend.outlast(session.project.name, stack)
+        before = _updates(session, stack)
+        differs: LabError | SystemExit | None = None
+        if before is not None:
+            try:
+                operate(session, "refresh", {"preview_only": True, "expect_no_changes": True, "markdown": str(text)})
+            except (LabError, SystemExit) as error:
+                differs = error
+        if before is None or _updates(session, stack) != before:
+            print(f"Stack '{stack}' is being updated: the next run checks it.")
+            return
+        if differs is not None:
             if text.exists():
                 _summarize(text.read_text())
                 number = forge.put_issue(f"Drift of stack {stack}", text.read_text())
                 print(f"The differences are in issue {number}.")
-            raise
+            raise differs
         closed = forge.close_issue(marker("drift", stack), "There is no drift any more.")
         print(f"There is no drift any more. Closed issue {closed}." if closed else "There is no drift.")
+
+
+def _updates(session: Session, stack: str) -> int | None:
+    """How many updates the stack has had; None during one."""
+    place = (session.project.name, stack)
+    return None if session.backend.lock_state(*place) == "held" else len(session.backend.history(*place))
 
 
 @app.command()

@@ -168,6 +168,11 @@ class Backend:
                     # It must not hide the outcome of what ran under the lock.
                     _log.warning("The lock could not be released; run `state unlock` later. %s", error)
 
+    def outlast(self, project: str, stack: str) -> None:
+        """In a CI job: wait while another job of its repository holds the lock, or until that is known to be dead."""
+        _check_names(project, stack)
+        self._locks.outlast(project, stack)
+
     def unlock(self, project: str, stack: str) -> list[LockHolder]:
         """Remove every lock of the stack; returns the holders."""
         _check_names(project, stack)

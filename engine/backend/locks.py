@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import socket
+import threading
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
-from engine.backend.bucket import ABSENT, ConflictError
+from engine.backend.bucket import ABSENT, ConflictError, StorageError
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ _log = logging.getLogger(__name__)
 Json = dict[str, Any]
 FOLDER = ".pulumi/locks/organization/"
 _ONE_LOCK = "lab"
+RENEW_SECONDS = 15.0
+"""How often a CI job that holds a lock says that it is alive."""
+LOOK_SECONDS = 2.0
+SILENT_SECONDS = 120.0
+"""A job that has said nothing for this long is dead."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Locks:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._id = str(uuid.uuid4())
+        self._renewals: dict[tuple[str, str], tuple[threading.Event, threading.Thread]] = {}
 
     @retry(
         retry=retry_if_exception_type(_LockCollisionError),
@@ -94,9 +102,52 @@ class Locks:
         except BaseException:
             self.release(project, stack)
             raise
+        if _job():
+            ended = threading.Event()
+            thread = threading.Thread(target=self._renew, args=(key, ended), daemon=True)
+            self._renewals[project, stack] = ended, thread
+            thread.start()
+
+    def _renew(self, key: str, ended: threading.Event) -> None:
+        number = 0
+        while not ended.wait(RENEW_SECONDS):
+            number += 1
+            try:
+                found = self._bucket.read_version(key)
+                if found is None or _parse(found[0]).get("id") != self._id:
+                    return
+                self._bucket.write(key, json.dumps(_parse(found[0]) | {"renewed": number}).encode(), version=found[1])
+            except StorageError as error:
+                _log.debug("The lock %s could not be renewed: %s", key, error)
+
+    def outlast(self, project: str, stack: str) -> None:
+        """Wait while another job of this job's repository holds the lock; take over the lock of one that has died.
+
+        In a pod or on a machine that is gone, nobody can see whether a process runs: a job renews its lock instead.
+        """
+        seen, since = "", time.monotonic()
+        while locks := [lock for lock in self.records(project, stack) if lock[1].get("id") != self._id]:
+            key, record, version = locks[0]
+            of_another = not _job() or record.get("job") != _job()
+            if len(locks) > 1 or of_another or is_dead(record, local=self._bucket.is_local):
+                return
+            if version != seen:
+                seen, since = version, time.monotonic()
+            elif time.monotonic() - since > SILENT_SECONDS:
+                _log.warning(
+                    "The lock of stack '%s' is taken over: its holder has said nothing for %.0f s: %s.",
+                    stack, SILENT_SECONDS, self.holder(key, record),
+                )  # fmt: skip
+                self._bucket.delete(key, version=version)
+                return
+            time.sleep(LOOK_SECONDS)
 
     def release(self, project: str, stack: str) -> None:
         """Delete the lock, unless somebody has removed it and another process has taken it since."""
+        if renewal := self._renewals.pop((project, stack), None):
+            ended, thread = renewal
+            ended.set()
+            thread.join()
         key = self._key(project, stack)
         found = self._bucket.read_version(key)
         if found and _parse(found[0]).get("id") == self._id:
@@ -155,8 +206,14 @@ def _record(operation: str) -> Json:
         "hostname": socket.gethostname(),
         "timestamp": datetime.now().astimezone().isoformat(),
         "operation": operation,
+        **({"job": _job()} if _job() else {}),
     }
     return record | (_process(os.getpid()) or {})
+
+
+def _job() -> str:
+    """The repository whose CI job this process is of; empty outside of one."""
+    return os.environ.get("GITHUB_REPOSITORY", "") if os.environ.get("GITHUB_ACTIONS") == "true" else ""
 
 
 def _parse(data: bytes) -> Json:

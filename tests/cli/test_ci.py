@@ -253,6 +253,22 @@ def test_drift_is_reported_in_one_issue(jobs: Jobs) -> None:
     assert jobs.forge.bodies(issue["number"]) == ["There is no drift any more."]
 
 
+def test_an_update_under_way_is_no_drift(jobs: Jobs) -> None:
+    jobs.program("File('a', 'old')")
+    jobs.lab.run("up", "--skip-preview")
+    jobs.program("File('a', 'new'); File('b')")
+    (jobs.world / "hold-b").touch()
+    with subprocess.Popen(
+        jobs.lab.command("up", "--skip-preview"), env=jobs.lab.env, stdout=subprocess.DEVNULL
+    ) as running:
+        wait_for((jobs.world / "begun-b").exists, "the update")
+        assert "Stack 'dev' is being updated: the next run checks it." in jobs.run("drift", status=0).stdout
+        (jobs.world / "hold-b").unlink()
+        assert running.wait(120) == 0
+    assert jobs.forge.issues == []
+    assert "There is no drift." in jobs.run("drift", status=0).stdout
+
+
 def test_a_closed_pull_request_leaves_nothing(jobs: Jobs) -> None:
     jobs.program("File('of-the-request')")
     jobs.lab.run("stack", "init", "pr-7")

@@ -112,9 +112,11 @@ def test_each_has_no_more_rights_than_it_needs(name: str) -> None:
         assert "secrets." not in str({key: value for key, value in step.items() if key != "env"})
 
 
-def test_what_changes_the_stack_runs_one_at_a_time() -> None:
-    for name in ("deploy", "drift"):
-        assert load(name)["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
+def test_deployments_run_one_at_a_time_and_nothing_else_takes_the_place_of_one_that_waits() -> None:
+    """Forges keep one waiting job of a group, the newest."""
+    groups = [load(name)["concurrency"] for name in WORKFLOWS if "concurrency" in load(name)]
+    assert [one for one in groups if one["group"] == "deploy"] == [{"group": "deploy", "cancel-in-progress": False}]
+    assert load("deploy")["concurrency"]["group"] == "deploy"
 
 
 def test_an_environment_is_not_destroyed_while_it_is_brought_up() -> None:

@@ -8,12 +8,14 @@ import logging
 import os
 import shutil
 import signal
+import threading
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.backend import StateLockedError, default_backend_url, open_backend
+from engine.backend import StateLockedError, default_backend_url, locks, open_backend
 from engine.backend.bucket import Bucket, StorageError
 from engine.errors import EngineError, StackExistsError, StackNotEmptyError, StackNotFoundError
 from engine.project import Project
@@ -299,6 +301,60 @@ def test_a_lock_nests_in_one_backend_and_ends_with_the_outermost(backend: Backen
         with pytest.raises(StateLockedError), open_backend(url).lock("sample", "dev", "up"):
             pass
     with open_backend(url).lock("sample", "dev", "up"):
+        pass
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a CI job, and patience is short."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "lab/cluster")
+    for name, seconds in {"RENEW_SECONDS": 0.05, "LOOK_SECONDS": 0.05, "SILENT_SECONDS": 1.0}.items():
+        monkeypatch.setattr(locks, name, seconds)
+
+
+@pytest.mark.usefixtures("job")
+def test_the_lock_of_a_job_that_died_elsewhere_is_taken_over(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In another pod: nobody here can see its process."""
+    plant_lock(backend, pidNamespace="pid:[of another pod]")
+    with pytest.raises(StateLockedError), backend.lock("sample", "dev", "up"):
+        pass
+    with caplog.at_level(logging.WARNING):
+        backend.outlast("sample", "dev")
+    assert "has said nothing for 1 s" in caplog.text
+    with backend.lock("sample", "dev", "up"):
+        pass
+
+
+@pytest.mark.usefixtures("job")
+def test_a_job_that_lives_is_waited_for(backend: Backend, url: str) -> None:
+    ended = []
+
+    def work() -> None:
+        with open_backend(url).lock("sample", "dev", "up"):
+            started.set()
+            time.sleep(3 * locks.SILENT_SECONDS)
+            ended.append(True)
+
+    started = threading.Event()
+    other = threading.Thread(target=work)
+    other.start()
+    assert started.wait(60)
+    backend.outlast("sample", "dev")
+    assert ended
+    other.join()
+    with backend.lock("sample", "dev", "up"):
+        pass
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize("holder", [None, "somebody/else"])
+def test_the_lock_of_a_person_or_of_another_repository_is_not_taken_over(backend: Backend, holder: str | None) -> None:
+    plant_lock(backend, pidNamespace="pid:[of another pod]", job=holder)
+    backend.outlast("sample", "dev")
+    with pytest.raises(StateLockedError), backend.lock("sample", "dev", "up"):
         pass
 
 
