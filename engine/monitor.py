@@ -29,6 +29,7 @@ from .errors import EngineError
 from .goal import Alias, Goal, Registered
 from .hooks import bindings
 from .plugins import CHANNEL_OPTIONS
+from .remote import SHUT_DOWN, RemoteComponents
 from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of, split_reference
 from .values import (
     convert_properties,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from .deployment import Deployment
     from .events import Emitter
+    from .remote import Settings
     from .state import State
 
 FEATURES = {
@@ -134,10 +136,14 @@ class EngineService(engine_pb2_grpc.EngineServicer):
 class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     """Turns registrations into goals, and their results into outputs."""
 
-    def __init__(self, deployment: Deployment, service: EngineService, program_dir: Path) -> None:
+    def __init__(self, deployment: Deployment, service: EngineService, program_dir: Path, remote: Settings) -> None:
         self._deployment = deployment
         self._service = service
         self._program_dir = program_dir
+        self._remote = RemoteComponents(deployment, remote)
+        # Transforms of remote components that are being constructed, by parent, type and name: their providers
+        # register them without.
+        self._remote_transforms: dict[tuple[str, str, str], list[callback_pb2.Callback]] = {}
         self._parents: dict[str, _Parent] = {}
         self._stack_transforms: list[callback_pb2.Callback] = []
         self._invoke_transforms: list[callback_pb2.Callback] = []
@@ -196,10 +202,10 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         try:
             return await self._register(request)
         except CancelledUpdateError:
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
         except EngineError as error:
             self._deployment.report(error, self._service.root_urn)
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
 
     async def _register(self, request: resource_pb2.RegisterResourceRequest) -> resource_pb2.RegisterResourceResponse:
         _refuse_unsupported(request)
@@ -211,12 +217,15 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         by_property = {key: set(value.urns) for key, value in request.propertyDependencies.items()}
         if not by_property:
             by_property = {key: set(request.dependencies) for key in properties}
-        transforms = [*request.transforms, *self._inherited_transforms(request.parent), *self._stack_transforms]
+        own = self._own_transforms(request)
+        transforms = [*own, *self._inherited_transforms(request.parent), *self._stack_transforms]
         if transforms:
             properties = {key: raise_outputs(value, by_property.get(key, ())) for key, value in properties.items()}
             by_property = {}
             for callback in transforms:
                 properties, options = await self._transform(callback, request, properties, options)
+        if request.remote:
+            return await self._remote.construct(request, options, properties, by_property)
         dependencies = set(options.depends_on)
         plain: Properties = {}
         for key, value in properties.items():
@@ -268,7 +277,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             options.protect,
             options.retain_on_delete,
             self._component_providers(request, options),
-            list(request.transforms) if not request.custom else [],
+            own if not request.custom else [],
         )
         if request.type == ROOT_STACK_TYPE:
             self._service.root_urn = registered.state.urn
@@ -325,6 +334,13 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             unknown=registered.unknown,
         )
 
+    def _own_transforms(self, request: resource_pb2.RegisterResourceRequest) -> list[callback_pb2.Callback]:
+        key = (request.parent, request.type, request.name)
+        if request.remote:
+            self._remote_transforms[key] = list(request.transforms)
+            return self._remote_transforms[key]
+        return self._remote_transforms.pop(key, None) or list(request.transforms)
+
     def _inherited_transforms(self, urn: str) -> list[callback_pb2.Callback]:
         found: list[callback_pb2.Callback] = []
         while urn in self._parents:
@@ -333,7 +349,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         return found
 
     def _resolve_provider(self, request: resource_pb2.RegisterResourceRequest) -> str:
-        if not request.custom or is_provider_type(request.type):
+        if not (request.custom or request.remote) or is_provider_type(request.type):
             return request.provider
         return self._provider_for(request.provider, request.providers, request.parent, package_of(request.type))
 
@@ -379,10 +395,10 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             )
             read = await self._deployment.read(goal, request.id)
         except CancelledUpdateError:
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
         except EngineError as error:
             self._deployment.report(error, self._service.root_urn)
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
         return resource_pb2.ReadResourceResponse(
             urn=read.state.urn,
             properties=_outputs_for(request, read.state),
@@ -449,8 +465,13 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     async def Call(  # noqa: N802
         self, request: resource_pb2.ResourceCallRequest, context: _Context
     ) -> provider_pb2.CallResponse:
-        """Not supported: methods belong to remote components."""
-        await self._refuse(context, f"calling the method {request.tok}")
+        """Call a method of a remote component."""
+        try:
+            return await self._remote.call(request)
+        except CancelledUpdateError:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
+        except EngineError as error:
+            await _abort(context, grpc.StatusCode.UNKNOWN, f"call of {request.tok} returned an error: {error}")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 
@@ -569,9 +590,7 @@ def _outputs_for(
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:
     """Refuse, by name, what this engine does not support."""
     what = ""
-    if request.remote:
-        what = f"the remote component {request.type} (its package would have to construct it)"
-    elif request.packageRef:
+    if request.packageRef:
         what = f"the parameterized package of {request.type}"
     elif request.state_migrations:
         what = "state migrations"

@@ -16,7 +16,7 @@ from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2_grpc
 
 from protocol.values import is_secret
 
-from . import integrity
+from . import integrity, remote
 from . import snapshot as snapshots
 from .analyzers import StackSettings
 from .builtin import BuiltinProvider
@@ -293,11 +293,11 @@ class _Run:
         service = EngineService(self._emitter)
         server = grpc.aio.server(options=CHANNEL_OPTIONS)
         engine_pb2_grpc.add_EngineServicer_to_server(service, server)
-        monitor = ResourceMonitor(deployment, service, program.folder)
+        address = host.engine_address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        settings = remote.Settings(address, request.config, request.config_secret_keys)
+        monitor = ResourceMonitor(deployment, service, program.folder, settings)
         resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
-        port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        address = host.engine_address = f"127.0.0.1:{port}"
         try:
             if request.kind in {"preview", "update"}:
                 await program.start(environment)

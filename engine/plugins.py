@@ -22,11 +22,20 @@ from pulumi.runtime.proto import errors_pb2, provider_pb2, provider_pb2_grpc
 from protocol.recovery import BEGAN_KEY, OTHERS_KEY, RECOVERY_KEY, UNKNOWN_OUTCOME_KEY
 from protocol.values import Properties, to_wire
 
+from .configfile import YamlFile, tree
 from .diff import Diff, PropertyDiff
 from .errors import EngineError, UnknownOutcomeError
 from .processes import spawn, stop
+from .project import find_virtualenv
 from .urn import name_of, type_of
-from .values import convert_properties, from_wire, propagate_secrets, reveal_properties, without_references
+from .values import (
+    convert_properties,
+    from_wire,
+    lower_outputs,
+    propagate_secrets,
+    reveal_properties,
+    without_references,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +51,8 @@ CHANNEL_OPTIONS = [
 START_TIMEOUT_SECONDS = 60.0
 CANCEL_TIMEOUT_SECONDS = 5.0
 DYNAMIC_PACKAGE = "pulumi-python"
+SOURCE_FILE = "PulumiPlugin.yaml"
+"""In the folder of a provider that is a program, not an executable."""
 MAX_OTHERS = 100
 """IDs under ``OTHERS_KEY``, the latest: metadata has a limit, and the time of creation rules out older ones."""
 
@@ -97,6 +108,7 @@ class Provider:
         self._stub = provider_pb2_grpc.ResourceProviderStub(channel)
         self._accepts_secrets = False
         self._accepts_references = False
+        self._accepts_outputs = False
         self._supports_preview = False
         self.configured = False
 
@@ -169,6 +181,7 @@ class Provider:
         )
         self._accepts_secrets = response.acceptSecrets
         self._accepts_references = response.acceptResources
+        self._accepts_outputs = response.acceptOutputs
         # The SDK's dynamic provider supports no previews of creates and updates.
         self._supports_preview = response.supportsPreview
         self.configured = True
@@ -330,6 +343,26 @@ class Provider:
         failures = [(failure.property, failure.reason) for failure in response.failures]
         return from_wire(getattr(response, "return")), failures
 
+    async def construct(
+        self, request: provider_pb2.ConstructRequest, inputs: Properties
+    ) -> provider_pb2.ConstructResponse:
+        """Construct a component; ``inputs`` may contain output values."""
+        request.inputs.CopyFrom(self._encode_outputs(inputs))
+        try:
+            response: provider_pb2.ConstructResponse = await self._call(self._stub.Construct, request)
+        except _UnimplementedError as error:
+            raise ProviderError(f"the {self.package} provider has no component {request.type}") from error
+        return response
+
+    async def call(self, request: provider_pb2.CallRequest, args: Properties) -> provider_pb2.CallResponse:
+        """Call a method of a component; ``args`` may contain output values."""
+        request.args.CopyFrom(self._encode_outputs(args))
+        try:
+            response: provider_pb2.CallResponse = await self._call(self._stub.Call, request)
+        except _UnimplementedError as error:
+            raise ProviderError(f"the {self.package} provider has no method {request.tok}") from error
+        return response
+
     async def cancel(self) -> None:
         """Ask the provider to cancel its operations."""
         with contextlib.suppress(grpc.aio.AioRpcError):
@@ -349,6 +382,9 @@ class Provider:
             plain = convert_properties(plain, without_references)
         return to_wire(plain)
 
+    def _encode_outputs(self, properties: Properties) -> struct_pb2.Struct:
+        return self._encode(properties if self._accepts_outputs else convert_properties(properties, lower_outputs))
+
     def _decode(self, struct: struct_pb2.Struct, inputs: Properties) -> Properties:
         properties = from_wire(struct)
         return properties if self._accepts_secrets else propagate_secrets(properties, inputs)
@@ -366,20 +402,8 @@ class Provider:
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return _UnimplementedError(message)
         for detail in _details(error):
-            failed = provider_pb2.ErrorResourceInitFailed()
-            if detail.Unpack(failed):
-                return PartialFailureError(
-                    list(failed.reasons) or [message],
-                    failed.id,
-                    self._decode(failed.properties, inputs),
-                    self._decode(failed.inputs, inputs) if failed.HasField("inputs") else None,
-                )
-            missing = provider_pb2.ConfigureErrorMissingKeys()
-            if detail.Unpack(missing):
-                keys = "\n".join(
-                    f"  {self.package}:{key.name.split(':')[-1]}: {key.description}" for key in missing.missingKeys
-                )
-                return ProviderError(f"the {self.package} provider is missing required configuration:\n{keys}")
+            if (translated := self._from_detail(detail, message, inputs)) is not None:
+                return translated
             cause = errors_pb2.ErrorCause()
             if detail.Unpack(cause) and cause.message and cause.message not in message:
                 message = f"{message}: {cause.message}"
@@ -395,6 +419,27 @@ class Provider:
                 message.strip(), remedy="run the command again: it looks for what the create may have made"
             )
         return ProviderError(message.strip())
+
+    def _from_detail(self, detail: Any, message: str, inputs: Properties) -> ProviderError | None:
+        failed = provider_pb2.ErrorResourceInitFailed()
+        if detail.Unpack(failed):
+            return PartialFailureError(
+                list(failed.reasons) or [message],
+                failed.id,
+                self._decode(failed.properties, inputs),
+                self._decode(failed.inputs, inputs) if failed.HasField("inputs") else None,
+            )
+        invalid = errors_pb2.InputPropertiesError()
+        if detail.Unpack(invalid):
+            lines = [f"{one.property_path}: {one.reason}" for one in invalid.errors]
+            return ProviderError("\n  ".join(filter(None, [message, *lines])))
+        missing = provider_pb2.ConfigureErrorMissingKeys()
+        if detail.Unpack(missing):
+            keys = "\n".join(
+                f"  {self.package}:{key.name.split(':')[-1]}: {key.description}" for key in missing.missingKeys
+            )
+            return ProviderError(f"the {self.package} provider is missing required configuration:\n{keys}")
+        return None
 
 
 class _UnimplementedError(EngineError):
@@ -471,7 +516,8 @@ class PluginHost:
         if package == DYNAMIC_PACKAGE:
             command = [self._python, "-u", "-m", "pulumi.dynamic"]
         else:
-            command = [str(self.find(package, version))]
+            found = self.find(package, version)
+            command = [source_python(found), "-u", str(found)] if found.is_dir() else [str(found)]
         process = await spawn(
             [*command, self.engine_address],
             cwd=self._program,
@@ -486,10 +532,13 @@ class PluginHost:
         return provider
 
     def find(self, package: str, version: str) -> Path:
-        """The executable of a provider: from Pulumi.yaml, Pulumi's plugin folder, ``PATH``, or the own folders."""
+        """The executable of a provider: from Pulumi.yaml, Pulumi's plugin folder, ``PATH``, or the own folders.
+
+        A folder that Pulumi.yaml names may instead have a program with ``PulumiPlugin.yaml``.
+        """
         name = f"pulumi-resource-{package}"
         if chosen := self._plugin_paths.get(package):
-            return chosen / name if chosen.is_dir() else chosen
+            return chosen / name if chosen.is_dir() and not (chosen / SOURCE_FILE).is_file() else chosen
         home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
         for folder in _installed(home, package, version):
             if (folder / name).is_file():
@@ -565,6 +614,24 @@ def _installed(home: Path, package: str, version: str) -> list[Path]:
         return [int(part) for part in re.findall(r"\d+", folder.name.rpartition("-v")[2])]
 
     return sorted(home.glob(f"resource-{package}-v*"), key=order, reverse=True)
+
+
+def source_python(folder: Path) -> str:
+    """The interpreter of a provider whose source is in ``folder``; raises :class:`EngineError` for other languages."""
+    path = folder / SOURCE_FILE
+    settings: Any = tree(YamlFile(path).root)
+    runtime = settings.get("runtime") if isinstance(settings, dict) else None
+    options: Any = None
+    if isinstance(runtime, dict):
+        runtime, options = runtime.get("name"), runtime.get("options")
+    if runtime != "python":
+        raise EngineError(
+            f"{path} says runtime {runtime!r}; this engine runs providers in Python", remedy="use the Pulumi CLI"
+        )
+    python = default_python(find_virtualenv(folder, folder, options if isinstance(options, dict) else {}))
+    if not Path(python).exists():
+        raise EngineError(f"{path}: its virtual environment has no interpreter: {python} does not exist")
+    return python
 
 
 def default_python(virtualenv: Path | None) -> str:
