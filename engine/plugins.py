@@ -620,7 +620,7 @@ def source_python(folder: Path) -> str:
     """The interpreter of a provider whose source is in ``folder``; raises :class:`EngineError` for other languages."""
     path = folder / SOURCE_FILE
     settings: Any = tree(YamlFile(path).root)
-    runtime = settings.get("runtime") if isinstance(settings, dict) else None
+    runtime: Any = settings.get("runtime") if isinstance(settings, dict) else None
     options: Any = None
     if isinstance(runtime, dict):
         runtime, options = runtime.get("name"), runtime.get("options")
