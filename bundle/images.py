@@ -126,10 +126,13 @@ def stack(references: list[str], image: Image, target: Path, layers: list[Path])
 
 
 def overlay(folder: Path, root: Path) -> None:
-    """Copy files over a tree; their modes are not those of this machine's user, but for who may execute."""
-    shutil.copytree(folder, root, symlinks=True, dirs_exist_ok=True)
+    """Copy files over a tree, without bytecode that this machine made of them.
+
+    Their modes are not those of this machine's user, but for who may execute.
+    """
+    shutil.copytree(folder, root, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     for path in folder.rglob("*"):
-        if not path.is_symlink():
+        if not path.is_symlink() and "__pycache__" not in path.parts:
             executable = path.is_dir() or path.stat().st_mode & 0o100
             (root / path.relative_to(folder)).chmod(0o755 if executable else 0o644)
 
