@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -12,12 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import yaml
 
 from bundle.files import link
@@ -29,6 +33,8 @@ from tests.services.delivery.postgres import PROGRAMS, postgres
 FOLDER = TREE / "platform" / "forge"
 SERVER, JOBS = FOLDER / "server", FOLDER / "jobs"
 USER = 65532
+PYTHON = "/usr/bin/python3"
+"""A Python that every user can run."""
 BOUND = ("setpriv", "--pdeathsig", "KILL")
 """Begins the command of a program that ends with the tests."""
 REPOSITORY = "lab/cluster"
@@ -58,7 +64,10 @@ class Box:
     )
     members: tuple[str, ...] = ("admin", "ada", "grace")
     """Who has a password in the Secret."""
-    runners: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    jobs: int = 0
+    """How many jobs run, or wait for one, at a time."""
+    pods: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    """By their names."""
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="forge-"))
@@ -66,29 +75,37 @@ class Box:
         self._dsn = self._database.__enter__()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.copies_port = free_port()
+        self.copies_url = f"http://127.0.0.1:{self.copies_port}"
         self._started: list[subprocess.Popen[bytes]] = []
         for name in ("bin", "etc", "run", "setup", "data", "users", "scratch", "secrets"):
             (self.folder / name).mkdir()
         for family, name in (("forge", "gitea"), ("forge-runner", "gitea-runner")):
             link(program(family, name), self.folder / "bin" / name)
-        for name in ("app.ini", "configure.sh", "database.sql", "people.py"):
+        for name in ("app.ini", "configure.sh", "copies.py", "database.sh", "database.sql", "people.py"):
             shutil.copy(SERVER / name, self.folder / "etc")
-        keys = ("database-password", "secret-key", "internal-token", "token")
+        keys = ("database-password", "secret-key", "internal-token", "token", "copies-token")
         contents = {**{key: secrets.token_hex(16) for key in keys}, "jwt-secret": jwt_secret()}
         for name, text in contents.items():
             (self.folder / "secrets" / name).write_text(text)
         for name in self.members:
             (self.folder / "users" / name).write_text(self.passwords[name])
         self._own()
+        self._ended, self._numbers = threading.Event(), itertools.count()
+        self._keeper = threading.Thread(target=self._keep)
         try:
             self.start()
+            self._keeper.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in [*self.runners, *reversed(self._started)]:
+        self._ended.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for process in [*self.pods.values(), *reversed(self._started)]:
             end(process)
         self._database.__exit__(None, None, None)
         shutil.rmtree(self.folder)
@@ -106,7 +123,6 @@ class Box:
             "security__INTERNAL_TOKEN": "internal-token",
             "oauth2__JWT_SECRET": "jwt-secret",
         }
-        host, _, port = self._dsn.rpartition("@")[2].partition("/")[0].partition(":")
         own = {
             "HOME": str(self.folder / "data/home"),
             "USER": "forge",
@@ -120,14 +136,13 @@ class Box:
             "GITEA__server__APP_DATA_PATH": str(self.folder / "data"),
             "GITEA__server__HTTP_ADDR": "127.0.0.1",
             "GITEA__server__HTTP_PORT": str(self.port),
-            "GITEA__server__ROOT_URL": f"{self.url}/",
             "GITEA__server__LOCAL_ROOT_URL": f"{self.url}/",
             "GITEA__session__COOKIE_SECURE": "false",
             "GITEA__repository__ROOT": str(self.folder / "data/repositories"),
             "GITEA__repository_0x2E_local__LOCAL_COPY_PATH": str(self.folder / "scratch/local"),
             "GITEA__repository_0x2E_upload__TEMP_PATH": str(self.folder / "scratch/uploads"),
             "GITEA__queue__DATADIR": str(self.folder / "data/queues"),
-            "GITEA__database__HOST": f"{host}:{port}",
+            "GITEA__database__HOST": "{PGHOST}:{PGPORT}".format(**self.rows),
             # And how patient it is.
             "GITEA__actions__ZOMBIE_TASK_TIMEOUT": "10s",
             "GITEA__cron_0x2E_stop_zombie_tasks__SCHEDULE": "@every 2s",
@@ -142,14 +157,50 @@ class Box:
 
     def start(self) -> None:
         """Do what the pod does: database, configuration, server, users and repository."""
-        database = {**os.environ, "FORGE_PASSWORD": (self.folder / "secrets/database-password").read_text()}
-        sql = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={self.folder}/etc/database.sql", self._dsn]
-        subprocess.run([PROGRAMS / "psql", *sql], env=database, check=True)
-        configure = self._as_server("sh", self.folder / "etc/configure.sh")
-        subprocess.run(configure, env=self._environment(), cwd=self.folder, check=True)
+        data = str(self.folder / "data")
+        token = str(self.folder / "secrets/copies-token")
+        own = {"FOLDER": data, "TOKEN": token, "PORT": str(self.copies_port)}
+        self._start("copies", *self._as_server(PYTHON, self.folder / "etc/copies.py"), **own)
+        for script in ("database.sh", "configure.sh"):
+            self.prepare(script)
         self.serve()
         self.setup = self._start("setup", *BOUND, sys.executable, str(self.folder / "etc/people.py"))
         wait_for(lambda: self.ask("GET", f"/repos/{REPOSITORY}").status == 200, "the repository", PATIENCE_SECONDS)
+
+    def prepare(self, script: str) -> None:
+        """Do what one of the pod's first containers does."""
+        database = {
+            "FOLDER": str(self.folder / "data"),
+            "SCRIPTS": str(self.folder / "etc"),
+            "FORGE_PASSWORD": (self.folder / "secrets/database-password").read_text(),
+            **self.rows,
+        }
+        environment = {**self._environment(), **(database if script == "database.sh" else {})}
+        command = self._as_server("sh", self.folder / "etc" / script)
+        subprocess.run(command, env=environment, cwd=self.folder, check=True)
+
+    def stop(self) -> None:
+        """End all that the pod's containers run."""
+        while self._started:
+            end(self._started.pop())
+
+    def restart(self) -> None:
+        """Do what happens where the pod is deleted."""
+        self.stop()
+        shutil.rmtree(self.folder / "run")
+        (self.folder / "run").mkdir()
+        if os.geteuid() == 0:
+            os.chown(self.folder / "run", USER, USER)
+        self.start()
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """How the owner of the database reaches it."""
+        host, _, port = self._dsn.rpartition("@")[2].partition("/")[0].partition(":")
+        return {
+            "PGHOST": host, "PGPORT": port, "PGUSER": "postgres", "PGDATABASE": "postgres",
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        }  # fmt: skip
 
     def serve(self) -> None:
         """Start the server, and wait until it answers."""
@@ -170,7 +221,7 @@ class Box:
         """The end of what a program wrote."""
         return (self.folder / f"{name}.log").read_text(errors="replace")[-4000:]
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *command: str, **more: str) -> subprocess.Popen[bytes]:
         added = {
             "FORGE": self.url,
             "USERS": str(self.folder / "users"),
@@ -179,16 +230,24 @@ class Box:
         }
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, env={**self._environment(), **added},
+                command, env={**self._environment(), **added, **more},
                 stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
         self._started.append(process)
         return process
 
+    def _keep(self) -> None:
+        """Do what the keeper of pods does: a new one for each that has ended."""
+        while not self._ended.wait(0.2):
+            for _ in range(self.jobs - sum(one.poll() is None for one in list(self.pods.values()))):
+                # One that cannot register has failed, as while the forge starts anew.
+                with suppress(subprocess.CalledProcessError):
+                    self.pod()
+
     def pod(self) -> Path:
         """Do what a job's pod does, in a folder of its own: register, take one job, end."""
-        number = len(self.runners)
-        folder = self.folder / f"pod-{number}"
+        pod = f"pod-{next(self._numbers)}"
+        folder = self.folder / pod
         for name in ("run", "work/home"):
             (folder / name).mkdir(parents=True)
         settings = (
@@ -201,7 +260,7 @@ class Box:
         spec = job_pod()
 
         def adapted(text: str) -> str:
-            text = text.replace("http://forge.platform:3000", self.url).replace("$(hostname)", f"pod-{number}")
+            text = text.replace("http://forge.platform:3000", self.url).replace("$(hostname)", pod)
             text = text.replace("/run/secrets/runner/token", str(self.folder / "secrets/token"))
             return text.replace("/etc/runner/runner.yaml", str(folder / "runner.yaml"))
 
@@ -215,13 +274,18 @@ class Box:
             [adapted(word) for word in one["command"]] for one in (*spec["initContainers"], *spec["containers"])
         )
         subprocess.run(register, env=environment, cwd=folder, check=True, capture_output=True)
-        with (self.folder / f"pod-{number}.log").open("wb") as log:
+        with (self.folder / f"{pod}.log").open("wb") as log:
             process = subprocess.Popen(
                 [*BOUND, *job], env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        self.runners.append(process)
+        self.pods[pod] = process
         return folder
+
+    def is_alive(self, pod: Path) -> bool:
+        """What the probe of a pod's container says."""
+        environment = {"REGISTRATION": str(pod / "run/registration"), "WORK": str(pod / "work")}
+        return subprocess.run([sys.executable, JOBS / "known.py"], env=environment, check=False).returncode == 0
 
     def ask(self, method: str, path: str, body: Any = None, *, user: str = "admin", token: str | None = None) -> Answer:
         """Call the API as a user, or with a token."""
@@ -276,10 +340,23 @@ class Box:
             ["git", "-C", str(clone), *words], env=environment, check=False, capture_output=True, text=True
         )
 
-    def jobs(self, status: str = "") -> list[dict[str, Any]]:
+    def runs(self) -> list[dict[str, Any]]:
         """The jobs of the repository, the newest first."""
-        found = self.ask("GET", f"/repos/{REPOSITORY}/actions/jobs?limit=50").body["jobs"] or []
-        return [job for job in found if not status or job["status"] == status]
+        return self.ask("GET", f"/repos/{REPOSITORY}/actions/jobs?limit=50&sort=id&order=desc").body["jobs"] or []
+
+    def job(self, name: str, commit: str) -> dict[str, Any]:
+        """The job of a commit; nothing before there is one."""
+        return next((job for job in self.runs() if (job["name"], job["head_sha"]) == (name, commit)), {})
+
+    def is_quiet(self) -> bool:
+        """Whether no job runs or is going to."""
+        return all(job["status"] == "completed" for job in self.runs())
+
+    def kill(self, job: dict[str, Any]) -> None:
+        """Kill the pod of a job at once, as with its node."""
+        pod = psutil.Process(self.pods[job["runner_name"]].pid)
+        for one in (pod, *pod.children(recursive=True)):
+            one.kill()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

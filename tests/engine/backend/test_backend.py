@@ -330,7 +330,7 @@ def test_the_lock_of_a_job_that_died_elsewhere_is_taken_over(
 
 @pytest.mark.usefixtures("job")
 def test_a_job_that_lives_is_waited_for(backend: Backend, url: str) -> None:
-    ended = []
+    ended: list[bool] = []
 
     def work() -> None:
         with open_backend(url).lock("sample", "dev", "up"):
