@@ -12,7 +12,7 @@ import kubeyaml
 from bundle.manifest import load
 from bundle.store import Inventory
 from infra.bundle import InventoryError, manifests
-from infra.manifests import ADDONS, THIRD_PARTY, required
+from infra.manifests import ADDONS, LOCK, THIRD_PARTY, required
 from tests.bundle.conftest import Copy
 
 if TYPE_CHECKING:
@@ -53,6 +53,20 @@ def published(folder: Path, content: dict[str, str]) -> dict[str, str]:
         for name, text in content.items():
             archive.writestr(f"example.org/Kinds@v1.2.3/{name}", text)
     return {"GOPROXY": f"file://{folder}/proxy"}
+
+
+def test_the_lock_is_of_what_programs_and_images_are_made_of_now() -> None:
+    """Otherwise every bundle has other images than the pinned ones: a file of a layer may have changed in a copy."""
+    manifest = load()
+    locked = [one for one in json.loads(LOCK.read_text())["amd64"] if one["family"] in manifest.families]
+    programs = {one["path"]: one for one in locked if one["kind"] == "program"}
+    assert programs
+    for one in programs.values():
+        assert one["key"] == manifest.key(one["family"]), one["path"]
+    for one in locked:
+        if one["kind"] == "image":
+            made_of = {programs[path]["name"]: programs[path]["sha256"] for path in one.get("programs", ())}
+            assert one["key"] == manifest.image_key(one["family"], one["name"], made_of), one["path"]
 
 
 def test_manifests_come_from_their_module_and_stay(copy: Copy, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 # Before each start: the role and the database; with the rows of a copy, where a restore has left them (copies.py).
 set -eu
 until pg_isready --quiet --timeout=5; do sleep 2; done
+export PGOPTIONS="-c client_min_messages=warning"
 run() { psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 "$@"; }
 run --file="$SCRIPTS/database.sql"
 rows=$FOLDER/restore/files/rows.dump
