@@ -144,7 +144,7 @@ class Box:
             "GITEA__queue__DATADIR": str(self.folder / "data/queues"),
             "GITEA__database__HOST": "{PGHOST}:{PGPORT}".format(**self.rows),
             # And how patient it is.
-            "GITEA__actions__ZOMBIE_TASK_TIMEOUT": "10s",
+            "GITEA__actions__ZOMBIE_TASK_TIMEOUT": "30s",
             "GITEA__cron_0x2E_stop_zombie_tasks__SCHEDULE": "@every 2s",
         }
         files = {f"GITEA__{key}__FILE": str(self.folder / "secrets" / name) for key, name in keys.items()}
@@ -248,7 +248,7 @@ class Box:
         """Do what a job's pod does, in a folder of its own: register, take one job, end."""
         pod = f"pod-{next(self._numbers)}"
         folder = self.folder / pod
-        for name in ("run", "work/home"):
+        for name in ("run", "work"):
             (folder / name).mkdir(parents=True)
         settings = (
             (JOBS / "runner.yaml")
@@ -265,7 +265,7 @@ class Box:
             return text.replace("/etc/runner/runner.yaml", str(folder / "runner.yaml"))
 
         environment = {
-            "HOME": str(folder / "work/home"),
+            "HOME": str(folder / "work"),
             "TMPDIR": str(folder / "work"),
             "USER": "job",
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
