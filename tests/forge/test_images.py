@@ -1,6 +1,6 @@
 """The images of the forge and of its jobs: what the cluster runs, by the bundle's runc, with nothing allowed.
 
-Needs the family runc in the bundle too, as root, and a package index.
+Needs the families runc and postgres in the bundle too, as root, and a package index.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import yaml
 
 from tests.engine.harness import wait_for
-from tests.forge.box import JOBS, REPOSITORY, Box, job_pod
+from tests.forge.box import JOBS, REPOSITORY, SERVER, Box, job_pod
 from tests.forge.pulls import ROOT, WORKFLOWS
 from tests.images.containers import Container, Image, Runtime
 from tests.providers.kubernetes.control_plane import BUNDLE, program
@@ -39,11 +40,96 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 @pytest.fixture(scope="module")
-def image(runtime: Runtime) -> Image:
-    """What a job's pod runs."""
-    (archive,) = BUNDLE.glob("images/forge-runner_*.tar")
-    version = archive.stem.partition("_")[2]
-    return Image.unpack(archive, f"localhost/forge-runner:{version}", runtime.work / "image")
+def images(runtime: Runtime) -> dict[str, Image]:
+    """By name, as the manifests have them."""
+    found = {}
+    for name in ("forge", "forge-runner", "postgres"):
+        (archive,) = BUNDLE.glob(f"images/{name}_*.tar")
+        reference = f"localhost/{name}:{archive.stem.partition('_')[2]}"
+        found[f"localhost/{name}"] = Image.unpack(archive, reference, runtime.work / f"image-{name}")
+    return found
+
+
+class BoxInImages(Box):
+    """The server's pod, container by container, as its manifest has them; PostgreSQL is this machine's."""
+
+    def __init__(self, runtime: Runtime, images: dict[str, Image]) -> None:
+        super().__init__()
+        self.runtime, self.images = runtime, images
+
+    def start(self) -> None:
+        objects = yaml.safe_load_all((SERVER / "server.yaml").read_text())
+        (stateful,) = (one for one in objects if one["kind"] == "StatefulSet")
+        spec = stateful["spec"]["template"]["spec"]
+        for container in spec["initContainers"]:
+            running = self._run(container)
+            if container.get("restartPolicy") != "Always":
+                assert running.wait(120) == 0, running.output
+        self.containers = {one["name"]: self._run(one) for one in spec["containers"]}
+        wait_for(lambda: self._answers("/api/healthz") and self._answers("/"), "the forge", 120)
+        wait_for(lambda: self.ask("GET", f"/repos/{REPOSITORY}").status == 200, "the repository", 120)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return self.anonymously(path) in {path, "/user/login"}
+        except OSError:
+            return False
+
+    def _run(self, container: dict[str, Any]) -> Container:
+        folders = {
+            "settings": "etc",
+            "run": "run",
+            "setup": "setup",
+            "scratch": "scratch",
+            "data": "data",
+            "users": "users",
+        }
+        mounts, read_only = {}, {}
+        for mount in container["volumeMounts"]:
+            folder = self.folder / folders.get(mount["name"], "secrets")
+            if mount.get("readOnly") or mount["name"] == "settings":
+                read_only[folder] = mount["mountPath"]
+            else:
+                mounts[folder] = mount["mountPath"]
+        # Where things are; the rest is the manifest's.
+        here = {key: value for key, value in self._environment().items() if key.startswith("GITEA__")}
+        environment = {
+            **{one["name"]: one["value"] for one in container["env"] if "value" in one},
+            **{key: value for key, value in here.items() if "/" not in value or value.startswith("http")},
+            **{key: value for key, value in self.rows.items() if key != "PATH"},
+            "FORGE_PASSWORD": (self.folder / "secrets/database-password").read_text(),
+            "FORGE": self.url,
+            "PORT": str(self.copies_port),
+        }
+        if container["name"] == "copies":
+            environment["TOKEN"] = str(Path(environment["TOKEN"]).with_name("copies-token"))
+        return self.runtime.start(
+            self.images[container["image"]], container["name"], [], entrypoint=container["command"],
+            environment=environment, mounts=mounts, read_only=read_only,
+        )  # fmt: skip
+
+
+def test_the_server_takes_what_is_pushed_and_protects_main(runtime: Runtime, images: dict[str, Image]) -> None:
+    with BoxInImages(runtime, images) as box, tempfile.TemporaryDirectory(prefix="clone-") as name:
+        folder = Path(name)
+        (folder / "settings").write_text("three workers")
+        for words in (
+            ["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "--message=Start"],
+            ["remote", "add", "origin", f"{box.url}/{REPOSITORY}.git"], ["push", "--quiet", "origin", "main"],
+        ):  # fmt: skip
+            done = box.git(folder, *words)
+            assert done.returncode == 0, done.stderr
+        wait_for(lambda: box.ask("GET", f"/repos/{REPOSITORY}").body["has_actions"], "protection", 120)
+        # The forge learns of it, and refuses, by the hooks of its repositories.
+        assert box.ask("GET", f"/repos/{REPOSITORY}/branches").body[0]["name"] == "main"
+        for words in (
+            ["commit", "--quiet", "--allow-empty", "--message=More"],
+            ["push", "--quiet", "origin", "HEAD:more"],
+        ):
+            assert box.git(folder, *words, user="ada").returncode == 0
+        assert "protected branch" in box.git(folder, "push", "origin", "HEAD:main", user="ada").stderr
+        for container in box.containers.values():
+            container.stop()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +183,9 @@ def resident(pod: Container) -> int:
     return total
 
 
-def test_the_repositorys_check_succeeds_in_a_pod(box: Box, clone: Path, runtime: Runtime, image: Image) -> None:
+def test_the_repositorys_check_succeeds_in_a_pod(
+    box: Box, clone: Path, runtime: Runtime, images: dict[str, Image]
+) -> None:
     for words in (
         ["switch", "--quiet", "--create", "more"], ["commit", "--quiet", "--allow-empty", "--message=More"],
         ["push", "--quiet", "origin", "more"],
@@ -108,7 +196,7 @@ def test_the_repositorys_check_succeeds_in_a_pod(box: Box, clone: Path, runtime:
     made = box.ask("POST", f"/repos/{REPOSITORY}/pulls", request, user="ada")
     assert made.status == 201, made.body
     head = made.body["head"]["sha"]
-    pod = start_pod(box, runtime, image, "pod")
+    pod = start_pod(box, runtime, images["localhost/forge-runner"], "pod")
     pod.until(lambda: pod.run("python3", "/etc/runner/known.py").returncode == 0)
     peak = 0
 

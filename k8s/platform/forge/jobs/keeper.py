@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import ssl
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -60,4 +62,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # The first process of a container has no other way to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     main()

@@ -6,6 +6,8 @@ The Secret's files are read again every few seconds, and applied where they have
 import base64
 import json
 import os
+import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -180,4 +182,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # The first process of a container has no other way to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     main()
