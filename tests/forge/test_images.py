@@ -1,11 +1,12 @@
 """The images of the forge and of its jobs: what the cluster runs, by the bundle's runc, with nothing allowed.
 
-Needs the families runc and postgres in the bundle too, as root, and a package index.
+Needs the families runc, postgres and mlflow in the bundle too, as root, and a package index.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +16,20 @@ import psutil
 import pytest
 import yaml
 
+from infra.manifests import TREE
 from tests.engine.harness import wait_for
 from tests.forge.box import JOBS, REPOSITORY, SERVER, Box, job_pod
 from tests.forge.pulls import ROOT, WORKFLOWS
 from tests.images.containers import Container, Image, Runtime
+from tests.k8s.object_store import SECRET, running
 from tests.providers.kubernetes.control_plane import BUNDLE, program
+from tests.services.delivery.postgres import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BACKUP = TREE / "platform" / "backup"
+KEYS = {"AWS_ACCESS_KEY_ID": "setup", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
 pytestmark = [pytest.mark.slow_forge, pytest.mark.timeout(3600)]
 SECONDS = 1800.0
 MIB = 1 << 20
@@ -43,7 +49,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 def images(runtime: Runtime) -> dict[str, Image]:
     """By name, as the manifests have them."""
     found = {}
-    for name in ("forge", "forge-runner", "postgres"):
+    for name in ("forge", "forge-runner", "postgres", "mlflow"):
         (archive,) = BUNDLE.glob(f"images/{name}_*.tar")
         reference = f"localhost/{name}:{archive.stem.partition('_')[2]}"
         found[f"localhost/{name}"] = Image.unpack(archive, reference, runtime.work / f"image-{name}")
@@ -56,6 +62,7 @@ class BoxInImages(Box):
     def __init__(self, runtime: Runtime, images: dict[str, Image]) -> None:
         super().__init__()
         self.runtime, self.images = runtime, images
+        self.containers: list[Container] = []
 
     def start(self) -> None:
         objects = yaml.safe_load_all((SERVER / "server.yaml").read_text())
@@ -65,9 +72,39 @@ class BoxInImages(Box):
             running = self._run(container)
             if container.get("restartPolicy") != "Always":
                 assert running.wait(120) == 0, running.output
-        self.containers = {one["name"]: self._run(one) for one in spec["containers"]}
+            else:
+                self.containers.append(running)
+        self.containers += [self._run(one) for one in spec["containers"]]
         wait_for(lambda: self._answers("/api/healthz") and self._answers("/"), "the forge", 120)
         wait_for(lambda: self.ask("GET", f"/repos/{REPOSITORY}").status == 200, "the repository", 120)
+
+    def stop(self) -> None:
+        """As where the pod is deleted: each of them ends when it is told to."""
+        while self.containers:
+            self.containers.pop().stop()
+
+    def run_backup(self, file: str, kind: str, s3: Any, volume: Path) -> str:
+        """Run the containers of a Job of the backup; what they printed."""
+        (job,) = (one for one in yaml.safe_load_all((BACKUP / file).read_text()) if one["kind"] == kind)
+        spec = job["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else job["spec"]
+        pod, scratch, printed = spec["template"]["spec"], self.runtime.work / f"scratch-{next(self._numbers)}", ""
+        for container in (*pod["initContainers"], *pod["containers"]):
+            environment = {
+                **{one["name"]: one["value"] for one in container["env"] if "value" in one},
+                **{key: value for key, value in self.rows.items() if key != "PATH"},
+                **KEYS, "S3_ENDPOINT": s3.meta.endpoint_url, "JOB": scratch.name, "FORGE_URL": self.copies_url,
+            }  # fmt: skip
+            if "FORGE_TOKEN" in {one["name"] for one in container["env"]}:
+                environment["FORGE_TOKEN"] = (self.folder / "secrets/copies-token").read_text()
+            running = self.runtime.start(
+                self.images[container["image"]], f"{scratch.name}-{container['name']}", container["args"],
+                entrypoint=container["command"], environment=environment,
+                mounts={volume: "/backup", scratch: "/tmp"},  # noqa: S108
+                read_only={path: f"/opt/backup/{path.name}" for path in (BACKUP / "base").glob("*.py")},
+            )  # fmt: skip
+            assert running.wait(180) == 0, running.output
+            printed += running.output
+        return printed
 
     def _answers(self, path: str) -> bool:
         try:
@@ -104,12 +141,15 @@ class BoxInImages(Box):
         if container["name"] == "copies":
             environment["TOKEN"] = str(Path(environment["TOKEN"]).with_name("copies-token"))
         return self.runtime.start(
-            self.images[container["image"]], container["name"], [], entrypoint=container["command"],
+            self.images[container["image"]], f"{container['name']}-{next(self._numbers)}", [],
+            entrypoint=container["command"],
             environment=environment, mounts=mounts, read_only=read_only,
         )  # fmt: skip
 
 
-def test_the_server_takes_what_is_pushed_and_protects_main(runtime: Runtime, images: dict[str, Image]) -> None:
+def test_the_server_takes_what_is_pushed_protects_main_and_is_what_a_night_had(
+    runtime: Runtime, images: dict[str, Image], tmp_path: Path
+) -> None:
     with BoxInImages(runtime, images) as box, tempfile.TemporaryDirectory(prefix="clone-") as name:
         folder = Path(name)
         (folder / "settings").write_text("three workers")
@@ -120,16 +160,32 @@ def test_the_server_takes_what_is_pushed_and_protects_main(runtime: Runtime, ima
             done = box.git(folder, *words)
             assert done.returncode == 0, done.stderr
         wait_for(lambda: box.ask("GET", f"/repos/{REPOSITORY}").body["has_actions"], "protection", 120)
+
+        def branches() -> list[str]:
+            return [one["name"] for one in box.ask("GET", f"/repos/{REPOSITORY}/branches").body]
+
         # The forge learns of it, and refuses, by the hooks of its repositories.
-        assert box.ask("GET", f"/repos/{REPOSITORY}/branches").body[0]["name"] == "main"
-        for words in (
-            ["commit", "--quiet", "--allow-empty", "--message=More"],
-            ["push", "--quiet", "origin", "HEAD:more"],
-        ):
+        assert branches() == ["main"]
+        push = ["push", "--quiet", "origin"]
+        for words in (["commit", "--quiet", "--allow-empty", "--message=More"], [*push, "HEAD:more"]):
             assert box.git(folder, *words, user="ada").returncode == 0
         assert "protected branch" in box.git(folder, "push", "origin", "HEAD:main", user="ada").stderr
-        for container in box.containers.values():
-            container.stop()
+
+        subprocess.run([PROGRAMS / "createdb", "mlflow"], env=box.rows, check=True)
+        with running(tmp_path) as s3:
+            for bucket in ("mlflow", "datasets"):
+                s3.create_bucket(Bucket=bucket)
+            volume = runtime.work / "backup"
+            box.run_backup("base/backup.yaml", "CronJob", s3, volume)
+            assert box.git(folder, *push, "HEAD:later", ":more", user="ada").returncode == 0
+            told = box.run_backup("restore/restore.yaml", "Job", s3, volume)
+        assert "its next start takes them" in told
+        assert set(branches()) == {"main", "later"}
+        box.restart()
+        assert set(branches()) == {"main", "more"}
+        assert box.git(folder, "fetch", "--quiet", "origin", "more", user="ada").returncode == 0
+        assert "protected branch" in box.git(folder, "push", "origin", "HEAD:main", user="ada").stderr
+        box.stop()
 
 
 @pytest.fixture(scope="module")
