@@ -32,13 +32,19 @@ def passwords(settings: Settings) -> list[str]:
 
 
 def adapted(manifests: list[Manifest], settings: Settings) -> list[Manifest]:
-    """The kustomization's objects, for as many jobs as the stack wants."""
+    """The kustomization's objects, for as many jobs as the stack wants: pods, and what their namespace may take."""
     assert settings.platform
     assert settings.platform.forge
     made: list[Manifest] = copy.deepcopy(manifests)
     (keeper,) = (one for one in made if one["kind"] == "Deployment")
     (container,) = keeper["spec"]["template"]["spec"]["containers"]
-    container["env"] = [{"name": "JOBS", "value": str(settings.platform.forge.jobs)}]
+    jobs = settings.platform.forge.jobs
+    container["env"] = [{"name": "JOBS", "value": str(jobs)}]
+    (template,) = (one for one in made if one["kind"] == "PodTemplate")
+    (job,) = template["template"]["spec"]["containers"]
+    (quota,) = (one for one in made if one["kind"] == "ResourceQuota")
+    # One pod more is there while it ends.
+    quota["spec"]["hard"]["limits.memory"] = f"{(jobs + 1) * _gibibytes(job['resources']['limits']['memory'])}Gi"
     return made
 
 
@@ -69,6 +75,10 @@ def credentials(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str
 def _users(settings: Settings) -> list[str]:
     assert settings.platform
     return [ADMIN, *settings.platform.forge.users] if settings.platform.forge else []
+
+
+def _gibibytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Gi"))
 
 
 def _key(password: str) -> str:

@@ -106,7 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "slow_forge: runs the bundle's forge (`lab bundle build --only forge --only forge-runner`); -m slow_forge",
+        "slow_forge: runs the forge (of the bundle: forge, forge-runner, runc, postgres, mlflow); -m slow_forge",
     )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):

@@ -38,6 +38,12 @@ def test_as_many_jobs_run_as_are_wanted() -> None:
     changed = forge.adapted(objects, settings("{forge: {jobs: 7}}"))
     (keeper,) = (one for one in changed if one["kind"] == "Deployment")
     assert keeper["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "JOBS", "value": "7"}]
+    (quota,) = (one for one in changed if one["kind"] == "ResourceQuota")
+    (template,) = (one for one in changed if one["kind"] == "PodTemplate")
+    memory = template["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+    room = int(quota["spec"]["hard"]["limits.memory"].removesuffix("Gi"))
+    assert room > 7 * int(memory.removesuffix("Gi"))
+    assert int(quota["spec"]["hard"]["pods"]) > 10
     assert json.dumps(objects) == before
 
 
