@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.warm import launchers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -116,8 +118,7 @@ class Lab:
 
     def write(self, program: str = "", settings: str = "") -> None:
         """Write the project's files."""
-        virtualenv = Path(sys.executable).parents[1]
-        options = f"    toolchain: uv\n    virtualenv: {virtualenv}\n"
+        options = f"    toolchain: uv\n    virtualenv: {launchers().virtualenv}\n"
         header = f"name: {PROJECT}\nruntime:\n  name: python\n  options:\n{options}"
         (self.project / "Pulumi.yaml").write_text(header + settings)
         (self.project / "uv.lock").write_text('version = 1\nrequires-python = ">=3.11"\n')
@@ -139,7 +140,7 @@ class Lab:
     ) -> Outcome:
         """Run a command without a terminal; its exit status must be `status`, and it never shows a traceback."""
         process = subprocess.run(
-            self.command(*arguments),
+            [str(launchers().lab), str(ROOT / "cli/__main__.py"), *self.command(*arguments)[1:]],
             input=stdin,
             env={**self.env, **(env or {})},
             capture_output=True,

@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tests.warm import launchers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -166,11 +168,11 @@ class Stack:
     def install_plugin(path: Path, **env: str) -> None:
         """Put the test provider at *path*; *env* is set in it."""
         exports = "".join(f"export {key}={value}\n" for key, value in env.items())
-        path.write_text(f'#!/bin/sh\n{exports}exec "{sys.executable}" "{TESTBED / "provider.py"}" "$@"\n')
+        path.write_text(f'#!/bin/sh\n{exports}exec "{launchers().python}" "{TESTBED / "provider.py"}" "$@"\n')
         path.chmod(0o755)
 
     def project_file(self, text: str = "") -> None:
-        virtualenv = Path(sys.executable).parents[1]
+        virtualenv = Path(sys.executable).parents[1] if ENGINE == "pulumi" else launchers().virtualenv
         options = f"    toolchain: uv\n    virtualenv: {virtualenv}\n"
         header = f"name: {PROJECT}\nruntime:\n  name: python\n  options:\n{options}"
         (self.folder / "Pulumi.yaml").write_text(header + textwrap.dedent(text))
@@ -185,7 +187,8 @@ class Stack:
     def command(self, *arguments: str) -> list[str]:
         if ENGINE == "pulumi":
             return ["pulumi", "-C", str(self.folder), "--non-interactive", *arguments]
-        return [str(REPOSITORY / "lab"), "--cwd", str(self.folder), "--engine", ENGINE, *arguments]
+        lab = [str(launchers().lab), str(REPOSITORY / "cli/__main__.py")]
+        return [*lab, "--cwd", str(self.folder), "--engine", ENGINE, *arguments]
 
     def start(self, *arguments: str) -> Running:
         """In a process group of its own, as a shell starts a job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -215,7 +216,9 @@ def test_lock(stack: Stack) -> None:
     wait_for(lambda: stack.held("a.create"), "the first update to hold the lock")
     second = stack.up(ok=False)
     assert "locked" in second.text
-    assert str(process.process.pid) in second.text
+    named = re.search(r"(?:process|pid) (\d+)", second.text)
+    assert named, second.text
+    assert os.getpgid(int(named[1])) == process.process.pid
     stack.release("a.create")
     assert stack.finish(process).exit_code == 0
     stack.up()
