@@ -190,7 +190,7 @@ class Builder:
             tools = go.tools_of(family, self.manifest.go)
             home, libraries = self._source(family, emptied(folder), say)
             say("the Go toolchain")
-            self._toolchain.ensure()
+            self._toolchain.ensure(family.go)
             say("its turn to compile")
             began = time.monotonic()
             with self._compiling:

@@ -28,29 +28,31 @@ SECONDS_BETWEEN_REPORTS = 10
 
 
 class Toolchain:
-    """The Go that the manifest names, kept below `cache`; Go's own caches are beside it."""
+    """The versions of Go that the manifest names, kept below `cache`; Go's own caches are beside them."""
 
     def __init__(self, go: Go, architecture: str, cache: Path, tools: Tools) -> None:
         self._go = go
         self._platform = f"linux-{architecture}"
         self._cache = cache
-        self._root = cache / f"go{go.version}"
         self._tools = tools
 
-    def ensure(self) -> None:
-        """Fetch the toolchain unless it is there. It comes as a module, from the proxy that GOPROXY names.
+    def ensure(self, version: str | None = None) -> None:
+        """Fetch a toolchain unless it is there. It comes as a module, from the proxy that GOPROXY names.
 
         Raises:
             BundleError: it cannot be fetched, or is not the pinned one.
         """
         with exclusive(self._cache):
-            if not self._root.exists():
-                self._fetch()
+            if not self._root(version).exists():
+                self._fetch(version or self._go.version)
 
-    def _fetch(self) -> None:
-        if (expected := self._go.sha256.get(self._platform)) is None:
-            raise BundleError(f"manifest.yaml pins no Go toolchain for {self._platform}")
-        name = f"v0.0.1-go{self._go.version}.{self._platform}"
+    def _root(self, version: str | None) -> Path:
+        return self._cache / f"go{version or self._go.version}"
+
+    def _fetch(self, version: str) -> None:
+        if (expected := self._go.all[version].get(self._platform)) is None:
+            raise BundleError(f"manifest.yaml pins no Go toolchain {version} for {self._platform}")
+        name = f"v0.0.1-go{version}.{self._platform}"
         url = address("golang.org/toolchain", name)
         new = emptied(self._cache / "toolchain.new")
         archive = new / "archive.zip"
@@ -69,7 +71,7 @@ class Toolchain:
         for folder in (tree / "bin", tree / "pkg/tool"):
             for path in folder.rglob("*"):
                 path.chmod(0o755)
-        tree.rename(self._root)
+        tree.rename(self._root(version))
         emptied(new).rmdir()
 
     def generate(self, family: Family, folder: Path, say: Callable[[str], None]) -> None:
@@ -135,13 +137,14 @@ class Toolchain:
                     modules[-1] = (name, version)
 
         self._tools.run(
-            self._root / "bin/go", "version", "-m", *programs, environment={"GOTOOLCHAIN": "local"}, on_line=read
+            self._root(None) / "bin/go", "version", "-m", *programs, environment={"GOTOOLCHAIN": "local"}, on_line=read
         )
         return found
 
     def _run(self, family: Family, folder: Path, on_line: Callable[[str], None], *words: str | Path) -> None:
+        root = self._root(family.go)
         environment = {
-            "GOROOT": str(self._root),
+            "GOROOT": str(root),
             "GOTOOLCHAIN": "local",
             "GOCACHE": str(self._cache / "build"),
             "GOMODCACHE": str(self._cache / "mod"),
@@ -150,12 +153,12 @@ class Toolchain:
             "GOWORK": "off",
             "CGO_ENABLED": "1" if family.cgo else "0",
         }
-        self._tools.run(self._root / "bin/go", *words, cwd=folder, environment=environment, on_line=on_line)
+        self._tools.run(root / "bin/go", *words, cwd=folder, environment=environment, on_line=on_line)
 
 
 def tools_of(family: Family, go: Go) -> dict[str, str]:
     """What makes a family's programs: equal tools give equal bytes."""
-    tools = {"go": go.version}
+    tools = {"go": family.go or go.version}
     if family.cgo:
         tools["gcc"] = answer("gcc", "-dumpfullversion")
         tools["libseccomp"] = answer("pkg-config", "--modversion", "libseccomp")

@@ -40,11 +40,20 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Go(Model):
-    """The Go toolchain for all programs, pinned for reproducible builds."""
+GoVersion = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+
+class Go(Model):
+    """The Go toolchains, pinned for reproducible builds: one for all programs, and others that a family names."""
+
+    version: GoVersion
     sha256: dict[str, str] = Field(description="Of the module zip of golang.org/toolchain, by platform.")
+    others: dict[GoVersion, dict[str, str]] = Field(default_factory=dict, description="The same, by version.")
+
+    @property
+    def all(self) -> dict[str, dict[str, str]]:
+        """SHA-256 by version and platform."""
+        return {self.version: self.sha256, **self.others}
 
 
 class Debian(Model):
@@ -154,6 +163,7 @@ class Family(Model):
     )
     optional: bool = Field(default=False, description="Only had when asked for by name, or by a profile.")
     module: Name | None = Field(default=None, description="Folder of go.mod and go.sum below bundle/go.")
+    go: GoVersion | None = Field(default=None, description="Its version of Go, where go.mod needs a newer one.")
     source: Source | None = Field(default=None, description="What go.mod replaces a module by.")
     tags: tuple[str, ...] = ()
     stamps: dict[str, str] = Field(default_factory=dict, description="Variables set at link time: the version stamps.")
@@ -221,6 +231,9 @@ class Manifest(Model):
             for name, image in family.images.items():
                 if image.layer and image.layer not in known:
                     errors.append(f"images.{name}.layer: there is no layer {image.layer}")
+        for name, family in self.families.items():
+            if family.go and family.go not in self.go.all:
+                errors.append(f"families.{name}.go: go.others does not pin {family.go}")
         if errors:
             raise ValueError("; ".join(errors))
         return self
@@ -228,6 +241,10 @@ class Manifest(Model):
     def stack(self, layer: str | None) -> list[str]:
         """Names of a layer and of all below it, the lowest first."""
         return [*self.stack(self.layers[layer].base), layer] if layer else []
+
+    def go_of(self, family: Family) -> str:
+        """The version of Go that builds a family."""
+        return family.go or self.go.version
 
     @cached_property
     def architecture(self) -> str:
@@ -264,11 +281,11 @@ class Manifest(Model):
         """Changes when a family's programs must be had anew: the digest of what they are made of."""
         family = self.families[name]
         sources = {path.name: path.read_text() for path in sorted(family.folder.glob("*")) if family.module}
-        without = {"group", "images", "optional", "release", *TEXTS, *(() if family.source else ("source",))}
+        without = {"go", "group", "images", "optional", "release", *TEXTS, *(() if family.source else ("source",))}
         made_of = [family.model_dump(mode="json", exclude=without), sources]
         if family.source and family.source.pages:
             made_of.append({path.name: path.read_text() for path in sorted(NODE.iterdir())})
-        return digest([RECIPE, self.go.version, self.architecture, *made_of])
+        return digest([RECIPE, self.go_of(family), self.architecture, *made_of])
 
     def text_key(self, family: str, name: str, files: Files) -> str:
         """Changes when a manifest or a unit must be had anew: the digest of where it is from."""

@@ -38,6 +38,8 @@ def provide_bundle(session: Session, stack: str) -> None:
     if platform is not None:
         wanted = Platform.model_validate(platform)
         groups |= {"platform", *capabilities(wanted.profile), *(["forge"] if wanted.forge else [])}
+        if wanted.apply == "gitops" and wanted.gitops.controller != "none":
+            groups.add("gitops")
     folder, version = Path(cluster.bundle).expanduser(), cluster.kubernetes_version
     manifest = load()
     families = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from engine.project import StackConfig
 
 REQUIRED = ("id", "key")
-FIXED = ("cloud.", "access.publicKey", "privateKey", "backupSecretKey")
+FIXED = ("cloud.", "access.publicKey", "privateKey", "backupSecretKey", "gitopsPassword")
 OVERRIDE = "config:"
 MARK = "class:roster"
 """Configuration key in a stack's file: the class that the stack belongs to."""

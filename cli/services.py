@@ -55,15 +55,19 @@ def finish_up(session: Session, stack: str) -> bool:
     if setting is None or not setting.is_object:
         return False
     settings = Settings.model_validate(json.loads(setting.value))
-    if settings.apply == "gitops":
+    if settings.apply == "gitops" and settings.gitops.controller == "none":
         return False
     platform = Platform.of(session, stack)
-    if settings.example:
-        serve_example(session, platform)
     if settings.forge:
         from cli.box import provide_repository
 
         provide_repository(platform, session.project.root)
+    if settings.apply == "gitops":
+        from cli.gitops import wait_until_applied
+
+        wait_until_applied(platform)
+    if settings.example:
+        serve_example(session, platform)
     print("\n" + platform.table() + "\n")
     return True
 
@@ -106,7 +110,11 @@ def platform_status(session: Session, stack: str) -> str:
         platform = Platform.of(session, stack)
     except LabError:
         return ""
+    from cli.gitops import applications, describe
+
     try:
-        return f"Capabilities:\n{platform.health()}\nModels:\n{platform.models()}"
+        from_git = applications(platform.cluster)
+        applied = f"Applied from Git:\n{describe(from_git)}\n" if from_git else ""
+        return f"Capabilities:\n{platform.health()}\n{applied}Models:\n{platform.models()}"
     except ProviderError as error:
         return f"Capabilities: the cluster does not answer: {error}"

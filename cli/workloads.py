@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 SERVING, TRAINING, PLATFORM = "serving", "training", "platform"
-NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "monitoring", "forge-jobs")
+NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "monitoring", "forge-jobs", "gitops")
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
 SHARE, REGISTRY = "ml-cluster.dev/share", "ml-cluster.dev/registry"
 CAPABILITY = "app.kubernetes.io/name"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pulumi import Input, Output
 
+from infra import gitops
 from infra.manifests import Manifest
 from infra.settings import Settings
 
@@ -60,7 +61,10 @@ def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, di
             "internal-token": made[f"{FORGE}-internal-token"],
             "jwt-secret": made[f"{FORGE}-jwt"].apply(_key),
         },
-        f"platform/{FORGE}-users": {user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
+        f"platform/{FORGE}-users": {
+            **{user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
+            **gitops.forge_users(settings, made),
+        },
         f"platform/{FORGE}-copies": {"token": made[f"{FORGE}-copies"]},
         f"platform/{FORGE}-runner": runner,
         f"{JOBS}/{FORGE}-runner": runner,

@@ -20,7 +20,10 @@ import kubeyaml
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "k8s"
 IMAGES = TREE / "images" / "kustomization.yaml"
-THIRD_PARTY = {"gateway-api": Path("infrastructure", "gateway-api", "kinds.yaml")}
+THIRD_PARTY = {
+    "gateway-api": Path("infrastructure", "gateway-api", "kinds.yaml"),
+    "argo-cd": Path("platform", "gitops", "kinds.yaml"),
+}
 """Third-party manifests: name in the bundle, and path in the tree, which does not contain them."""
 ADDONS = {
     "local-path": "storage",
@@ -29,8 +32,8 @@ ADDONS = {
     "nvidia-device-plugin": "nvidia",
 }
 """Add-ons that the playbooks apply: name in the bundle, and the role that has the kustomization."""
-BY_NAME = TREE / "platform" / "forge"
-"""What no profile has, but a setting: its images need not be in the bundle."""
+BY_NAME = ("platform/forge", "platform/gitops")
+"""Folders that no profile has, but a setting: what they take need not be in the bundle."""
 UPSTREAM = "upstream.yaml"
 LOCK = ROOT / "bundle" / "manifest.lock"
 DOMAIN = "lab.internal"
@@ -88,7 +91,13 @@ def required() -> tuple[set[str], set[str]]:
     """Names of the images and third-party manifests of a bundle that k8s/, but for BY_NAME, and ADDONS use."""
     patched = {name for name in ADDONS if UPSTREAM in (addon(name) / "kustomization.yaml").read_text()}
     images = {*image_names(BY_NAME), *(image for name in ADDONS for image in addon_images(name))}
-    return images, THIRD_PARTY.keys() | patched
+    return images, third_party([]) | patched
+
+
+def third_party(folders: Iterable[str]) -> set[str]:
+    """Names of the third-party manifests of the tree: all but those of BY_NAME, unless that is one of `folders`."""
+    left_out = {*BY_NAME} - {*folders}
+    return {name for name, path in THIRD_PARTY.items() if str(path.parent) not in left_out}
 
 
 def write_addons(target: Path, files: Mapping[str, Path], versions: Mapping[str, str]) -> None:
@@ -210,12 +219,13 @@ def pins() -> dict[str, str]:
     return {image["name"].removeprefix("localhost/"): image["digest"] for image in kustomization["images"]}
 
 
-def image_names(without: Path | None = None) -> Iterator[str]:
-    """Names of the images that the manifests use, but for a folder's."""
+def image_names(without: Iterable[str] = ()) -> Iterator[str]:
+    """Names of the images that the manifests use, but for some folders'."""
+    left_out = [TREE / folder for folder in without]
     names = {
         name
         for path in TREE.rglob("*.yaml")
-        if without is None or not path.is_relative_to(without)
+        if not any(path.is_relative_to(folder) for folder in left_out)
         for name in re.findall(r"image: localhost/([a-z0-9-]+)$", path.read_text(), re.MULTILINE)
     }
     yield from sorted(names)

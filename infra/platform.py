@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
-from infra import alerting, bundle, forge, handover, second_place, secret_layout
+from infra import alerting, bundle, forge, gitops, handover, second_place, secret_layout
 from infra.bundle import InventoryError
 from infra.credentials import Certificate, Password
 from infra.kubernetes.cluster import Cluster
@@ -18,7 +18,6 @@ from infra.manifests import (
     DOMAIN,
     FIRST,
     PORT,
-    THIRD_PARTY,
     WORKLOADS,
     Manifest,
     ManifestError,
@@ -29,6 +28,7 @@ from infra.manifests import (
     qualified_name,
     rank,
     render,
+    third_party,
 )
 from infra.naming import PROJECT
 from infra.nodes import Nodes
@@ -42,7 +42,7 @@ PLATFORM_SECONDS = 900
 
 
 class Platform(pulumi.ComponentResource):
-    """A profile of k8s/ on the cluster or, with `apply: gitops`, the namespaces and Secrets for a GitOps controller."""
+    """A profile of k8s/ on the cluster or, with `apply: gitops`, a controller for it, and what that may not apply."""
 
     def __init__(
         self,
@@ -71,6 +71,9 @@ class Platform(pulumi.ComponentResource):
         self._resources: dict[str, pulumi.Resource] = {}
         self._ranks: dict[str, tuple[int, int]] = {}
         self._settings = settings
+        self._division: gitops.Division | None = None
+        self._receivers: Output[str] | None = None
+        self._digests: dict[str, str] = {}
         self.address = nodes.entry()
         self.domain: Output[str] = (
             Output.from_input(platform.domain)
@@ -86,6 +89,7 @@ class Platform(pulumi.ComponentResource):
                 *((second_place.STORE,) if on_volume else ()),
                 *names,
                 *forge.passwords(settings),
+                *gitops.passwords(settings),
             )
         }
         authority = Certificate("authority", [f"{PROJECT} {pulumi.get_stack()}"], None, ResourceOptions(parent=self))
@@ -99,6 +103,8 @@ class Platform(pulumi.ComponentResource):
         if f"Namespace {MONITORING}" in self._resources:
             manifests = self._monitoring(settings, manifests, passwords, lease_end)
         self._apply([one for one in manifests if one["kind"] not in FIRST])
+        if self._division is not None:
+            self._applied_from_git(self._division)
         if platform.apply == "gitops":
             self._hand_over()
 
@@ -132,7 +138,7 @@ class Platform(pulumi.ComponentResource):
         self.register_outputs({"platform": self.outputs})
 
     def _manifests(self, passwords: Mapping[str, Output[str]]) -> list[Manifest]:
-        """The manifests of k8s/: the profile, the second place of backups, and the forge.
+        """The manifests of k8s/ that the stack applies: the profile, the second place of backups, forge and controller.
 
         They are complete, unless this is a preview of a platform that does not exist yet.
 
@@ -152,15 +158,23 @@ class Platform(pulumi.ComponentResource):
             }
         except (InventoryError, ManifestError) as error:
             raise pulumi.RunError(str(error)) from None
-        manifests = []
-        for folder, objects in rendered.items():
+        profile, *others = self._folders()
+        manifests, used = rendered[profile], images(rendered[profile])
+        if gitops.wanted(self._settings) and manifests:
+            self._division = gitops.Division(manifests, self._settings)
+            self._digests = available_images
+            manifests = self._division.kept
+        for folder in others:
+            objects = rendered[folder]
             if folder == second_place.folder(self._settings):
-                manifests += second_place.adapted(objects, self._settings, pulumi.get_stack())
+                objects = second_place.adapted(objects, self._settings, pulumi.get_stack())
             elif folder == forge.FOLDER and objects:
-                manifests += forge.adapted(objects, self._settings)
-            else:
-                manifests += objects
-        if platform.apply == "gitops":
+                objects = forge.adapted(objects, self._settings)
+            elif self._division is not None:
+                objects = gitops.adapted(objects, self._settings, self._division.applied)
+            manifests, used = [*manifests, *objects], used | images(objects)
+        own_controller = platform.apply == "gitops" and not gitops.wanted(self._settings)
+        if own_controller:
             other = sorted(name for name, digest in pins().items() if available_images.get(name, digest) != digest)
             if other:
                 pulumi.log.warn(
@@ -169,13 +183,10 @@ class Platform(pulumi.ComponentResource):
                     self,
                 )
             manifests = [one for one in manifests if one["kind"] == "Namespace"]
+        missing = sorted([*(used - available_images.keys()), *(third_party(self._folders()) - available_files.keys())])
         if program is None:
             self._incomplete(f"kubectl is neither in the bundle {cluster.bundle} nor on PATH", passwords)
-        elif platform.apply == "pulumi" and (
-            missing := sorted(
-                [*(images(manifests) - available_images.keys()), *(THIRD_PARTY.keys() - available_files.keys())]
-            )
-        ):
+        elif missing and not own_controller:
             self._incomplete(f"the bundle {cluster.bundle} lacks {', '.join(missing)}", passwords)
         return manifests
 
@@ -187,6 +198,7 @@ class Platform(pulumi.ComponentResource):
             f"clusters/{self._settings.platform.profile}",
             *([second] if second else []),
             *([forge.FOLDER] if forge.wanted(self._settings) else []),
+            *([gitops.FOLDER] if gitops.wanted(self._settings) else []),
         ]
 
     def _incomplete(self, reason: str, passwords: Mapping[str, Output[str]]) -> None:
@@ -215,6 +227,10 @@ class Platform(pulumi.ComponentResource):
         second = second_place.secrets(self._settings, stack, passwords.get(second_place.STORE))
         for name, content in {**second, **forge.secrets(self._settings, passwords)}.items():
             self._secret(name, content)
+        if self._division is not None:
+            of_gitops = gitops.secrets(self._settings, passwords, self._division.applied)
+            for name, (content, labels) in of_gitops.items():
+                self._secret(name, content, labels=labels)
         # The authority too: a job in the gateway's namespace renews the certificate if nobody runs `lab up` for a year.
         for name, pair in {"gateway/certificate": certificate, "gateway/authority": authority}.items():
             self._secret(name, {"tls.crt": pair.certificate, "tls.key": pair.key}, type_="kubernetes.io/tls")
@@ -269,14 +285,29 @@ class Platform(pulumi.ComponentResource):
         digest = passwords["monitoring-admin"].apply(
             lambda key: hmac.new(key.encode(), receivers.encode(), hashlib.sha256).hexdigest()[:16]
         )
-        return [_annotated(one, "ml-cluster.dev/receivers", Output.unsecret(digest)) for one in manifests]
+        self._receivers = Output.unsecret(digest)
+        return [_annotated(one, "ml-cluster.dev/receivers", self._receivers) for one in manifests]
 
-    def _secret(self, name: str, content: Mapping[str, Input[str]], type_: str = "Opaque") -> None:
+    def _applied_from_git(self, division: gitops.Division) -> None:
+        """Tell the controller what to apply, once all that it applies to is there."""
+        digests, receivers = self._digests, Output.from_input(self._receivers)
+        kustomization = receivers.apply(lambda told: json.dumps(division.kustomization(digests, told)))
+        before = list(self._resources.values())
+        for one in gitops.objects(self._settings, self.domain, kustomization, division.applied):
+            self._declare(one, ResourceOptions(depends_on=before))
+
+    def _secret(
+        self,
+        name: str,
+        content: Mapping[str, Input[str]],
+        type_: str = "Opaque",
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         namespace, _, object_name = name.partition("/")
         manifest = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": object_name, "namespace": namespace},
+            "metadata": {"name": object_name, "namespace": namespace, **({"labels": labels} if labels else {})},
             "stringData": content,
             "type": type_,
         }

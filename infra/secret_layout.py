@@ -97,7 +97,7 @@ MONITORED: Mapping[str, Layout] = {
     ),
 }
 """Those of profiles with monitoring."""
-# Keys of `infra/second_place.py`, `infra/forge.py` and `infra/credentials.py`, which depend on the settings.
+# Keys of `infra/second_place.py`, `infra/forge.py`, `infra/gitops.py` and `infra/credentials.py`, by the settings.
 _OTHERS: Mapping[str, tuple[str, str]] = {
     "platform/backup-copy": (
         "`endpoint`, `bucket`, `prefix`, `region`, `access-key`, `secret-key`, `makes-bucket`",
@@ -112,6 +112,18 @@ _OTHERS: Mapping[str, tuple[str, str]] = {
     "platform/forge-copies": ("`token`", "lets the backup read the forge's files, and a restore write them"),
     "platform/forge-runner": ("`token`", "32 characters: makes jobs' pods known to the forge"),
     "forge-jobs/forge-runner": ("`token`", "the same"),
+    "gitops/cache": (
+        "`password`, `redis.conf`",
+        "only with `platform/gitops`, as the next two; `redis.conf`: `requirepass` and it",
+    ),
+    "gitops/repository": (
+        "`type`, `url`, `username`, `password`",
+        "the Git repository, labelled `argocd.argoproj.io/secret-type: repository`; the login where it has one",
+    ),
+    "gitops/cluster": (
+        "`name`, `server`, `config`, `namespaces`, `clusterResources`",
+        "which namespaces are applied to, labelled `argocd.argoproj.io/secret-type: cluster`",
+    ),
     "gateway/certificate": ("`tls.crt`, `tls.key`", "the gateway's certificate"),
     "gateway/authority": ("`tls.crt`, `tls.key`", "signs and renews the gateway's certificate"),
 }

@@ -3,7 +3,7 @@
 Tests marked `slow_cloud` need a real devcloud, as root, those marked `slow_cluster` a Kubernetes API server, from the
 bundle, those marked `slow_images` the platform's images. They run only when asked for: `-m slow_cloud`,
 `-m slow_cluster`, `-m slow_images`. So do those marked `slow_vm`, on a devcloud with virtual machines, and those marked
-`slow_forge`, which run the bundle's forge.
+`slow_forge` and `slow_gitops`, which run the bundle's forge and its GitOps controller.
 
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
@@ -108,6 +108,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "slow_forge: runs the forge (of the bundle: forge, forge-runner, runc, postgres, mlflow); -m slow_forge",
     )
+    config.addinivalue_line(
+        "markers",
+        "slow_gitops: runs the bundle's GitOps controller on its Kubernetes (root; `lab bundle build --only gitops "
+        "--only redis`, 5 min); -m slow_gitops",
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
@@ -119,7 +124,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
-    for mark in ("slow_cloud", "slow_cluster", "slow_forge", "slow_images", "slow_vm"):
+    for mark in ("slow_cloud", "slow_cluster", "slow_forge", "slow_gitops", "slow_images", "slow_vm"):
         if mark in config.getoption("markexpr"):
             continue
         slow = [item for item in items if item.get_closest_marker(mark)]

@@ -5,7 +5,17 @@ It does not import Pulumi, so the program, `lab doctor` and the tests can all re
 """
 
 from infra.settings.loading import NOTHING_SENT, REFERENCE, InvalidSetting, SettingsError, load_settings, public_key
-from infra.settings.model import Access, Cluster, Lease, Monitoring, NodeGroup, Platform, Settings, daytime_hours
+from infra.settings.model import (
+    Access,
+    Cluster,
+    GitOps,
+    Lease,
+    Monitoring,
+    NodeGroup,
+    Platform,
+    Settings,
+    daytime_hours,
+)
 from infra.settings.rules import RULES
 from infra.settings.schema import kind, resolve, schema
 from infra.settings.values import Network, PublicKey
@@ -16,6 +26,7 @@ __all__ = [
     "RULES",
     "Access",
     "Cluster",
+    "GitOps",
     "InvalidSetting",
     "Lease",
     "Monitoring",

@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from infra.naming import PROJECT
 from infra.settings import backup_rules as _backup_rules  # noqa: F401 - RULES has them then
+from infra.settings.gitops_rules import PASSWORD as GITOPS_PASSWORD
 from infra.settings.model import Settings
 from infra.settings.receivers import ADDRESSES, PASSWORD
 from infra.settings.rules import RULES, Context, Location, Violation, key_of, read_public_key
@@ -25,7 +26,7 @@ from infra.settings.schema import kind, schema_at
 
 REFERENCE = "docs/reference/settings.md"
 NOTHING_SENT = "No request was sent to the cloud."
-SECRETS = ("privateKey", "backupSecretKey", *ADDRESSES, PASSWORD)
+SECRETS = ("privateKey", "backupSecretKey", GITOPS_PASSWORD, *ADDRESSES, PASSWORD)
 """Settings whose values are never shown."""
 
 

@@ -11,12 +11,15 @@ from pydantic.alias_generators import to_camel
 from infra.naming import PROJECT
 from infra.settings.values import (
     Address4,
+    Branch,
     Bucket,
     Cidr,
     Cidr4,
     Domain,
     Endpoint,
+    Folder,
     ForgeUser,
+    GitUrl,
     HostPort,
     Instant,
     Login,
@@ -325,6 +328,25 @@ class Forge(Section):
     jobs: int = Field(default=2, ge=1, le=10, description="How many jobs run at a time.")
 
 
+class GitOps(Section):
+    """Where a controller on the cluster finds the platform, with `apply: gitops`."""
+
+    controller: Literal["argo-cd", "none"] = Field(
+        default="argo-cd",
+        description="Argo CD, which the stack installs, or none: a controller of your own. For that the stack creates "
+        "only the namespaces and the Secrets.",
+    )
+    repository: GitUrl | None = Field(
+        default=None, description="The Git repository, over HTTP. By default the one of platform.forge."
+    )
+    branch: Branch = Field(default="main", description="The branch that is applied.")
+    path: Folder = Field(default="k8s", description="Folder of the manifests in it: what is k8s/ here.")
+    username: Name | None = Field(
+        default=None,
+        description="Login at the repository; its password or token goes into ml-cluster:gitopsPassword.",
+    )
+
+
 class Platform(Section):
     """The services on the cluster: the manifests of k8s/, and who applies them."""
 
@@ -333,8 +355,8 @@ class Platform(Section):
     )
     apply: Literal["pulumi", "gitops"] = Field(
         default="pulumi",
-        description="Who applies the manifests: this stack, or Argo CD or Flux from Git. With gitops, the stack "
-        "creates only the namespaces and the Secrets.",
+        description="Who applies the manifests: this stack, or a controller on the cluster from Git. With gitops, the "
+        "stack keeps what gives rights and limits, the Secrets, the gateway and the controller.",
     )
     domain: Domain | None = Field(
         default=None,
@@ -349,6 +371,7 @@ class Platform(Section):
         default=None,
         description="A forge on the cluster, with the stack's repository in it. `{}` has one with its defaults.",
     )
+    gitops: GitOps = Field(default=GitOps(), description="The repository that `apply: gitops` applies.")
     backup: Backup = Field(default=Backup(), description="Nightly copies of rows and files, and their second place.")
 
 
@@ -441,6 +464,12 @@ class Settings(Section):
         "`lab config set --secret backupSecretKey < FILE`.",
     )
 
+    gitops_password: SecretStr | None = Field(
+        default=None,
+        description="Password or token of platform.gitops.username, a secret. Set it with "
+        "`lab config set --secret gitopsPassword < FILE`.",
+    )
+
     @property
     def reserves_flavors(self) -> bool:
         """Whether the nodes use the flavors of their reservations."""
@@ -476,6 +505,11 @@ class Settings(Section):
         if copy_to and copy_to.s3 and copy_to.s3.endpoint.startswith("http:"):
             warnings.append(
                 f"{PROJECT}:platform.backup.copyTo.s3.endpoint: the backups are not encrypted in transit; use https."
+            )
+        gitops = self.platform.gitops if self.platform else None
+        if gitops and gitops.username and (gitops.repository or "").startswith("http:"):
+            warnings.append(
+                f"{PROJECT}:platform.gitops.repository: the password is not encrypted in transit; use https."
             )
         period = self.lease_period(now)
         if self.lease and self.lease.daytime_hours and period:

@@ -25,10 +25,11 @@ _KEY = re.compile(r"(?:^|[\s,;])\S+[ \t]+AAAA[0-9A-Za-z+/]")
 
 FORGE_NAMES = {
     "admin", "api", "assets", "attachments", "avatar", "avatars", "captcha", "explore", "favicon.ico", "ghost",
-    "gitea-actions", "issues", "lab", "login", "manifest.json", "metrics", "milestones", "notifications", "org",
-    "pulls", "repo", "repo-avatars", "robots.txt", "sitemap.xml", "ssh_info", "user", "v2",
+    "gitea-actions", "gitops", "issues", "lab", "login", "manifest.json", "metrics", "milestones", "notifications",
+    "org", "pulls", "repo", "repo-avatars", "robots.txt", "sitemap.xml", "ssh_info", "user", "v2",
 }  # fmt: skip
-"""Names that users of the forge cannot have: its administrator, its organization, and what Gitea reserves."""
+"""Names that users of the forge cannot have: its administrator, its organization, the GitOps controller, and what Gitea
+reserves."""
 
 
 def refuse(problem: str, remedy: str) -> NoReturn:
@@ -226,6 +227,36 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def _git_url(value: str) -> str:
+    hint = 'Write it as "https://git.example.org/team/cluster.git".'
+    try:
+        url = urlsplit(value)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        refuse("is not a URL", hint)
+    if url.scheme not in {"http", "https"} or not host or not url.path.strip("/"):
+        refuse("is not the URL of a Git repository over HTTP", hint)
+    if url.username is not None or url.password is not None:
+        refuse("has a login in it", f"{hint} The login is username and the secret gitopsPassword.")
+    if url.query or url.fragment:
+        refuse("has more than a path", hint)
+    if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+        refuse("is the pod itself that fetches it", "Give an address that the cluster's nodes reach.")
+    return value.rstrip("/")
+
+
+def _branch(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/-]*", value) or ".." in value or value.endswith(("/", ".", ".lock")):
+        refuse("is not the name of a branch", "Write one such as main, or release/2027.")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not _is_path(value):
+        refuse("is not a folder of the repository", "Write it from the repository's root, such as k8s.")
+    return value
+
+
 def _bucket(value: str) -> str:
     if "/" in value:
         refuse("is a path or a URL, not a bucket", "Give the bucket alone; what is before the keys is prefix.")
@@ -238,9 +269,13 @@ def _bucket(value: str) -> str:
 
 
 def _prefix(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", value) or {".", ".."} & set(value.split("/")):
+    if not _is_path(value):
         refuse("is not what keys can begin with", "Use letters, digits, - and _, with / between the parts: course/dev.")
     return value
+
+
+def _is_path(value: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", value)) and not {".", ".."} & set(value.split("/"))
 
 
 def _is_address(text: str) -> bool:
@@ -287,3 +322,8 @@ Port = Annotated[int, Field(ge=1, le=65535, examples=[1])]
 Endpoint = Annotated[str, AfterValidator(_endpoint), _text("URL of an S3 service", "https://s3.example.org")]
 Bucket = Annotated[str, AfterValidator(_bucket), _text("name of a bucket", "lab-backups")]
 Prefix = Annotated[str, AfterValidator(_prefix), _text("text", "course/dev")]
+GitUrl = Annotated[
+    str, AfterValidator(_git_url), _text("URL of a Git repository", "https://git.example.org/team/cluster.git")
+]
+Branch = Annotated[str, AfterValidator(_branch), _text("text", "main")]
+Folder = Annotated[str, AfterValidator(_folder), _text("text", "k8s")]

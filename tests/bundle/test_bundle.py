@@ -337,6 +337,18 @@ def test_a_toolchain_that_cannot_be_had_is_an_error_with_a_remedy(copy: Copy, tm
     assert "remedy: " in refused.stderr
 
 
+def test_a_family_takes_the_go_that_it_names_if_that_is_pinned(copy: Copy, tmp_path: Path) -> None:
+    (newer,) = load().go.others
+    for version, told in (
+        (newer, f"from http://127.0.0.1:9/golang.org/toolchain/@v/v0.0.1-go{newer}.linux-"),
+        ("1.99.0", "families.hello.go: go.others does not pin 1.99.0"),
+    ):
+        copy.manifest(HELLO.replace("    module: hello\n", f"    module: hello\n    go: {version}\n"))
+        refused = copy.run("build", "--cache", tmp_path / "empty", env={"GOPROXY": "http://127.0.0.1:9"})
+        assert refused.returncode == 1
+        assert told in refused.stderr
+
+
 def test_a_program_that_does_not_build_leaves_the_rest_and_says_why(copy: Copy) -> None:
     (copy.tree / "bundle/go/broken").mkdir()
     (copy.tree / "bundle/go/broken/go.mod").write_text("module broken\n\ngo 1.26.0\n")

@@ -121,6 +121,15 @@ def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack)
     assert len(stack.builds) == 2
 
 
+def test_a_gitops_controller_is_had_where_the_stack_installs_one(stack: Stack) -> None:
+    stack.hold([*CLUSTER, *PLATFORM, *MONITORING])
+    stack.provide("{apply: gitops, gitops: {controller: none}}")
+    assert stack.builds == []
+    stack.provide("{apply: gitops}")
+    (families,) = stack.builds
+    assert {"gitops", "redis"} <= set(families)
+
+
 @pytest.mark.parametrize("outdated", ["mlflow", "gateway-api"])
 def test_outdated_images_and_manifests_are_built_again(stack: Stack, outdated: str) -> None:
     stack.hold([*CLUSTER, *PLATFORM, *MONITORING], outdated=outdated)

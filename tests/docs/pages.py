@@ -30,7 +30,7 @@ NEEDS = {
     "chameleon": "an account and a project at chameleoncloud.org",
     "forge": "a cluster with a forge on it",
     "git-host": "a repository on a host that runs jobs for pull requests",
-    "gitops": "Argo CD or Flux on the cluster, whose images come from a public registry",
+    "gitops": "a cluster with a GitOps controller on it",
     "second-machine": "another machine to copy to, or to make nodes of",
     "browser": "somebody who looks at it",
     "bucket": "a bucket of an S3 outside the cluster, and its keys",

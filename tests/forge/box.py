@@ -60,9 +60,9 @@ class Box:
     """Use as a context manager: what was started ends with it."""
 
     passwords: dict[str, str] = field(
-        default_factory=lambda: {name: secrets.token_hex(16) for name in ("admin", "ada", "grace", "eve")}
+        default_factory=lambda: {name: secrets.token_hex(16) for name in ("admin", "ada", "grace", "eve", "gitops")}
     )
-    members: tuple[str, ...] = ("admin", "ada", "grace")
+    members: tuple[str, ...] = ("admin", "ada", "grace", "gitops")
     """Who has a password in the Secret."""
     jobs: int = 0
     """How many jobs run, or wait for one, at a time."""

@@ -116,6 +116,15 @@ def test_a_pull_request_is_checked_commented_once_and_merged_after_that(box: Box
     assert merge(box, number) == 200
 
 
+def test_the_gitops_controller_reads_the_repository_and_writes_nothing(box: Box, clone: Path) -> None:
+    listed = box.git(clone, "ls-remote", "origin", "refs/heads/main", user="gitops")
+    assert listed.stdout.endswith("refs/heads/main\n"), listed.stderr
+    refused = box.git(clone, "push", "origin", "HEAD:refs/heads/of-the-controller", user="gitops")
+    assert refused.returncode
+    assert box.ask("GET", f"/repos/{REPOSITORY}/branches/of-the-controller").status == 404
+    assert box.ask("GET", "/admin/users", user="gitops").status == 403
+
+
 def test_what_fails_the_check_is_not_merged_by_anybody(box: Box, clone: Path) -> None:
     number = propose(box, clone, "bad", {"broken": ""})
     wait_for(lambda: checked(box, number, check="failure", preview="success"), "the checks", SECONDS)

@@ -27,7 +27,7 @@ PROGRAM = """
     from infra import manifests
     from infra.credentials import Password
     from infra.platform import Platform
-    from infra.settings import Cluster, Platform as Wanted
+    from infra.settings import Cluster, GitOps, Platform as Wanted
 
     def declare(self, manifest, opts):
         name = f"{manifest['kind']} {manifests.qualified_name(manifest)}"
@@ -36,7 +36,8 @@ PROGRAM = """
     Platform._declare = declare
     on_path = pulumi.Config().get("kubectl")
     shutil.which = lambda program: on_path
-    wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi")
+    own = GitOps(controller="none")
+    wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi", gitops=own)
     settings = SimpleNamespace(platform=wanted, cluster=Cluster(bundle=pulumi.Config().require("bundle")))
     server = Password("server")
     nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
@@ -135,7 +136,7 @@ def test_a_kubectl_from_elsewhere_does_not_plan_other_images_than_the_bundle(mac
     assert "lacks mlflow" in machine.stack.up(ok=False).messages
 
 
-def test_a_gitops_stack_is_planned_by_any_kubectl(machine: Machine) -> None:
+def test_a_stack_with_a_controller_of_its_own_is_planned_by_any_kubectl(machine: Machine) -> None:
     machine.stack.config("apply", "gitops")
     machine.get_bundle(mlflow="sha256:" + "1" * 64)
     machine.stack.up()

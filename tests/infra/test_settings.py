@@ -55,7 +55,8 @@ def as_handed_over(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def refused(config: Mapping[str, object], **kwargs: Any) -> SettingsError:
-    secret_keys = [key for key in config if key in ("ml-cluster:privateKey", "ml-cluster:backupSecretKey")]
+    secrets = {f"ml-cluster:{name}" for name in ("privateKey", "backupSecretKey", "gitopsPassword")}
+    secret_keys = [key for key in config if key in secrets]
     with pytest.raises(SettingsError) as caught:
         load_settings(config, **{"now": NOW, "secret_keys": secret_keys, **kwargs})
     return caught.value

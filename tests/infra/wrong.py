@@ -53,6 +53,11 @@ def bucket(key: str, value: str) -> str:
     return second_place(f"{{s3: {changed}}}")[:-1] + ", backupSecretKey: abc}"
 
 
+def gitops(section: str) -> str:
+    """A platform that a controller applies, by that section."""
+    return f"{{{PLATFORM}: {{apply: gitops, gitops: {{{section}}}}}}}"
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A change of the good configuration that makes it wrong.
@@ -383,6 +388,79 @@ WRONG = [
         "platform.forge.users[0]",
         '"ada l"',
         "lower case letters",
+    ),
+    Wrong(
+        "gitops without a repository",
+        f"{{{PLATFORM}: {{apply: gitops}}}}",
+        "platform.gitops.repository",
+        "(not set)",
+        "platform.forge",
+    ),
+    Wrong(
+        "gitops by SSH",
+        gitops("repository: 'git@git.example.org:team/cluster.git'"),
+        "platform.gitops.repository",
+        'cluster.git"',
+        "https://git.example.org",
+    ),
+    Wrong(
+        "gitops repository with a login",
+        gitops("repository: 'https://ada:pw@git.example.org/cluster'"),
+        "platform.gitops.repository",
+        'cluster"',
+        "gitopsPassword",
+    ),
+    Wrong(
+        "gitops repository on loopback",
+        gitops("repository: 'http://127.0.0.1:3000/cluster'"),
+        "platform.gitops.repository",
+        'cluster"',
+        "nodes reach",
+    ),
+    Wrong(
+        "gitops repository without a path",
+        gitops("repository: 'https://git.example.org/'"),
+        "platform.gitops.repository",
+        'org/"',
+        "https://git.example.org",
+    ),
+    Wrong(
+        "gitops branch with a space",
+        gitops("repository: 'https://git.example.org/a', branch: a b"),
+        "platform.gitops.branch",
+        '"a b"',
+        "main",
+    ),
+    Wrong(
+        "gitops path goes up",
+        gitops("repository: 'https://git.example.org/a', path: ../k8s"),
+        "platform.gitops.path",
+        '"../k8s"',
+        "k8s",
+    ),
+    Wrong(
+        "gitops login without its password",
+        gitops("repository: 'https://git.example.org/a', username: ada"),
+        "gitopsPassword",
+        "(not set)",
+        "config set --secret",
+    ),
+    Wrong(
+        "gitops login without a repository",
+        f"{{{PLATFORM}: {{apply: gitops, forge: {{}}, gitops: {{username: ada}}}}, gitopsPassword: pw}}",
+        "platform.gitops.username",
+        '"ada"',
+        "platform.gitops.repository",
+    ),
+    Wrong(
+        "gitops password without use", "gitopsPassword: pw", "gitopsPassword", "[secret]", "platform.gitops.username"
+    ),
+    Wrong(
+        "forge user is the GitOps controller",
+        f"{{{PLATFORM}: {{forge: {{users: [gitops]}}}}}}",
+        "platform.forge.users[0]",
+        '"gitops"',
+        "Choose another",
     ),
     Wrong("port twice", "access: {webPorts: [80, 443, 80]}", "access.webPorts[2]", "80", "Remove one"),
     Wrong(

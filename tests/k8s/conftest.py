@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.bundle import manifests
-from infra.manifests import THIRD_PARTY, Manifest, pins, render, write_tree
+from infra.manifests import Manifest, pins, render, third_party, write_tree
 from tests.k8s.object_store import running
 from tests.providers.kubernetes.control_plane import BUNDLE, ControlPlane, program
 
@@ -29,6 +29,7 @@ RUNS = (
     "platform/backup/restore",
     "platform/backup/to-volume",
     "platform/forge",
+    "platform/gitops",
 )
 IMAGE = re.compile(r"image: localhost/([a-z0-9-]+)$", re.MULTILINE)
 
@@ -42,7 +43,7 @@ def rendered(folder: str) -> list[Manifest]:
 def of_others() -> dict[str, Path]:
     """The bundle's manifests of others, by name."""
     given = manifests(str(BUNDLE))
-    assert given.keys() >= THIRD_PARTY.keys(), f"they are not in {BUNDLE}: build it with `./lab bundle build`"
+    assert given.keys() >= third_party([]), f"they are not in {BUNDLE}: build it with `./lab bundle build`"
     return given
 
 

@@ -27,6 +27,10 @@ def kinds(control_plane: ControlPlane) -> None:
         assert done.returncode == 0, done.stderr
     done = kubectl(control_plane, "wait", "--for=condition=Established", "--all", "customresourcedefinitions")
     assert done.returncode == 0, done.stderr
+    namespaces = [one for folder in (*FOLDERS, *RUNS) for one in rendered(folder) if one["kind"] == "Namespace"]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": namespaces})
+    done = kubectl(control_plane, "apply", "--server-side", "-f", "-", text=text)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("kinds")

@@ -19,6 +19,7 @@ import pytest
 from infra.manifests import DOMAIN, TREE
 from tests.engine.harness import wait_for
 from tests.providers.kubernetes.control_plane import free_port
+from tests.providers.kubernetes.pki import authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,9 @@ class Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(getattr(self.server, "status"))  # noqa: B009 - the stubs do not know it
         self.end_headers()
+        if self.path.endswith("/namespaces/gitops/applications"):
+            assert self.headers["Authorization"] == "Bearer t0ken"
+            self.wfile.write(json.dumps({"items": getattr(self.server, "applications", [])}).encode())
         if self.path == "/alerts":
             self.wfile.write(json.dumps({"data": {"alerts": getattr(self.server, "alerts", [])}}).encode())
 
@@ -75,6 +79,9 @@ def landing(tmp_path: Path) -> Iterator[Landing]:
     (tmp_path / "services.json").write_text(json.dumps(services))
     settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
     settings |= {"ALERTS": f"http://{address}/alerts", "OTHERS": str(tmp_path / "others")}
+    (tmp_path / "token").write_text("t0ken\n")
+    (tmp_path / "ca.crt").write_text(authority("cluster"))
+    settings |= {"ACCOUNT": str(tmp_path), "API": f"http://{address}", "APPLICATION_SECONDS": "0.1"}
     process = subprocess.Popen([sys.executable, PROGRAM], env={**os.environ, **settings})
     made = Landing(f"http://127.0.0.1:{port}", model, tmp_path / "others")
     try:
@@ -150,6 +157,35 @@ def test_the_service_of_a_capability_is_shown_as_long_as_there_is_the_capability
     (landing.others / "forge.json").unlink()
     wait_for(lambda: "Forge" not in landing.states(), "the forge's end")
     assert landing.result()["summary"] == "2 ready, 1 idle"
+
+
+def test_what_is_applied_from_git_is_told_where_there_is_a_controller(landing: Landing) -> None:
+    def application(name: str, sync: str, health: str, **more: Any) -> dict[str, Any]:
+        status = {"sync": {"status": sync, "revision": "0123456789abcdef"}, "health": {"status": health}, **more}
+        return {"metadata": {"name": name}, "status": status}
+
+    wait_for(lambda: landing.result()["applications"] == [], "that there is none")
+    assert '<section id="applications" hidden>' in landing.get("/")[1]
+    error = [{"type": "ComparisonError", "message": "no <login>"}]
+    landing.model.applications = [  # type: ignore[attr-defined]
+        application("platform", "Synced", "Healthy"),
+        application("other", "Unknown", "Healthy", conditions=error),
+        {"metadata": {"name": "young"}},
+    ]
+    wait_for(lambda: landing.result()["applications"], "the applications")
+    told = {one["name"]: (one["state"], one["word"], one["detail"]) for one in landing.result()["applications"]}
+    assert told == {
+        "other": ("down", "Unknown, Healthy", "no <login>"),
+        "platform": ("ready", "Synced, Healthy", ""),
+        "young": ("unknown", "Unknown, Unknown", ""),
+    }
+    assert landing.result()["summary"] == "Not ready: other"
+    page = landing.get("/")[1]
+    assert '<section id="applications" >' in page
+    assert "no &lt;login&gt;" in page
+    assert '<code class="revision">0123456789ab</code>' in page
+    landing.model.status = 403  # type: ignore[attr-defined]
+    wait_for(lambda: landing.result()["applications"] is None, "that nobody knows")
 
 
 def test_the_page_may_run_its_own_script_alone(landing: Landing) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow_cluster
-BY_SETTING = ("platform/backup/to-volume", "platform/forge")
+BY_SETTING = ("platform/backup/to-volume", "platform/forge", "platform/gitops")
 """What no profile has: the keys of their Secrets are in k8s/README.md."""
 
 

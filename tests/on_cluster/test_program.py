@@ -29,10 +29,11 @@ PROGRAM = """
     import pulumi
     from infra.credentials import Password
     from infra.platform import Platform
-    from infra.settings import Cluster, Platform as Wanted, Settings
+    from infra.settings import Cluster, GitOps, Platform as Wanted, Settings
     from pydantic import SecretStr
 
-    wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi")
+    own = GitOps(controller="none")
+    wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi", gitops=own)
     hook = SecretStr("https://hooks.example.org/s3cret")
     settings = Settings.model_construct(platform=wanted, cluster=Cluster(bundle=BUNDLE), alerts_webhook=hook)
     server = Password("server")
@@ -153,7 +154,7 @@ def test_the_platform_from_up_to_destroy(stack: Stack, control_plane: ControlPla
     assert control_plane.get("Namespace", "platform") is not None
 
 
-def test_for_gitops_there_are_namespaces_and_secrets(stack: Stack, control_plane: ControlPlane) -> None:
+def test_for_another_controller_there_are_namespaces_and_secrets(stack: Stack, control_plane: ControlPlane) -> None:
     stack.config("apply", "gitops")
     stack.up()
     assert control_plane.get("Secret", "gateway/certificate")
@@ -164,6 +165,7 @@ def test_for_gitops_there_are_namespaces_and_secrets(stack: Stack, control_plane
 def test_a_controller_takes_over_and_gives_back_without_a_deletion(stack: Stack, control_plane: ControlPlane) -> None:
     """From `apply: pulumi` to `gitops` and back: nothing is deleted, made anew or restarted."""
     up(stack, control_plane)
+    wait_for(lambda: _autoscaled(control_plane), "the autoscaler's first word")
     before = _objects(control_plane)
     assert "PersistentVolumeClaim platform/backup" in before
 
@@ -187,6 +189,14 @@ def test_a_controller_takes_over_and_gives_back_without_a_deletion(stack: Stack,
     assert not back.keys() - {"same", "read", "create", "update"}, back
     assert _objects(control_plane) == before
     stack.destroy()
+
+
+def _autoscaled(control_plane: ControlPlane) -> bool:
+    """Whether as many pods of the model are wanted as the autoscaler has at the least."""
+    name = "serving/digits-production"
+    scaler = control_plane.get("HorizontalPodAutoscaler", name, "autoscaling/v2") or {}
+    model = control_plane.get("Deployment", name, "apps/v1") or {}
+    return bool(model["spec"]["replicas"] >= scaler["spec"]["minReplicas"])
 
 
 def _objects(control_plane: ControlPlane) -> dict[str, tuple[str, int]]:

@@ -17,10 +17,12 @@ from typing import Any
 
 ADDRESS = f"{os.environ['FORGE']}/api/v1"
 TOKEN = Path(os.environ["TOKEN"])
-# One file a user, with the password: `admin` may do all, others write to branches of the repository.
+# One file a user, with the password: `admin` may do all, others write to branches of the repository, but for READERS.
 USERS = Path(os.environ["USERS"])
 ALIVE = Path(os.environ["ALIVE"])
 ADMIN = "admin"
+# The GitOps controller: it reads the repository, and reviews nothing.
+READERS = {"gitops"}
 OWNER, REPOSITORY = "lab", "cluster"
 PATH = f"/repos/{OWNER}/{REPOSITORY}"
 CHECKS = ("check / check (pull_request)", "preview / preview (pull_request)")
@@ -119,7 +121,7 @@ def repository(wanted: Mapping[str, str]) -> None:
     members = {user["login"] for user in ask("GET", f"{PATH}/collaborators?limit=50")}
     for name in wanted:
         if name != ADMIN:
-            ask("PUT", f"{PATH}/collaborators/{name}", {"permission": "write"})
+            ask("PUT", f"{PATH}/collaborators/{name}", {"permission": "read" if name in READERS else "write"})
     for name in members - wanted.keys():
         ask("DELETE", f"{PATH}/collaborators/{name}")
 
@@ -135,7 +137,7 @@ def protection(wanted: Mapping[str, str]) -> bool:
         "enable_status_check": True,
         "status_check_contexts": list(CHECKS),
         # Somebody else's, where there is somebody else.
-        "required_approvals": 1 if len(wanted) > 1 else 0,
+        "required_approvals": 1 if len(wanted.keys() - READERS) > 1 else 0,
         "dismiss_stale_approvals": True,
         "block_on_rejected_reviews": True,
         "block_on_outdated_branch": True,

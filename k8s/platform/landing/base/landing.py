@@ -1,5 +1,5 @@
-"""Serves the landing page: the services of services.json and of what was added to the profile, asked for their health
-while nobody waits.
+"""Serves the landing page: the services of services.json and of what was added to the profile, and what is applied from
+Git; all are asked how they are while nobody waits.
 """
 
 import base64
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.error
@@ -32,6 +33,7 @@ PAGE = (FOLDER / "page.html").read_text(encoding="utf-8")
 ASK_SECONDS = 5
 READY, IDLE, DOWN, UNKNOWN = "ready", "idle", "down", "unknown"
 WORDS = {READY: "Ready", IDLE: "Idle", DOWN: "Not ready", UNKNOWN: "Not asked yet"}
+GOOD = ("Synced", "Healthy")
 SYMBOLS = {
     READY: "M4 10.5l4 4 8-9",
     IDLE: "M4 10h12",
@@ -41,6 +43,11 @@ SYMBOLS = {
 ALERTS = os.environ.get("ALERTS", "")
 """Address that tells what fires; nothing where there is no monitoring."""
 SHOWN_ALERTS = 10
+ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+API = os.environ.get("API", "https://kubernetes.default.svc")
+APPLICATIONS = f"{API}/apis/argoproj.io/v1alpha1/namespaces/gitops/applications"
+"""Where the GitOps controller tells how the applications are; nobody is there without one."""
+APPLICATION_SECONDS = float(os.environ.get("APPLICATION_SECONDS", "15"))
 health: dict[str, tuple[str, str]] = {}
 """State, and what there is to say of it, by the address that is asked."""
 
@@ -108,6 +115,55 @@ def watch_alerts() -> None:
         time.sleep(ASK_SECONDS)
 
 
+ROW = ("name", "state", "word", "revision", "detail")
+applications: list[list[dict[str, str]] | None] = [None]
+"""What is applied from Git, each with its state; None where there is no GitOps controller, or it cannot be asked."""
+
+
+def ask_applications() -> list[dict[str, str]]:
+    """Each application of the GitOps controller, by its name."""
+    # The token is renewed where it is.
+    login = {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text(encoding='utf-8').strip()}"}
+    request = urllib.request.Request(APPLICATIONS, headers=login)  # noqa: S310 - the cluster's API
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    with urllib.request.urlopen(request, timeout=ASK_SECONDS, context=context) as answer:  # noqa: S310
+        found = json.load(answer)["items"]
+    return sorted(map(application, found), key=lambda one: one["name"])
+
+
+def application(one: dict[str, Any]) -> dict[str, str]:
+    """How an application is: as in Git or not, healthy or not, and why not."""
+    status = one.get("status", {})
+    sync, health = (status.get(key, {}).get("status", "Unknown") for key in ("sync", "health"))
+    operation = status.get("operationState", {})
+    conditions = status.get("conditions", ())
+    errors, warnings = (
+        [told["message"] for told in conditions if told["type"].endswith(kind)] for kind in ("Error", "Warning")
+    )
+    if operation.get("phase") in {"Failed", "Error"} and sync != "Synced":
+        errors.append(operation.get("message", ""))
+    state = DOWN if errors or health in {"Degraded", "Missing"} else READY if (sync, health) == GOOD else UNKNOWN
+    revision = status.get("sync", {}).get("revision", "")[:12]
+    name = one["metadata"]["name"]
+    return {
+        "name": name,
+        "state": state,
+        "word": f"{sync}, {health}",
+        "revision": revision,
+        "detail": "; ".join([*errors, *warnings]),
+    }
+
+
+def watch_applications() -> None:
+    """Keep what is applied from Git up to date."""
+    while True:
+        try:
+            applications[0] = ask_applications()
+        except (OSError, ValueError, KeyError):
+            applications[0] = None
+        time.sleep(APPLICATION_SECONDS)
+
+
 def watch(service: dict[str, str]) -> None:
     """Keep the health of a service up to date, as long as it is there."""
     while service in listed():
@@ -137,7 +193,8 @@ def told() -> dict[str, Any]:
         url = f"https://{service['host']}.{DOMAIN}:{PUBLIC_PORT}" if service["host"] else ""
         services.append({**shown, "url": url, "state": state, "word": WORDS[state], "detail": detail})
     counts = Counter(one["state"] for one in services)
-    if down := [one["name"] for one in services if one["state"] == DOWN]:
+    from_git = applications[0]
+    if down := [one["name"] for one in [*services, *(from_git or ())] if one["state"] == DOWN]:
         state, summary = DOWN, f"Not ready: {', '.join(down)}"
     elif counts[UNKNOWN]:
         state, summary = UNKNOWN, "Asking the services"
@@ -145,7 +202,8 @@ def told() -> dict[str, Any]:
         state = READY
         summary = f"{counts[READY]} ready, {counts[IDLE]} idle" if counts[IDLE] else f"All {counts[READY]} ready"
     now = f"{datetime.now(UTC):%H:%M:%S} UTC"
-    return {"state": state, "summary": summary, "time": now, "services": services, "alerts": firing[0]}
+    lists: dict[str, Any] = {"services": services, "applications": from_git, "alerts": firing[0]}
+    return {"state": state, "summary": summary, "time": now, **lists}
 
 
 def card(service: dict[str, str]) -> str:
@@ -160,6 +218,16 @@ def card(service: dict[str, str]) -> str:
         + (f"<code>{url.removeprefix('https://')}</code>" if url else "")
         + (f'<p class="login">Sign in: {login}</p>' if login else "")
         + "</li>"
+    )
+
+
+def row(one: dict[str, str]) -> str:
+    """An application on the page."""
+    name, state, word, revision, detail = (html.escape(one[key]) for key in ROW)
+    return (
+        f'<li class="{state}"><div class="top"><h3>{name}</h3><span class="state">{symbol(state)}'
+        f'<span class="word">{word}</span></span></div><p class="detail">{detail}</p>'
+        f'<code class="revision">{revision}</code></li>'
     )
 
 
@@ -180,6 +248,8 @@ def page() -> str:
         time=now["time"],
         services="\n".join(map(card, now["services"])),
         symbols=json.dumps(SYMBOLS),
+        applications="\n".join(map(row, now["applications"] or ())),
+        applications_hidden="" if now["applications"] else "hidden",
         alerts="".join(f"<li>{html.escape(text)}</li>" for text in now["alerts"] or ()),
         alerts_hidden="hidden" if now["alerts"] is None else "",
         quiet_hidden="hidden" if now["alerts"] else "",
@@ -231,6 +301,7 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     threading.Thread(target=watch_all, daemon=True).start()
+    threading.Thread(target=watch_applications, daemon=True).start()
     if ALERTS:
         threading.Thread(target=watch_alerts, daemon=True).start()
     ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()
