@@ -126,7 +126,10 @@ def _await_in_batches(stack: Any) -> None:
 
 
 def _run(program: str) -> None:
-    runpy.run_path(program, run_name="__main__")
+    # The file, not the folder: of a folder, bytecode would be run, which counts as current where a file was changed in
+    # the second of the last run, to the same size.
+    main = Path(program) / "__main__.py"
+    runpy.run_path(str(main) if main.is_file() else program, run_name="__main__")
 
 
 def _user_trace(program: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -383,3 +384,13 @@ def test_numbers(stack: Stack) -> None:
     assert "nan" in refused.messages
     assert "Traceback" not in refused.text
     assert stack.state()["a"]["inputs"]["value"] == 2**53
+
+
+@conformance(feature="up", cli="Runs the program as it is, however soon after the last run it was changed.")
+def test_a_change_within_a_second_of_the_last_run(stack: Stack) -> None:
+    stack.program('Thing("a", value=1)')
+    stack.up()
+    before = (stack.folder / "__main__.py").stat()
+    stack.program('Thing("a", value=2)')
+    os.utime(stack.folder / "__main__.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stack.preview().changes == {"update": 1, "same": 1}
