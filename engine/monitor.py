@@ -29,7 +29,7 @@ from .errors import EngineError
 from .goal import Alias, Goal, Registered
 from .hooks import bindings
 from .plugins import CHANNEL_OPTIONS
-from .remote import SHUT_DOWN, RemoteComponents
+from .remote import SHUT_DOWN, RemoteComponents, outputs_for
 from .urn import ROOT_STACK_TYPE, is_provider_type, is_valid, package_of, split_reference
 from .values import (
     convert_properties,
@@ -37,7 +37,6 @@ from .values import (
     hash_assets,
     lower_outputs,
     raise_outputs,
-    reveal_properties,
     without_references,
 )
 
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from .deployment import Deployment
     from .events import Emitter
     from .remote import Settings
-    from .state import State
 
 FEATURES = {
     "secrets": resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
@@ -329,7 +327,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             urn=state.urn,
             id=state.id,
             # A component's old outputs may refer to resources that are not registered yet.
-            object=_outputs_for(request, state) if request.custom else to_wire({}),
+            object=outputs_for(request, state.outputs) if request.custom else to_wire({}),
             result=result,
             unknown=registered.unknown,
         )
@@ -401,7 +399,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             await _abort(context, grpc.StatusCode.UNAVAILABLE, SHUT_DOWN)
         return resource_pb2.ReadResourceResponse(
             urn=read.state.urn,
-            properties=_outputs_for(request, read.state),
+            properties=outputs_for(request, read.state.outputs),
             id="" if read.state.id == UNKNOWN else read.state.id,
             result=resource_pb2.SUCCESS if read.succeeded else resource_pb2.FAIL,
         )
@@ -577,14 +575,6 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
 async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:
     await context.abort(code, message)
     raise AssertionError
-
-
-def _outputs_for(
-    request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, state: State
-) -> struct_pb2.Struct:
-    """A resource's outputs in the form that the program's SDK takes."""
-    outputs = state.outputs if request.acceptSecrets else reveal_properties(state.outputs)
-    return to_wire(outputs if request.acceptResources else convert_properties(outputs, without_references))
 
 
 def _refuse_unsupported(request: resource_pb2.RegisterResourceRequest) -> None:

@@ -26,7 +26,7 @@ from .configfile import YamlFile, tree
 from .diff import Diff, PropertyDiff
 from .errors import EngineError, UnknownOutcomeError
 from .processes import spawn, stop
-from .project import find_virtualenv
+from .project import find_virtualenv, runtime_of
 from .urn import name_of, type_of
 from .values import (
     convert_properties,
@@ -619,16 +619,12 @@ def _installed(home: Path, package: str, version: str) -> list[Path]:
 def source_python(folder: Path) -> str:
     """The interpreter of a provider whose source is in ``folder``; raises :class:`EngineError` for other languages."""
     path = folder / SOURCE_FILE
-    settings: Any = tree(YamlFile(path).root)
-    runtime: Any = settings.get("runtime") if isinstance(settings, dict) else None
-    options: Any = None
-    if isinstance(runtime, dict):
-        runtime, options = runtime.get("name"), runtime.get("options")
+    runtime, options = runtime_of(tree(YamlFile(path).root))
     if runtime != "python":
         raise EngineError(
             f"{path} says runtime {runtime!r}; this engine runs providers in Python", remedy="use the Pulumi CLI"
         )
-    python = default_python(find_virtualenv(folder, folder, options if isinstance(options, dict) else {}))
+    python = default_python(find_virtualenv(folder, folder, options))
     if not Path(python).exists():
         raise EngineError(f"{path}: its virtual environment has no interpreter: {python} does not exist")
     return python

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .configfile import YamlFile, tree
 from .errors import ConfigError
 from .plugins import default_python
-from .project import find_virtualenv
+from .project import find_virtualenv, runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -95,12 +95,7 @@ def load(pack: PolicyPack) -> LoadedPack:
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
     settings = raw if isinstance(raw, dict) else {}
-    runtime = settings.get("runtime")
-    options: Mapping[str, Any] = {}
-    if isinstance(runtime, dict):
-        found = runtime.get("options")
-        options = found if isinstance(found, dict) else {}
-        runtime = runtime.get("name")
+    runtime, options = runtime_of(settings)
     if runtime != "python":
         said = f"says runtime {runtime!r}" if runtime else "says no runtime"
         problems.append(

@@ -509,6 +509,14 @@ def _nearest(name: str) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def runtime_of(settings: Tree) -> tuple[Tree, Mapping[str, Any]]:
+    """The name and the options of `runtime` in the file of a provider or a policy pack; `{}` without options."""
+    runtime = _as_map(settings).get("runtime")
+    if isinstance(runtime, dict):
+        return runtime.get("name"), _as_map(runtime.get("options"))
+    return runtime, {}
+
+
 def find_virtualenv(root: Path, main: Path, options: Mapping[str, Any]) -> Path | None:
     """As the CLI's Python host does it: the option, else uv's ``.venv`` next to the nearest ``uv.lock``."""
     if chosen := options.get("virtualenv"):

@@ -18,6 +18,8 @@ from .values import convert_properties, from_wire, lower_outputs, reveal_propert
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from google.protobuf import struct_pb2
+
     from .deployment import Deployment
 
 SHUT_DOWN = "resource monitor shut down"
@@ -104,13 +106,9 @@ class RemoteComponents:
         outputs: Properties = {}
         for key, value in from_wire(response.state).items():
             outputs[key] = lower_outputs(value, found.setdefault(key, set()))
-        if not request.acceptSecrets:
-            outputs = reveal_properties(outputs)
-        if not request.acceptResources:
-            outputs = convert_properties(outputs, without_references)
         return resource_pb2.RegisterResourceResponse(
             urn=response.urn,
-            object=to_wire(outputs),
+            object=outputs_for(request, outputs),
             result=resource_pb2.SUCCESS,
             propertyDependencies={
                 key: resource_pb2.RegisterResourceResponse.PropertyDependencies(urns=sorted(urns))
@@ -158,6 +156,14 @@ class RemoteComponents:
         if not isinstance(provider, Provider):
             raise EngineError("the engine's own provider has no components")
         return provider
+
+
+def outputs_for(
+    request: resource_pb2.RegisterResourceRequest | resource_pb2.ReadResourceRequest, outputs: Properties
+) -> struct_pb2.Struct:
+    """A resource's outputs in the form that the SDK that asked takes."""
+    shown = outputs if request.acceptSecrets else reveal_properties(outputs)
+    return to_wire(shown if request.acceptResources else convert_properties(shown, without_references))
 
 
 def _copy_optional(options: resource_pb2.TransformResourceOptions, construct: provider_pb2.ConstructRequest) -> None:

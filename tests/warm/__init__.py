@@ -8,6 +8,7 @@ Where a server cannot help, they start Python as usual.
 from __future__ import annotations
 
 import atexit
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ class Launchers:
 def launchers() -> Launchers:
     """The launchers of this process; their servers end with it."""
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    atexit.register(shutil.rmtree, folder)
     made = Launchers(folder / "lab", folder / "venv/bin/python")
     made.python.parent.mkdir(parents=True)
     for path, modules in ((made.lab, LAB), (made.python, SDK)):
