@@ -18,7 +18,8 @@ QUIETED: tuple[tuple[str, str, list[str]], ...] = (
     ("StoreDown", "RegistryDown|PodRestartsInALoop|PodNotReady|SourceOfMetricsDown", []),
     ("RegistryDown", "SourceOfMetricsDown|TargetDown", []),
     ("GatewayDown", "SourceOfMetricsDown", []),
-    ("ModelAnswersErrors", "ModelErrorBudgetBurns|ModelErrorBudgetBurnsFast|GatewayErrors", []),
+    ("ModelAnswersErrors", "ModelErrorBudgetBurns|ModelErrorBudgetBurnsFast", ["model", "alias"]),
+    ("ModelAnswersErrors", "GatewayErrors", []),
     ("ModelErrorBudgetBurnsFast", "ModelErrorBudgetBurns", ["model", "alias"]),
     ("PodRestartsInALoop", "PodNotReady|TargetDown", ["namespace", "pod"]),
 )

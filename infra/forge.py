@@ -9,6 +9,7 @@ from pulumi import Input, Output
 
 from infra import gitops
 from infra.manifests import Manifest
+from infra.secret_layout import MONITORING
 from infra.settings import Settings
 
 FORGE = "forge"
@@ -17,7 +18,7 @@ FOLDER = "platform/forge"
 JOBS = "forge-jobs"
 """The namespace of jobs' pods."""
 ADMIN = "admin"
-_KEYS = ("database", "secret-key", "internal-token", "jwt", "runner", "copies")
+_KEYS = ("database", "secret-key", "internal-token", "jwt", "runner", "copies", "metrics")
 
 
 def wanted(settings: Settings) -> bool:
@@ -49,7 +50,9 @@ def adapted(manifests: list[Manifest], settings: Settings) -> list[Manifest]:
     return made
 
 
-def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, dict[str, Input[str]]]:
+def secrets(
+    settings: Settings, made: Mapping[str, Output[str]], *, monitored: bool
+) -> dict[str, dict[str, Input[str]]]:
     """The Secrets, by `<namespace>/<name>`, of the passwords that were made."""
     if not wanted(settings):
         return {}
@@ -60,6 +63,7 @@ def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, di
             "secret-key": made[f"{FORGE}-secret-key"],
             "internal-token": made[f"{FORGE}-internal-token"],
             "jwt-secret": made[f"{FORGE}-jwt"].apply(_key),
+            "metrics-token": made[f"{FORGE}-metrics"],
         },
         f"platform/{FORGE}-users": {
             **{user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
@@ -68,6 +72,7 @@ def secrets(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, di
         f"platform/{FORGE}-copies": {"token": made[f"{FORGE}-copies"]},
         f"platform/{FORGE}-runner": runner,
         f"{JOBS}/{FORGE}-runner": runner,
+        **({f"{MONITORING}/{FORGE}": {"token": made[f"{FORGE}-metrics"]}} if monitored else {}),
     }
 
 

@@ -225,7 +225,8 @@ class Platform(pulumi.ComponentResource):
         self._layouts(secret_layout.PLATFORM, passwords, "")
         stack = pulumi.get_stack()
         second = second_place.secrets(self._settings, stack, passwords.get(second_place.STORE))
-        for name, content in {**second, **forge.secrets(self._settings, passwords)}.items():
+        of_forge = forge.secrets(self._settings, passwords, monitored="monitoring-admin" in passwords)
+        for name, content in {**second, **of_forge}.items():
             self._secret(name, content)
         if self._division is not None:
             of_gitops = gitops.secrets(self._settings, passwords, self._division.applied)

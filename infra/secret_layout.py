@@ -105,13 +105,14 @@ _OTHERS: Mapping[str, tuple[str, str]] = {
     ),
     "platform/backup-store": ("`s3.json`", "only with `platform/backup/to-volume`"),
     "platform/forge": (
-        "`database-password`, `secret-key`, `internal-token`, `jwt-secret`",
-        "only with `platform/forge`, as the next four; `jwt-secret`: 32 bytes in base64url",
+        "`database-password`, `secret-key`, `internal-token`, `jwt-secret`, `metrics-token`",
+        "only with `platform/forge`, as the next five; `jwt-secret`: 32 bytes in base64url",
     ),
     "platform/forge-users": ("a user's name", "a password for each user; `admin` is one"),
     "platform/forge-copies": ("`token`", "lets the backup read the forge's files, and a restore write them"),
     "platform/forge-runner": ("`token`", "32 characters: makes jobs' pods known to the forge"),
     "forge-jobs/forge-runner": ("`token`", "the same"),
+    f"{MONITORING}/forge": ("`token`", "the forge's `metrics-token`, with monitoring"),
     "gitops/cache": (
         "`password`, `redis.conf`",
         "only with `platform/gitops`, as the next two; `redis.conf`: `requirepass` and it",

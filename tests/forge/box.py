@@ -84,7 +84,7 @@ class Box:
             link(program(family, name), self.folder / "bin" / name)
         for name in ("app.ini", "configure.sh", "copies.py", "database.sh", "database.sql", "people.py"):
             shutil.copy(SERVER / name, self.folder / "etc")
-        keys = ("database-password", "secret-key", "internal-token", "token", "copies-token")
+        keys = ("database-password", "secret-key", "internal-token", "token", "copies-token", "metrics-token")
         contents = {**{key: secrets.token_hex(16) for key in keys}, "jwt-secret": jwt_secret()}
         for name, text in contents.items():
             (self.folder / "secrets" / name).write_text(text)
@@ -122,6 +122,7 @@ class Box:
             "security__SECRET_KEY": "secret-key",
             "security__INTERNAL_TOKEN": "internal-token",
             "oauth2__JWT_SECRET": "jwt-secret",
+            "metrics__TOKEN": "metrics-token",
         }
         own = {
             "HOME": str(self.folder / "data/home"),

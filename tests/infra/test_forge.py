@@ -21,7 +21,7 @@ def test_without_the_setting_there_is_nothing() -> None:
     for wanted in ("{}", "{profile: production}"):
         assert not forge.wanted(settings(wanted))
         assert forge.passwords(settings(wanted)) == []
-        assert forge.secrets(settings(wanted), {}) == {}
+        assert forge.secrets(settings(wanted), {}, monitored=True) == {}
 
 
 def test_every_user_has_a_password_and_none_has_anothers() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MONITORING = TREE / "platform" / "monitoring"
 RULES = MONITORING / "alerts" / "rules"
 DASHBOARDS = MONITORING / "dashboards"
+LOGGING = TREE / "platform" / "logging"
+LOG_RULES = LOGGING / "rules"
 
 
 def options(path: Path, container: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -17,9 +18,10 @@ import yaml
 from pydantic import SecretStr
 
 from infra import alerting
+from infra.manifests import ROOT
 from infra.settings import Monitoring, Settings
 from tests.engine.harness import wait_for
-from tests.k8s.monitors import DASHBOARDS, RULES, Monitors
+from tests.k8s.monitors import DASHBOARDS, LOG_RULES, RULES, Monitors
 from tests.providers.kubernetes.control_plane import free_port, program
 
 if TYPE_CHECKING:
@@ -69,15 +71,26 @@ def test_every_alert_has_a_case_in_which_it_comes_and_one_in_which_it_does_not()
     assert named - stays - of_one_of_several == {"Watchdog", "RegistryDown", "GatewayDown", "GatewayErrors"}
 
 
-def test_vmalert_takes_rules_and_texts() -> None:
+@pytest.mark.parametrize("folder", [RULES, LOG_RULES], ids=["metrics", "logs"])
+def test_vmalert_takes_rules_and_texts(folder: Path) -> None:
     done = subprocess.run(
-        [program("metrics", "vmalert"), f"-rule={RULES}/*.yaml", "-dryRun"], capture_output=True, text=True, check=False
+        [program("metrics", "vmalert"), f"-rule={folder}/*.yaml", "-dryRun"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for path in RULES.glob("*.yaml"):
+    for path in folder.glob("*.yaml"):
         for rule in alerts_of(path):
             assert {"summary", "description"} <= rule["annotations"].keys(), rule["alert"]
             assert rule["labels"]["severity"] in {"critical", "warning", "none"}, rule["alert"]
+
+
+def test_every_alert_is_on_the_page_that_says_what_there_is() -> None:
+    page = (ROOT / "docs" / "how-to" / "monitoring.md").read_text()
+    told = {word for line in page.splitlines() if line.startswith("| `") for word in re.findall("`([A-Z]\\w+)`", line)}
+    paths = [*RULES.glob("*.yaml"), *LOG_RULES.glob("*.yaml")]
+    assert {rule["alert"] for path in paths for rule in alerts_of(path)} == told
 
 
 def test_what_is_kept_quiet_is_an_alert() -> None:
