@@ -12,7 +12,6 @@ SECONDS_TO_COLLECT = 5
 """How long the first message of a group waits for others of its kind."""
 QUIETED: tuple[tuple[str, str, list[str]], ...] = (
     # (what fires, what is its consequence, what both have in common)
-    ("LeaseEndsNow", "LeaseEndsSoon", []),
     ("NodeNotReady", "TargetDown|PodNotReady|MemoryShort|ClockOff", ["node"]),
     ("DiskNearlyFull", "DiskFills", ["node", "mountpoint"]),
     ("StoreDown", "RegistryDown|PodRestartsInALoop|PodNotReady|SourceOfMetricsDown", []),

@@ -98,7 +98,7 @@ MONITORED: Mapping[str, Layout] = {
 }
 """Those of profiles with monitoring."""
 # Keys of `infra/second_place.py`, `infra/forge.py`, `infra/gitops.py` and `infra/credentials.py`, by the settings.
-_OTHERS: Mapping[str, tuple[str, str]] = {
+OTHERS: Mapping[str, tuple[str, str]] = {
     "platform/backup-copy": (
         "`endpoint`, `bucket`, `prefix`, `region`, `access-key`, `secret-key`, `makes-bucket`",
         "the second place of backups, if there is one; `makes-bucket`: the bucket is to be created",
@@ -151,7 +151,7 @@ def table() -> str:
             (name, ", ".join(f"`{key}`" for key in one.keys), one.note)
             for name, one in {**PLATFORM, **MONITORED}.items()
         ),
-        *((name, *row) for name, row in _OTHERS.items()),
+        *((name, *row) for name, row in OTHERS.items()),
     ]
     lines = (
         "| Secret | keys | notes |",

@@ -3,7 +3,8 @@
 Tests marked `slow_cloud` need a real devcloud, as root, those marked `slow_cluster` a Kubernetes API server, from the
 bundle, those marked `slow_images` the platform's images. They run only when asked for: `-m slow_cloud`,
 `-m slow_cluster`, `-m slow_images`. So do those marked `slow_vm`, on a devcloud with virtual machines, and those marked
-`slow_forge` and `slow_gitops`, which run the bundle's forge and its GitOps controller.
+`slow_forge` and `slow_gitops`, which run the bundle's forge and its GitOps controller, and `slow_monitoring`, for which
+every alert is made true.
 
 A test marked ``@pytest.mark.conformance(feature=..., cli=..., engine="same")`` is a row of the table. ``feature`` is an
 option or operation, ``cli`` what the Pulumi CLI does according to its documentation, ``engine`` is ``same`` or says how
@@ -89,6 +90,7 @@ def marks_of(item: pytest.Item) -> list[dict[str, str]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--conformance-table", type=Path, metavar="PATH", help="write the engine's conformance table")
     parser.addoption("--kubernetes-conformance", type=Path, metavar="PATH", help="write what Kubernetes' own tests say")
+    parser.addoption("--monitoring-report", type=Path, metavar="PATH", help="write what was measured of monitoring")
     parser.addoption("--virtual-machines-report", type=Path, metavar="PATH", help="write how they went through it all")
 
 
@@ -113,6 +115,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "slow_gitops: runs the bundle's GitOps controller on its Kubernetes (root; `lab bundle build --only gitops "
         "--only redis`, 5 min); -m slow_gitops",
     )
+    config.addinivalue_line(
+        "markers",
+        "slow_monitoring: makes every alert true, and simulates a day (root; the bundle's Kubernetes and monitoring, "
+        "40 min, 2 GiB of memory); -m slow_monitoring",
+    )
     path = config.getoption("--conformance-table")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path))
@@ -124,7 +131,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.user_properties.extend(("conformance", mark) for mark in marks_of(item))
-    for mark in ("slow_cloud", "slow_cluster", "slow_forge", "slow_gitops", "slow_images", "slow_vm"):
+    for mark in (
+        "slow_cloud",
+        "slow_cluster",
+        "slow_forge",
+        "slow_gitops",
+        "slow_images",
+        "slow_monitoring",
+        "slow_vm",
+    ):
         if mark in config.getoption("markexpr"):
             continue
         slow = [item for item in items if item.get_closest_marker(mark)]

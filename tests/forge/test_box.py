@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3
 
 from tests.engine.harness import wait_for
 from tests.forge.box import REPOSITORY, SERVER, Box, end, resident
@@ -86,6 +87,14 @@ def test_nobody_gets_in_without_a_password(box: Box) -> None:
     assert box.ask("GET", "/admin/users", user="ada").status == 403
     with urllib.request.urlopen(f"{box.url}/user/sign_up", timeout=30) as answer:
         assert 'name="user_name"' not in answer.read().decode()
+
+
+def test_figures_are_for_who_knows_the_token(box: Box) -> None:
+    token = (box.folder / "secrets/metrics-token").read_text()
+    for given, status in (("", 401), ("Bearer wrong", 401), (f"Bearer {token}", 200)):
+        told = urllib3.request("GET", f"{box.url}/metrics", headers={"Authorization": given} if given else {})
+        assert told.status == status
+    assert b"gitea_repositories" in told.data
 
 
 def test_what_the_start_needed_is_gone_after_it(box: Box) -> None:

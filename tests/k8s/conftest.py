@@ -21,6 +21,9 @@ from tests.providers.kubernetes.control_plane import BUNDLE, ControlPlane, progr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.k8s.chain import Chain
+    from tests.k8s.faults import Fault
+
 FOLDERS = ("clusters/ci", "clusters/lab", "clusters/production")
 RUNS = (
     "models/digits/training/base",
@@ -67,6 +70,26 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory, control_plane: ControlPlane) -> Iterator[Chain]:
+    from tests.k8s.chain import Chain  # noqa: PLC0415 - it takes of this module
+
+    with Chain(tmp_path_factory.mktemp("chain"), control_plane) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def faults(chain: Chain) -> list[Fault]:
+    """One for each alert, all prepared: there are nodes, models and clients of them."""
+    from tests.k8s.faults import Faults  # noqa: PLC0415
+
+    made = Faults(chain).all()
+    for fault in made:
+        fault.prepares()
+    chain.wait_for_figures('rate(traefik_service_requests_total{code="200"}[30s] offset 30s)')
+    return made
 
 
 def apply(plane: ControlPlane, *folders: str) -> None:

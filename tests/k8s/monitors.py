@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import urllib.parse
 import urllib.request
@@ -37,12 +39,25 @@ def options(path: Path, container: str) -> dict[str, str]:
     raise AssertionError(f"{path} has no container {container}")
 
 
+def arguments(path: Path, container: str, own: dict[str, str]) -> list[str | Path]:
+    """Arguments of a container in a manifest, flags that are there twice too, with others' values for some of them."""
+    for one in yaml.safe_load_all(path.read_text()):
+        for found in one.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
+            if found["name"] == container:
+                kept = [arg for arg in found["args"] if arg.lstrip("-").partition("=")[0] not in own]
+                return [*kept, *(f"-{flag}={value}" for flag, value in own.items())]
+    raise AssertionError(f"{path} has no container {container}")
+
+
 @dataclass
 class Monitors:
     """Use as a context manager: what was started ends with it."""
 
     folder: Path
     running: dict[str, tuple[subprocess.Popen[bytes], int]] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    """Of programs that were started, whether they run or not."""
 
     def __enter__(self) -> Monitors:
         return self
@@ -59,21 +74,44 @@ class Monitors:
 
     def start(self, name: str, path: list[str | Path], port: int, flags: dict[str, str], dashes: str = "-") -> None:
         """Start a program, and wait until it answers."""
-        command = [*path, *(f"{dashes}{flag}={value}" for flag, value in flags.items())]
-        with (self.folder / f"{name}.log").open("wb") as log:
+        self.launch(name, [*path, *(f"{dashes}{flag}={value}" for flag, value in flags.items())], port)
+
+    def launch(
+        self, name: str, command: list[str | Path], port: int, *, probe: str = "/health", host: str = "127.0.0.1",
+        environment: dict[str, str] | None = None, waits: bool = True,
+    ) -> None:  # fmt: skip
+        """The same, with a program's whole command. `probe` is the path that it answers."""
+        self.hosts[name], self.ports[name] = host, port
+        with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdout=log, stderr=subprocess.STDOUT
-            )
+                ["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
         self.running[name] = process, port
 
+        if waits:
+            self.wait(name, probe)
+
+    def wait(self, name: str, probe: str = "/health") -> None:
+        """Wait until a program answers."""
+
         def answers() -> bool:
-            assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-3000:]
+            if name in self.running:
+                process, _ = self.running[name]
+                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-3000:]
             try:
-                return bool(self.get(name, "/-/ready" if name == "alerts" else "/health", text=True))
+                return bool(self.get(name, "/-/ready" if name == "alerts" else probe, text=True))
             except OSError:
                 return False
 
         wait_for(answers, name)
+
+    def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> list[str]:
+        """End a program by a signal; its command, to start it again with."""
+        process, _ = self.running.pop(name)
+        process.send_signal(number)
+        process.wait(timeout=60)
+        return [str(word) for word in process.args]  # type: ignore[union-attr]
 
     def metrics(self, scrape: str = "scrape_configs: []", **changes: str) -> None:
         """Start the store."""
@@ -111,8 +149,19 @@ class Monitors:
         given = options(MONITORING / "alerts" / "rules.yaml", "vmalert")
         self.start("rules", [program("metrics", "vmalert")], port, {**given, **own})
 
+    def log_rules(self) -> None:
+        """Start what looks at the rules over logs."""
+        store, port = self.url("metrics"), free_port()
+        own = {
+            "httpListenAddr": f"127.0.0.1:{port}", "rule": f"{LOG_RULES}/*.yaml", "datasource.url": self.url("logs"),
+            "remoteWrite.url": store, "remoteRead.url": store, "notifier.url": self.url("alerts"),
+        }  # fmt: skip
+        given = options(LOGGING / "rules.yaml", "vmalert")
+        self.start("log-rules", [program("metrics", "vmalert")], port, {**given, **own})
+
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.running[name][1]}"
+        """Where a program answers."""
+        return f"http://{self.hosts[name]}:{self.ports[name]}"
 
     def get(self, name: str, path: str, *, text: bool = False, **query: str) -> Any:
         """What a program answers.
@@ -120,7 +169,7 @@ class Monitors:
         Raises:
             urllib.error.HTTPError: it refuses.
         """
-        asked = f"{self.url(name)}{path}?{urllib.parse.urlencode(query)}"
+        asked = f"{self.url(name)}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 - loopback
             return answer.read().decode() if text else json.load(answer)
 

@@ -26,6 +26,7 @@ from cli.errors import LabError
 from cli.logstore import LogStore
 from infra.manifests import TREE
 from tests.engine.harness import wait_for
+from tests.k8s import report
 from tests.providers.kubernetes.control_plane import NODE, ControlPlane, free_port, program, running
 
 if TYPE_CHECKING:
@@ -173,7 +174,9 @@ class Collected:
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory: pytest.TempPathFactory, control_plane: ControlPlane) -> Iterator[Collected]:
+def collected(
+    tmp_path_factory: pytest.TempPathFactory, control_plane: ControlPlane, pytestconfig: pytest.Config
+) -> Iterator[Collected]:
     made = Collected(tmp_path_factory.mktemp("logs"), control_plane)
     control_plane.post({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     account = f"{NAMESPACE}/default"
@@ -182,14 +185,17 @@ def collected(tmp_path_factory: pytest.TempPathFactory, control_plane: ControlPl
         for number in range(PODS):
             labels = {"app": "digits", "ml-cluster.dev/model": "digits", "ml-cluster.dev/model-version": str(number)}
             made.run(f"digits-train-{number}", labels, {"token": SECRET})
-        _write_while_programs_go_and_come(made)
+        text = _write_while_programs_go_and_come(made)
+        print(f"\n{text}", flush=True)
+        if target := pytestconfig.getoption("--monitoring-report"):
+            report.write(target, "Logs", text)
         yield made
     finally:
         made.close()
 
 
-def _write_while_programs_go_and_come(world: Collected) -> None:
-    """100,000 lines. The collector is killed and the store is restarted meanwhile; then a pod goes."""
+def _write_while_programs_go_and_come(world: Collected) -> str:
+    """100,000 lines. The collector is killed and the store is restarted meanwhile; what came of it, for a report."""
     began = time.monotonic()
     world.start_store()
     world.start_agent()
@@ -211,7 +217,9 @@ def _write_while_programs_go_and_come(world: Collected) -> None:
     copies = sum(int(one["n"]) for one in world.stats("* | stats count() as n")) - world.found()
     lost = PODS * LINES - world.found()
     seconds = time.monotonic() - began
-    print(f"\n{PODS * LINES} lines of {PODS} pods: {lost} lost, {copies} twice, {seconds:.0f} s", flush=True)
+    rows = [("lines", f"{PODS * LINES:,}"), ("pods", PODS), ("lost", lost), ("there twice", copies)]
+    told = report.table(("", "number"), [*rows, ("seconds until all were found", f"{seconds:.0f}")])
+    return f"The collector was killed (SIGKILL) and the store restarted while they were written.\n\n{told}"
 
 
 def test_no_line_is_lost(collected: Collected) -> None:
