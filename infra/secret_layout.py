@@ -13,7 +13,7 @@ MONITORING = "monitoring"
 """The capability, its namespace and its host name; a profile can be without it."""
 METADATA_STORE = "platform/metadata-store"
 """The Secret with PostgreSQL's login."""
-TRACKING_USERS = ("admin", "trainer", "server", "monitor")
+TRACKING_USERS = ("admin", "trainer", "server", "monitor", "promotion")
 
 _USE = ("Read", "Write", "List", "Tagging")
 S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -78,7 +78,7 @@ PLATFORM: Mapping[str, Layout] = {
     ),
     "platform/tracking": Layout({"session-key": Generated("tracking-session")}, "signs MLflow's sessions"),
     "platform/tracking-users": Layout(
-        {f"{user}-password": Generated(f"tracking-{user}") for user in TRACKING_USERS}, "MLflow's users"
+        {f"{user}-password": Generated(f"tracking-{user}") for user in TRACKING_USERS}, "MLflow's users, who are the promotion service's callers too; `promotion` is its own"
     ),
     "training/tracking": Layout(_login("trainer", "tracking-trainer")),
     "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`"),

@@ -258,3 +258,9 @@ def stack(runtime: Runtime, images: Images) -> Stack:
     """A database, an object store and a tracking server."""
     postgres, objects = start_postgres(runtime, images), start_object_store(runtime, images)
     return Stack(runtime, images, postgres, objects, start_tracking(runtime, images, postgres, objects))
+
+
+SETUP = ROOT / "k8s/platform/tracking/base"
+PLUGINS = {
+    "through_server": ("through_server-1.0.dist-info", "entry_points.txt", "METADATA"),
+}

@@ -15,8 +15,9 @@ from botocore.config import Config  # type: ignore[import-untyped]
 BUCKETS = ("mlflow", "datasets")
 PATIENCE_SECONDS = 300
 URI = os.environ["MLFLOW_BACKEND_STORE_URI"]
-# <user>-password in the Secret tracking-users: admin may do all, others what they are granted, and read.
+# <user>-password in the Secret tracking-users: these may do all, others what they are granted, and read.
 SUFFIX = "-password"
+ADMINISTRATORS = ("admin", "promotion")
 
 
 def patiently(what: str, attempt: Callable[[], Any]) -> Any:
@@ -71,7 +72,7 @@ def users() -> None:
             continue
         user = name.removesuffix(SUFFIX)
         if not store.has_user(user):
-            store.create_user(user, password, is_admin=user == "admin")
+            store.create_user(user, password, is_admin=user in ADMINISTRATORS)
         elif not store.authenticate_user(user, password):
             store.update_user(user, password=password)
 

@@ -1,0 +1,408 @@
+"""The decisions: what is registered, and what each stage serves. Each is whole: it is kept and done, or refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from services.promotion.errors import Invalid, PromotionError, Refused, Unknown
+from services.promotion.registry import FORMER, MOVED, OWN, Missing
+from services.promotion.verdicts import Compared, Evidence, compare, judge
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.promotion.gates import Gate, Gates
+    from services.promotion.registry import Registry
+    from services.promotion.store import Store, Work
+
+    Answer = dict[str, Any]
+
+STAGES = ("staging", "canary", "production")
+PRODUCTION = "production"
+PROMOTED, ROLLED_BACK, TAKEN_DOWN = "promoted", "rolled back", "withdrawn"
+IMPORTED = "import"
+TAG = re.compile(r"moved\.([a-z]+)\.(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
+
+
+class Decisions:
+    """Decides. What is decided is in PostgreSQL; aliases and tags of the registry follow in the same step.
+
+    Raises:
+        Unavailable: PostgreSQL, the registry or the Kubernetes API does not answer; nothing is decided then.
+    """
+
+    def __init__(self, store: Store, registry: Registry, gates: Gates) -> None:
+        self._store, self._registry, self._gates = store, registry, gates
+        self.moved = threading.Condition()
+        """Told of every move that this process makes."""
+        self._moves = 0
+
+    def start(self) -> None:
+        """Make the tables, take over what tags of the registry say, and finish what an earlier end left undone."""
+        self._store.migrate()
+        self._import()
+        self._agree()
+        self.note_gates()
+        self._tell()
+
+    def note_gates(self) -> None:
+        """Tell MLflow's server, through the database, which models have gates."""
+        models = self._gates.models()
+        with self._store.work() as work:
+            work.note_gates(models)
+
+    # Verdicts
+
+    def gate(self, model: str, test: str | None) -> Answer:
+        """A model's gate, and production's version that it compares with; `known`: what that is right about is known."""
+        gate = self._gates.of(model)
+        with self._store.work() as work:
+            served = work.stage(model, PRODUCTION)["version"]
+            verdict = work.verdict_of_version(model, served) if served is not None and gate.production else None
+        baseline = None
+        if served is not None and gate.production:
+            baseline = {"version": str(served), "known": bool(verdict and test and verdict["test"] == test)}
+        return {"model": model, "gate": gate.model_dump(), "baseline": baseline}
+
+    def evaluate(self, model: str, evidence: Evidence, caller: str) -> Answer:
+        """What a model's gate says of a run.
+
+        Raises:
+            Refused: the model has no gate; the run has not one model; production's answers are missing.
+        """
+        gate = self._gates.of(model)
+        models = self._registry.run(evidence.run).models
+        if len(models) != 1:
+            raise Refused(f"run {evidence.run} has {len(models)} logged models", "log one model in a run")
+        with self._store.work() as work:
+            work.lock(model)
+            verdict = judge(gate, evidence, self._production(work, model, gate, evidence))
+            number = work.add_verdict(model, models[0], gate, evidence, verdict, caller)
+        told = {"model": model, "run": evidence.run, "verdict": number, "passed": verdict.passed}
+        return {**told, "reasons": verdict.reasons, "figures": verdict.figures}
+
+    def _production(self, work: Work, model: str, gate: Gate, evidence: Evidence) -> Compared | None:
+        """What production's version is right about, of the rows of the evidence; None where there is no such version."""
+        served = work.stage(model, PRODUCTION)["version"]
+        if gate.production is None or served is None:
+            return None
+        known = work.verdict_of_version(model, served)
+        if known and known["test"] == evidence.test and len(known["correct"]) == len(evidence.right):
+            return Compared(served, known["correct"])
+        if evidence.baseline and evidence.baseline.version == served:
+            return Compared(served, evidence.baseline.right)
+        version = work.version(model, served)
+        if version and not self._registry.exists(model, served, version["run"]):
+            return None  # nobody can ask it any more
+        raise Refused(
+            f"{model}'s gate compares with production's version {served}, and nothing says what that is right about on"
+            f" test rows {evidence.test}",
+            "send its answers to the same rows as `baseline`",
+        )
+
+    def verdicts(self, model: str, run: str | None, version: int | None) -> Answer:
+        """The last verdict about a run or a version, with the gate that it was judged by.
+
+        Raises:
+            Unknown: there is none.
+        """
+        with self._store.work() as work:
+            if run is None and version is None:
+                raise Invalid("say `run` or `version`")
+            found = work.verdict_of_run(model, run) if run else work.verdict_of_version(model, version or 0)
+        if found is None:
+            raise Unknown(f"there is no verdict about {f'run {run}' if run else f'version {version}'} of {model}")
+        told = {key: found[key] for key in ("model", "run", "passed", "reasons", "figures", "gate", "test", "caller")}
+        return {**told, "verdict": found["id"], "at": _written(found["at"])}
+
+    # Versions
+
+    def register(self, model: str, run: str) -> Answer:
+        """Make a run's model a version; the same one when asked again.
+
+        Raises:
+            Refused: its last verdict is not that the gate passes it.
+        """
+        self._gates.of(model)
+        with self._store.work() as work:
+            work.lock(model)
+            verdict = work.verdict_of_run(model, run)
+            if verdict is None or not verdict["passed"]:
+                why = "; ".join(verdict["reasons"]) if verdict else "it was not evaluated"
+                raise Refused(f"run {run} has not passed the gate: {why}")
+            there = work.version_of_run(model, run)
+            if there and self._registry.exists(model, there["version"], run):
+                return {"model": model, "run": run, "version": str(there["version"])}
+            if not verdict["gate"]:
+                raise Refused(f"run {run} was judged before this gate", "evaluate it again")
+            of_run = self._registry.run(run).tags
+            tags = {key: value for key, value in of_run.items() if not key.startswith(OWN)}
+            name = verdict["gate"]["score"]["name"]
+            tags |= {"gate": "passed", f"test_{name}": f"{verdict['figures'][name]:.6f}"}
+            version = self._registry.register(model, run, verdict["model_id"], tags)
+            work.add_version(model, version, run, verdict["id"])
+        return {"model": model, "run": run, "version": str(version)}
+
+    # Stages
+
+    def promote(self, model: str, stage: str, number: int | None, incident: str | None, caller: str) -> Answer:
+        """Have a stage serve a version, the newest by default.
+
+        Raises:
+            Refused: there is no such version; no verdict has passed it; it was not compared with what production serves.
+        """
+        gate = self._gates.of(model)
+        with self._store.work() as work:
+            work.lock(model)
+            version = self._passed(work, model, number)
+            state = work.stage(model, stage)
+            current = state["version"]
+            if stage == PRODUCTION and current is not None and current != version:
+                self._compare(work, model, gate, version=version, served=current)
+            self._registry.serve(model, stage, version)
+            if current != version:
+                former = [*state["former"], *([current] if current is not None else [])]
+                work.set_stage(model, stage, version, former)
+                work.add_move(model, stage, PROMOTED, version, caller=caller, incident=incident)
+        self._told()
+        return {"model": model, "stage": stage, "version": str(version), "before": _text(current)}
+
+    def _passed(self, work: Work, model: str, number: int | None) -> int:
+        """A version that may be promoted; by default the newest that is there."""
+        known = [number] if number is not None else work.newest(model)
+        for version in known:
+            found = work.version(model, version)
+            if found and self._registry.exists(model, version, found["run"]):
+                return version
+            if number is None:
+                continue
+            if found:
+                raise Refused(f"{model} has no version {number} any more")
+            raise Refused(
+                f"{model} has no version {number} that has passed the gate",
+                f"`lab train {model}` registers what passes; `lab stages {model}` shows what there is",
+            )
+        raise Refused(f"{model} has no version that has passed the gate", f"`lab train {model}` registers what passes")
+
+    def _compare(self, work: Work, model: str, gate: Gate, *, version: int, served: int) -> None:
+        """Refuse a version that is worse than what production serves by now, or that was not compared with it."""
+        verdict, known = work.verdict_of_version(model, version), work.verdict_of_version(model, served)
+        if gate.production is None or verdict is None:
+            return
+        found = work.version(model, served)
+        if found and not self._registry.exists(model, served, found["run"]):
+            return  # it cannot be asked any more
+        if known and (test := known["test"]) and (test, len(known["correct"])) == (verdict["test"], len(verdict["correct"])):
+            _, reason = compare(gate, verdict["correct"], Compared(served, known["correct"]))
+            if reason:
+                raise Refused(f"the gate refuses version {version} of {model}: {reason}")
+        elif verdict["figures"].get("production", {}).get("version") != served and IMPORTED not in {
+            verdict["caller"], known["caller"] if known else "",
+        }:  # fmt: skip
+            raise Refused(
+                f"version {version} of {model} was not compared with version {served}, which production serves by now",
+                f"evaluate run {verdict['run']} again, then promote it",
+            )
+
+    def rollback(self, model: str, stage: str, incident: str | None, caller: str) -> Answer:
+        """Have a stage serve what it served before its last promotion. Deleted versions are passed over, once.
+
+        Raises:
+            Refused: it has not served anything before that is still there.
+        """
+        with self._store.work() as work:
+            work.lock(model)
+            state = work.stage(model, stage)
+            former, current = list(state["former"]), state["version"]
+            passed_over: list[int] = []
+            while former and not self._is_there(work, model, former[-1]):
+                passed_over.append(former.pop())
+            version = former.pop() if former else None
+            if version is not None:
+                self._registry.serve(model, stage, version)
+                work.add_move(
+                    model, stage, ROLLED_BACK, version, caller=caller, incident=incident, passed_over=passed_over
+                )
+                work.set_stage(model, stage, version, former)
+            elif passed_over:
+                work.set_stage(model, stage, current, former)
+        told = [str(one) for one in passed_over]
+        if version is None:
+            before = f" before version {current}" if current is not None else ""
+            said = f" that is still there; deleted since: {', '.join(told)}" if told else ""
+            raise Refused(f"{stage} of {model} has served nothing{before}{said}")
+        self._told()
+        return {
+            "model": model, "stage": stage, "version": str(version), "before": _text(current), "passed_over": told
+        }  # fmt: skip
+
+    def _is_there(self, work: Work, model: str, version: int) -> bool:
+        found = work.version(model, version)
+        return found is not None and self._registry.exists(model, version, found["run"])
+
+    def withdraw(self, model: str, stage: str, number: int, caller: str) -> Answer:
+        """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.
+
+        Raises:
+            Refused: the stage is to serve another version by now.
+        """
+        with self._store.work() as work:
+            work.lock(model)
+            state = work.stage(model, stage)
+            current = state["version"]
+            if current not in {None, number}:
+                raise Refused(f"{stage} of {model} serves version {current}, not {number}")
+            if current is None and not state["former"]:
+                raise Refused(f"{stage} of {model} has served nothing")
+            with suppress(Missing):
+                self._registry.withdraw(model, stage, number)
+            if current is not None:
+                work.set_stage(model, stage, None, [*state["former"], current])
+                work.add_move(model, stage, TAKEN_DOWN, number, caller=caller)
+        self._told()
+        return {"model": model, "stage": stage, "version": str(number)}
+
+    # What is known
+
+    def stages(self, model: str) -> Answer:
+        """What each stage of a model serves, since when, and what it served before, the last first.
+
+        Raises:
+            Unknown: nothing is known of the model.
+        """
+        with self._store.work() as work:
+            rows, newest = work.stages(model), work.newest(model)
+        if not rows and not newest and model not in self._gates.models():
+            raise Unknown(f"there is no model {model}")
+        stages = {
+            row["stage"]: {
+                "version": _text(row["version"]), "since": _written(row["since"]),
+                "former": [str(one) for one in reversed(row["former"])],
+            }
+            for row in rows
+        }  # fmt: skip
+        return {"model": model, "stages": stages, "versions": [str(one) for one in newest]}
+
+    def history(self, model: str, stage: str | None, count: int) -> Answer:
+        """What was done to a model's stages, the last first: what, when, by whom."""
+        with self._store.work() as work:
+            rows = work.moves(model, stage, count)
+        moves = [
+            {
+                "move": row["id"], "stage": row["stage"], "did": row["did"], "version": str(row["version"]),
+                "passed_over": [str(one) for one in row["passed_over"]], "incident": row["incident"],
+                "by": row["caller"], "at": _written(row["at"]),
+            }
+            for row in rows
+        ]  # fmt: skip
+        return {"model": model, "history": moves}
+
+    def changes(self, since: int, seconds: float) -> Answer:
+        """The number of the last move; waits for one after `since`, at most so long."""
+        with self.moved:
+            seen = self._moves
+        with self._store.work() as work:
+            last = work.last_move()
+        if last <= since:
+            with self.moved:
+                self.moved.wait_for(lambda: self._moves != seen, seconds)
+            with self._store.work() as work:
+                last = work.last_move()
+        return {"last": last}
+
+    def _told(self) -> None:
+        """After a move: those that wait for one, and the registry's tags, which the delivery figures are made of."""
+        with self.moved:
+            self._moves += 1
+            self.moved.notify_all()
+        with suppress(PromotionError, Missing):  # they are told with the next move, or at the next start
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._store.work() as work:
+            for move in work.untold():
+                told = {"did": move["did"], "version": str(move["version"])}
+                told |= {"incident": move["incident"]} if move["incident"] else {}
+                with suppress(Missing):  # a model that was deleted has no tags
+                    key = f"{MOVED}.{move['stage']}.{_written(move['at'])}"
+                    self._registry.tag(move["model"], key, json.dumps(told))
+                work.told(move["id"])
+
+    # The start
+
+    def _import(self) -> None:
+        """Take over, once, what the registry's tags say: how it was before there was this service."""
+        with self._store.work() as work:
+            work.lock(IMPORTED)
+            if work.first("select once from promotion.imported"):
+                return
+            for model, aliases, tags in self._registry.models():
+                self._import_versions(work, model)
+                for stage in STAGES:
+                    former = [int(one) for one in tags.get(f"{FORMER}.{stage}", "").split(",") if one.isdecimal()]
+                    current = int(aliases[stage]) if stage in aliases else None
+                    while former and former[-1] == current:
+                        former.pop()
+                    if former or current is not None:
+                        work.set_stage(model, stage, current, former)
+                _import_moves(work, model, tags)
+            work.connection.execute("insert into promotion.imported (once) values (true)")
+
+    def _import_versions(self, work: Work, model: str) -> None:
+        for version, run, model_id, tags in self._registry.versions(model):
+            if tags.get("gate") == "passed":
+                figures = {key.removeprefix("test_"): tags[key] for key in tags if key.startswith("test_")}
+                made = work.one(
+                    "insert into promotion.verdicts"
+                    " (model, run, model_id, passed, reasons, figures, gate, test, correct, caller)"
+                    " values (%s, %s, %s, true, '[]', %s::jsonb, '{}', '', '', %s) returning id",
+                    model, run, model_id, json.dumps(figures), IMPORTED,
+                )  # fmt: skip
+                work.add_version(model, version, run, made["id"])
+
+    def _agree(self) -> None:
+        """Have the aliases say what was decided, where an end came in between."""
+        with self._store.work() as work:
+            decided: dict[str, dict[str, int | None]] = {}
+            for row in work.all("select model, stage, version from promotion.stages"):
+                decided.setdefault(row["model"], {})[row["stage"]] = row["version"]
+        for model, stages in decided.items():
+            try:
+                found = self._registry.ask("GET", "registered-models/get", name=model)["registered_model"]
+            except Missing:
+                continue
+            aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
+            for stage, version in stages.items():
+                with suppress(Missing, Refused):  # a version that was deleted
+                    if version is not None and aliases.get(stage) != version:
+                        self._registry.serve(model, stage, version)
+                    elif version is None and stage in aliases:
+                        self._registry.withdraw(model, stage, aliases[stage])
+
+
+def _import_moves(work: Work, model: str, tags: dict[str, str]) -> None:
+    for key in sorted(tags, key=lambda one: one.rpartition(".")[2]):
+        if not (found := TAG.fullmatch(key)):
+            continue
+        try:
+            told = json.loads(tags[key])
+            move = (model, found[1], str(told["did"]), int(told["version"]), told.get("incident"), IMPORTED, found[2])
+        except (ValueError, KeyError, TypeError):
+            continue  # somebody else's tag
+        work.connection.execute(
+            "insert into promotion.moves (model, stage, did, version, incident, caller, at, told)"
+            " values (%s, %s, %s, %s, %s, %s, %s, true)",
+            move,
+        )
+
+
+def _text(version: int | None) -> str | None:
+    return None if version is None else str(version)
+
+
+def _written(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
