@@ -24,6 +24,7 @@ from cli import (
     lease,
     logs,
     models,
+    promotion,
     services,
     ssh,
     stack,
@@ -169,6 +170,8 @@ app.command("train")(models.train)
 app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
 app.command("withdraw")(models.withdraw)
+app.command("stages")(promotion.stages)
+app.command("gate")(promotion.gate)
 app.command("predict")(models.predict)
 app.command("open")(services.open_services)
 app.command("logs")(logs.logs)

@@ -12,6 +12,7 @@ import typer
 
 from cli.errors import ExitCode, LabError
 from cli.jobs import MANAGER, follow_job, rendered, start_job
+from cli.promotion import Model, decide
 from cli.session import confirm
 from cli.text import table
 from cli.workloads import (
@@ -43,7 +44,6 @@ Incident = Annotated[
     str | None,
     typer.Option("--incident", help="The incident that this resolves, for `lab dora`.", metavar="NAME"),
 ]
-Model = Annotated[str, typer.Argument(help="A model: a folder of k8s/models.", metavar="MODEL")]
 
 
 def manifests(session: Session, model: str, variant: str | None = None) -> list[Object]:
@@ -173,13 +173,11 @@ def promote(
     """
     if share is not None and to is not Stage.canary:
         raise LabError("--share can only be used with --to canary", code=ExitCode.CONFIGURATION)
-    session: Session = context.obj
-    platform = Platform.of(session)
-    promote_model(session, platform, model, to, version, share, incident)
+    platform = Platform.of(context.obj)
+    promote_model(platform, model, to, version, share, incident)
 
 
 def promote_model(
-    session: Session,
     platform: Platform,
     model: str,
     stage: Stage,
@@ -188,9 +186,7 @@ def promote_model(
     incident: str | None = None,
 ) -> None:
     """Promote a version, by default the newest, and wait until the stage serves it."""
-    chosen = [*(["--version", version] if version else []), *_incident_arguments(incident)]
-    promoted = _change_stage(session, platform, model, ["promote", "--to", stage.value, *chosen])
-    finish_promotion(platform, model, stage, promoted, share)
+    finish_promotion(platform, model, stage, decide(platform, model, stage, "promote", version, incident), share)
 
 
 def finish_promotion(platform: Platform, model: str, stage: Stage, version: str, share: int | None = None) -> None:
@@ -214,12 +210,10 @@ def rollback(
 
     Deleted versions are skipped.
     """
-    session: Session = context.obj
-    platform = Platform.of(session)
+    platform = Platform.of(context.obj)
     if stage is Stage.canary:
         split(platform, model, 0)
-    arguments = ["rollback", "--to", stage.value, *_incident_arguments(incident)]
-    _await_rollout(platform, model, stage, _change_stage(session, platform, model, arguments))
+    _await_rollout(platform, model, stage, decide(platform, model, stage, "rollback", incident=incident))
 
 
 @report_cluster_errors
@@ -243,7 +237,7 @@ def withdraw(
     confirm(session, yes, f"This stops {stage} of {model}, which serves version {version}.")
     if stage is Stage.canary:
         split(platform, model, 0)
-    _change_stage(session, platform, model, ["withdraw", "--to", stage.value, "--version", version])
+    decide(platform, model, stage, "withdraw", version)
 
     def down() -> bool:
         live = _deployment(platform, model, stage)
@@ -251,18 +245,6 @@ def withdraw(
 
     wait(down, ROLLOUT_SECONDS, lambda: f"waiting until {stage} has no pods")
     print(f"{stage} of {model} has been taken down.")
-
-
-def _incident_arguments(incident: str | None) -> list[str]:
-    return ["--incident", incident] if incident else []
-
-
-def _change_stage(session: Session, platform: Platform, model: str, arguments: list[str]) -> str:
-    """Change the version of a stage with a Job; return the version."""
-    result = _require_success(run_job(platform, manifests(session, model), f"{model}-{arguments[0]}", arguments))
-    if passed_over := result.get("passed_over"):
-        print(f"Skipped deleted versions: {', '.join(passed_over)}.")
-    return str(result["version"])
 
 
 def _deployment(platform: Platform, model: str, stage: Stage) -> Object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -114,8 +115,8 @@ class Platform:
             return {}
         return urllib3.make_headers(basic_auth=f"{login['username']}:{login['password']}")
 
-    def ask(self, service: str, method: str, path: str, body: object = None) -> Any:
-        """Send a request to a service, as its administrator, and return its JSON, if any.
+    def ask(self, service: str, method: str, path: str, body: object = None, *, login: str = "") -> Any:
+        """Send a request to a service, as its administrator or as that of `login`, and return its JSON, if any.
 
         Raises:
             LabError: it does not answer, or refuses.
@@ -124,14 +125,14 @@ class Platform:
 
         pool = self.connect(service)
         try:
-            sent = {**(pool.headers or {}), "Content-Type": "application/json", **self.login_headers(service)}
+            sent = {**(pool.headers or {}), "Content-Type": "application/json", **self.login_headers(login or service)}
             answer = pool.request(method, path, body=json.dumps(body) if body is not None else None, headers=sent)
         except urllib3.exceptions.HTTPError as error:
             remedy = "check `lab status`; access.apiFrom must include this machine's address"
             raise LabError(f"{self.url(service)} does not answer: {error}", remedy=remedy) from None
         text = answer.data.decode(errors="replace")
         if answer.status >= 400:
-            raise LabError(f"{self.url(service)}{path} answers {answer.status}: {text.strip()[:500]}")
+            raise _refusal(text) or LabError(f"{self.url(service)}{path} answers {answer.status}: {text.strip()[:500]}")
         return json.loads(text) if text.strip() else None
 
     # Workloads
@@ -197,6 +198,14 @@ class Platform:
             ("certificate authority", "", "`lab open --authority FILE` writes its certificate"),
         ]
         return table(("SERVICE", "ADDRESS", "CREDENTIALS"), rows)
+
+
+def _refusal(text: str) -> LabError | None:
+    """A refusal that a service of the platform explains with a remedy."""
+    with suppress(ValueError, TypeError, KeyError):
+        told = json.loads(text)
+        return LabError(told["error"], remedy=told["remedy"])
+    return None
 
 
 Parameters = ParamSpec("Parameters")

@@ -78,7 +78,8 @@ PLATFORM: Mapping[str, Layout] = {
     ),
     "platform/tracking": Layout({"session-key": Generated("tracking-session")}, "signs MLflow's sessions"),
     "platform/tracking-users": Layout(
-        {f"{user}-password": Generated(f"tracking-{user}") for user in TRACKING_USERS}, "MLflow's users, who are the promotion service's callers too; `promotion` is its own"
+        {f"{user}-password": Generated(f"tracking-{user}") for user in TRACKING_USERS},
+        "MLflow's users, who are the promotion service's callers too; `promotion` is its own",
     ),
     "training/tracking": Layout(_login("trainer", "tracking-trainer")),
     "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`"),

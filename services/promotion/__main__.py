@@ -13,7 +13,7 @@ from urllib.parse import quote
 from services.promotion.decisions import Decisions
 from services.promotion.errors import PromotionError
 from services.promotion.gates import Cluster, Folder, Gates
-from services.promotion.registry import Missing, Registry
+from services.promotion.registry import MissingError, Registry
 from services.promotion.store import Store
 from services.promotion.web import PASSWORD, Callers, Handler
 
@@ -67,7 +67,7 @@ def _start(decisions: Decisions, started: threading.Event, stopping: threading.E
                 started.set()
                 log.info("started")
             told = ""
-        except (PromotionError, Missing, OSError) as error:
+        except (PromotionError, MissingError, OSError) as error:
             if str(error) != told:
                 log.warning("will try again: %s", error)
             told = str(error)

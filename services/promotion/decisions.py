@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from services.promotion.errors import Invalid, PromotionError, Refused, Unknown
-from services.promotion.registry import FORMER, MOVED, OWN, Missing
+from services.promotion.errors import InvalidError, PromotionError, RefusedError, UnknownError
+from services.promotion.registry import FORMER, MOVED, OWN, MissingError
 from services.promotion.verdicts import Compared, Evidence, compare, judge
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Decisions:
     """Decides. What is decided is in PostgreSQL; aliases and tags of the registry follow in the same step.
 
     Raises:
-        Unavailable: PostgreSQL, the registry or the Kubernetes API does not answer; nothing is decided then.
+        UnavailableError: PostgreSQL, the registry or the Kubernetes API does not answer; nothing is decided then.
     """
 
     def __init__(self, store: Store, registry: Registry, gates: Gates) -> None:
@@ -58,7 +58,7 @@ class Decisions:
     # Verdicts
 
     def gate(self, model: str, test: str | None) -> Answer:
-        """A model's gate, and production's version that it compares with; `known`: what that is right about is known."""
+        """A model's gate, and the version that it compares with; `known`: what that is right about is known."""
         gate = self._gates.of(model)
         with self._store.work() as work:
             served = work.stage(model, PRODUCTION)["version"]
@@ -72,12 +72,12 @@ class Decisions:
         """What a model's gate says of a run.
 
         Raises:
-            Refused: the model has no gate; the run has not one model; production's answers are missing.
+            RefusedError: the model has no gate; the run has not one model; production's answers are missing.
         """
         gate = self._gates.of(model)
         models = self._registry.run(evidence.run).models
         if len(models) != 1:
-            raise Refused(f"run {evidence.run} has {len(models)} logged models", "log one model in a run")
+            raise RefusedError(f"run {evidence.run} has {len(models)} logged models", "log one model in a run")
         with self._store.work() as work:
             work.lock(model)
             verdict = judge(gate, evidence, self._production(work, model, gate, evidence))
@@ -86,7 +86,7 @@ class Decisions:
         return {**told, "reasons": verdict.reasons, "figures": verdict.figures}
 
     def _production(self, work: Work, model: str, gate: Gate, evidence: Evidence) -> Compared | None:
-        """What production's version is right about, of the rows of the evidence; None where there is no such version."""
+        """What production's version is right about, of the evidence's rows; None where there is no such version."""
         served = work.stage(model, PRODUCTION)["version"]
         if gate.production is None or served is None:
             return None
@@ -98,7 +98,7 @@ class Decisions:
         version = work.version(model, served)
         if version and not self._registry.exists(model, served, version["run"]):
             return None  # nobody can ask it any more
-        raise Refused(
+        raise RefusedError(
             f"{model}'s gate compares with production's version {served}, and nothing says what that is right about on"
             f" test rows {evidence.test}",
             "send its answers to the same rows as `baseline`",
@@ -108,14 +108,14 @@ class Decisions:
         """The last verdict about a run or a version, with the gate that it was judged by.
 
         Raises:
-            Unknown: there is none.
+            UnknownError: there is none.
         """
         with self._store.work() as work:
             if run is None and version is None:
-                raise Invalid("say `run` or `version`")
+                raise InvalidError("say `run` or `version`")
             found = work.verdict_of_run(model, run) if run else work.verdict_of_version(model, version or 0)
         if found is None:
-            raise Unknown(f"there is no verdict about {f'run {run}' if run else f'version {version}'} of {model}")
+            raise UnknownError(f"there is no verdict about {f'run {run}' if run else f'version {version}'} of {model}")
         told = {key: found[key] for key in ("model", "run", "passed", "reasons", "figures", "gate", "test", "caller")}
         return {**told, "verdict": found["id"], "at": _written(found["at"])}
 
@@ -125,7 +125,7 @@ class Decisions:
         """Make a run's model a version; the same one when asked again.
 
         Raises:
-            Refused: its last verdict is not that the gate passes it.
+            RefusedError: its last verdict is not that the gate passes it.
         """
         self._gates.of(model)
         with self._store.work() as work:
@@ -133,12 +133,12 @@ class Decisions:
             verdict = work.verdict_of_run(model, run)
             if verdict is None or not verdict["passed"]:
                 why = "; ".join(verdict["reasons"]) if verdict else "it was not evaluated"
-                raise Refused(f"run {run} has not passed the gate: {why}")
+                raise RefusedError(f"run {run} has not passed the gate: {why}")
             there = work.version_of_run(model, run)
             if there and self._registry.exists(model, there["version"], run):
                 return {"model": model, "run": run, "version": str(there["version"])}
             if not verdict["gate"]:
-                raise Refused(f"run {run} was judged before this gate", "evaluate it again")
+                raise RefusedError(f"run {run} was judged before this gate", "evaluate it again")
             of_run = self._registry.run(run).tags
             tags = {key: value for key, value in of_run.items() if not key.startswith(OWN)}
             name = verdict["gate"]["score"]["name"]
@@ -153,7 +153,7 @@ class Decisions:
         """Have a stage serve a version, the newest by default.
 
         Raises:
-            Refused: there is no such version; no verdict has passed it; it was not compared with what production serves.
+            RefusedError: there is no such version; no verdict passed it; it was not compared with production.
         """
         gate = self._gates.of(model)
         with self._store.work() as work:
@@ -181,12 +181,14 @@ class Decisions:
             if number is None:
                 continue
             if found:
-                raise Refused(f"{model} has no version {number} any more")
-            raise Refused(
+                raise RefusedError(f"{model} has no version {number} any more")
+            raise RefusedError(
                 f"{model} has no version {number} that has passed the gate",
                 f"`lab train {model}` registers what passes; `lab stages {model}` shows what there is",
             )
-        raise Refused(f"{model} has no version that has passed the gate", f"`lab train {model}` registers what passes")
+        raise RefusedError(
+            f"{model} has no version that has passed the gate", f"`lab train {model}` registers what passes"
+        )
 
     def _compare(self, work: Work, model: str, gate: Gate, *, version: int, served: int) -> None:
         """Refuse a version that is worse than what production serves by now, or that was not compared with it."""
@@ -196,14 +198,18 @@ class Decisions:
         found = work.version(model, served)
         if found and not self._registry.exists(model, served, found["run"]):
             return  # it cannot be asked any more
-        if known and (test := known["test"]) and (test, len(known["correct"])) == (verdict["test"], len(verdict["correct"])):
+        if (
+            known
+            and (test := known["test"])
+            and (test, len(known["correct"])) == (verdict["test"], len(verdict["correct"]))
+        ):
             _, reason = compare(gate, verdict["correct"], Compared(served, known["correct"]))
             if reason:
-                raise Refused(f"the gate refuses version {version} of {model}: {reason}")
+                raise RefusedError(f"the gate refuses version {version} of {model}: {reason}")
         elif verdict["figures"].get("production", {}).get("version") != served and IMPORTED not in {
             verdict["caller"], known["caller"] if known else "",
         }:  # fmt: skip
-            raise Refused(
+            raise RefusedError(
                 f"version {version} of {model} was not compared with version {served}, which production serves by now",
                 f"evaluate run {verdict['run']} again, then promote it",
             )
@@ -212,7 +218,7 @@ class Decisions:
         """Have a stage serve what it served before its last promotion. Deleted versions are passed over, once.
 
         Raises:
-            Refused: it has not served anything before that is still there.
+            RefusedError: it has not served anything before that is still there.
         """
         with self._store.work() as work:
             work.lock(model)
@@ -234,7 +240,7 @@ class Decisions:
         if version is None:
             before = f" before version {current}" if current is not None else ""
             said = f" that is still there; deleted since: {', '.join(told)}" if told else ""
-            raise Refused(f"{stage} of {model} has served nothing{before}{said}")
+            raise RefusedError(f"{stage} of {model} has served nothing{before}{said}")
         self._told()
         return {
             "model": model, "stage": stage, "version": str(version), "before": _text(current), "passed_over": told
@@ -248,17 +254,17 @@ class Decisions:
         """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.
 
         Raises:
-            Refused: the stage is to serve another version by now.
+            RefusedError: the stage is to serve another version by now.
         """
         with self._store.work() as work:
             work.lock(model)
             state = work.stage(model, stage)
             current = state["version"]
             if current not in {None, number}:
-                raise Refused(f"{stage} of {model} serves version {current}, not {number}")
+                raise RefusedError(f"{stage} of {model} serves version {current}, not {number}")
             if current is None and not state["former"]:
-                raise Refused(f"{stage} of {model} has served nothing")
-            with suppress(Missing):
+                raise RefusedError(f"{stage} of {model} has served nothing")
+            with suppress(MissingError):
                 self._registry.withdraw(model, stage, number)
             if current is not None:
                 work.set_stage(model, stage, None, [*state["former"], current])
@@ -272,12 +278,12 @@ class Decisions:
         """What each stage of a model serves, since when, and what it served before, the last first.
 
         Raises:
-            Unknown: nothing is known of the model.
+            UnknownError: nothing is known of the model.
         """
         with self._store.work() as work:
             rows, newest = work.stages(model), work.newest(model)
         if not rows and not newest and model not in self._gates.models():
-            raise Unknown(f"there is no model {model}")
+            raise UnknownError(f"there is no model {model}")
         stages = {
             row["stage"]: {
                 "version": _text(row["version"]), "since": _written(row["since"]),
@@ -319,7 +325,7 @@ class Decisions:
         with self.moved:
             self._moves += 1
             self.moved.notify_all()
-        with suppress(PromotionError, Missing):  # they are told with the next move, or at the next start
+        with suppress(PromotionError, MissingError):  # they are told with the next move, or at the next start
             self._tell()
 
     def _tell(self) -> None:
@@ -327,7 +333,7 @@ class Decisions:
             for move in work.untold():
                 told = {"did": move["did"], "version": str(move["version"])}
                 told |= {"incident": move["incident"]} if move["incident"] else {}
-                with suppress(Missing):  # a model that was deleted has no tags
+                with suppress(MissingError):  # a model that was deleted has no tags
                     key = f"{MOVED}.{move['stage']}.{_written(move['at'])}"
                     self._registry.tag(move["model"], key, json.dumps(told))
                 work.told(move["id"])
@@ -373,11 +379,11 @@ class Decisions:
         for model, stages in decided.items():
             try:
                 found = self._registry.ask("GET", "registered-models/get", name=model)["registered_model"]
-            except Missing:
+            except MissingError:
                 continue
             aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
             for stage, version in stages.items():
-                with suppress(Missing, Refused):  # a version that was deleted
+                with suppress(MissingError, RefusedError):  # a version that was deleted
                     if version is not None and aliases.get(stage) != version:
                         self._registry.serve(model, stage, version)
                     elif version is None and stage in aliases:

@@ -13,25 +13,25 @@ class PromotionError(Exception):
         self.remedy = remedy
 
 
-class Invalid(PromotionError):
+class InvalidError(PromotionError):
     """A request or a gate that makes no sense."""
 
     status = 400
 
 
-class Unknown(PromotionError):
+class UnknownError(PromotionError):
     """A path or a thing that there is not."""
 
     status = 404
 
 
-class Refused(PromotionError):
+class RefusedError(PromotionError):
     """What the gate, the registry or a stage's state does not allow."""
 
     status = 409
 
 
-class Unavailable(PromotionError):
+class UnavailableError(PromotionError):
     """PostgreSQL, MLflow or the Kubernetes API does not answer; nothing was decided."""
 
     status = 503

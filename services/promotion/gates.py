@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.promotion.errors import Invalid, Refused, Unavailable
+from services.promotion.errors import InvalidError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,14 +76,14 @@ def parsed(text: str, where: str) -> Gate:
     """A gate from YAML.
 
     Raises:
-        Invalid: it is none; all its faults.
+        InvalidError: it is none; all its faults.
     """
     try:
         return Gate.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise Invalid(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        raise InvalidError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise Invalid(f"{where}: {faults(error)}") from None
+        raise InvalidError(f"{where}: {faults(error)}") from None
 
 
 def faults(error: ValidationError) -> str:
@@ -99,21 +99,21 @@ class Gates(Protocol):
         """A model's gate.
 
         Raises:
-            Refused: it has none.
-            Invalid: it is none.
-            Unavailable: there is no telling.
+            RefusedError: it has none.
+            InvalidError: it is none.
+            UnavailableError: there is no telling.
         """
 
     def models(self) -> set[str]:
         """The models that have one.
 
         Raises:
-            Unavailable: there is no telling.
+            UnavailableError: there is no telling.
         """
 
 
-def _none(model: str) -> Refused:
-    return Refused(f"{model} has no gate", f"k8s/models/{model}/{FILE} is to say what it must be like")
+def _none(model: str) -> RefusedError:
+    return RefusedError(f"{model} has no gate", f"k8s/models/{model}/{FILE} is to say what it must be like")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Cluster:
             raise _none(model)
         if len(found) > 1:
             names = ", ".join(one["metadata"]["name"] for one in found)
-            raise Refused(f"{model} has more than one gate: ConfigMaps {names}", "delete all but one")
+            raise RefusedError(f"{model} has more than one gate: ConfigMaps {names}", "delete all but one")
         where = f"{FILE} of ConfigMap {found[0]['metadata']['name']}"
         return parsed(found[0].get("data", {}).get(FILE, ""), where)
 
@@ -167,5 +167,5 @@ class Cluster:
             with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER, context=context) as answer:  # noqa: S310
                 items: list[Any] = json.load(answer)["items"]
         except (OSError, ValueError) as error:
-            raise Unavailable(f"the Kubernetes API does not say what gates there are: {error}") from error
+            raise UnavailableError(f"the Kubernetes API does not say what gates there are: {error}") from error
         return items

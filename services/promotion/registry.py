@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from services.promotion.errors import Refused, Unavailable
+from services.promotion.errors import RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ OWN = "mlflow."
 """What MLflow's own tags begin with."""
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """The registry has no such thing."""
 
 
@@ -39,20 +39,22 @@ class Registry:
     """A registry.
 
     Raises:
-        Unavailable: it does not answer; of every method.
+        UnavailableError: it does not answer; of every method.
     """
 
     address: str
     username: str
     password: Callable[[], str]
-    _pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(maxsize=4, timeout=SECONDS_TO_ANSWER))
+    _pool: urllib3.PoolManager = field(
+        default_factory=lambda: urllib3.PoolManager(maxsize=4, timeout=SECONDS_TO_ANSWER)
+    )
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
         """What it answers.
 
         Raises:
-            Missing: it has no such thing.
-            Refused: it refuses.
+            MissingError: it has no such thing.
+            RefusedError: it refuses.
         """
         login = urllib3.make_headers(basic_auth=f"{self.username}:{self.password()}")
         sent: dict[str, Any] = (
@@ -65,19 +67,21 @@ class Registry:
                 method, f"{self.address}/api/2.0/mlflow/{path}", headers=headers, retries=False, **sent
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Unavailable(f"the registry does not answer: {error}", "try again; see `lab logs tracking`") from error
+            raise UnavailableError(
+                f"the registry does not answer: {error}", "try again; see `lab logs tracking`"
+            ) from error
         return _read(answer)
 
     def run(self, run: str) -> Run:
         """A run.
 
         Raises:
-            Refused: there is none.
+            RefusedError: there is none.
         """
         try:
             found = self.ask("GET", "runs/get", run_id=run)["run"]
-        except Missing:
-            raise Refused(f"there is no run {run}") from None
+        except MissingError:
+            raise RefusedError(f"there is no run {run}") from None
         models = [one["model_id"] for one in found.get("outputs", {}).get("model_outputs", ())]
         return Run(models, _by_key(found.get("data", {}).get("tags", ())))
 
@@ -85,7 +89,7 @@ class Registry:
         """Whether it has a version, of that run: of a model that was made anew, a number is another version's."""
         try:
             found = self.ask("GET", "model-versions/get", name=model, version=version)["model_version"]
-        except Missing:
+        except MissingError:
             return False
         return str(found.get("run_id", "")) == run
 
@@ -93,7 +97,7 @@ class Registry:
         """Make a logged model a version; its number."""
         try:
             self.ask("POST", "registered-models/create", name=model)
-        except Refused as refused:
+        except RefusedError as refused:
             if EXISTS not in str(refused):
                 raise
         sent = [{"key": key, "value": value} for key, value in tags.items()]
@@ -154,7 +158,7 @@ def _read(answer: urllib3.BaseHTTPResponse) -> Any:
     told = found if isinstance(found, dict) else {}
     code, message = told.get("error_code", ""), told.get("message", f"status {answer.status}")
     if code == MISSING or (code == "INVALID_PARAMETER_VALUE" and "not found" in message):
-        raise Missing(message)
+        raise MissingError(message)
     if answer.status in {400, 404, 409}:
-        raise Refused(f"the registry says {code}: {message}")
-    raise Unavailable(f"the registry answers {answer.status}: {message}", "try again; see `lab logs tracking`")
+        raise RefusedError(f"the registry says {code}: {message}")
+    raise UnavailableError(f"the registry answers {answer.status}: {message}", "try again; see `lab logs tracking`")

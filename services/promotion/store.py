@@ -1,4 +1,4 @@
-"""Gates, verdicts, versions, stages and their history in PostgreSQL: a schema of its own, in whatever database is given."""
+"""Verdicts, versions, stages and their history in PostgreSQL: a schema of its own, in whatever database is given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from services.promotion.errors import Unavailable
+from services.promotion.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,7 +78,7 @@ class Store:
     """Connections to the database, one for each piece of work.
 
     Raises:
-        Unavailable: PostgreSQL does not answer, or refuses; of every method.
+        UnavailableError: PostgreSQL does not answer, or refuses; of every method.
     """
 
     def __init__(self, address: str) -> None:
@@ -104,7 +104,7 @@ class Store:
                 yield Work(connection)
         except psycopg.Error as error:
             told = " ".join(str(error).split()) or type(error).__name__
-            raise Unavailable(f"PostgreSQL does not answer: {told}", "try again; nothing was decided") from error
+            raise UnavailableError(f"PostgreSQL does not answer: {told}", "try again; nothing was decided") from error
 
 
 class Work:
@@ -142,7 +142,7 @@ class Work:
 
     # Verdicts
 
-    def add_verdict(
+    def add_verdict(  # noqa: PLR0917
         self, model: str, model_id: str, gate: Gate, evidence: Evidence, verdict: Verdict, caller: str
     ) -> int:
         """Keep a verdict with all its figures; gives its number."""
@@ -233,7 +233,8 @@ class Work:
     def moves(self, model: str, stage: str | None, count: int) -> list[Row]:
         """What was done to the stages of a model, the last first."""
         return self.all(
-            "select * from promotion.moves where model = %s and (%s::text is null or stage = %s) order by id desc limit %s",
+            "select * from promotion.moves where model = %s and (%s::text is null or stage = %s)"
+            " order by id desc limit %s",
             model, stage, stage, count,
         )  # fmt: skip
 

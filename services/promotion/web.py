@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.promotion.decisions import STAGES
-from services.promotion.errors import Invalid, PromotionError, Unknown
+from services.promotion.errors import InvalidError, PromotionError, UnknownError
 from services.promotion.gates import faults
-from services.promotion.registry import Missing
+from services.promotion.registry import MissingError
 from services.promotion.verdicts import Evidence
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ STRICT = ConfigDict(extra="forbid", frozen=True)
 Number = Field(default=None, ge=1, le=2**31 - 1)
 
 
-class Denied(PromotionError):
+class DeniedError(PromotionError):
     """A caller without a password, or without the right."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -89,7 +89,7 @@ class Callers:
         """Who asks.
 
         Raises:
-            Denied: nobody known, or with a wrong password.
+            DeniedError: nobody known, or with a wrong password.
         """
         scheme, _, encoded = (authorization or "").partition(" ")
         try:
@@ -97,10 +97,10 @@ class Callers:
         except (binascii.Error, UnicodeDecodeError):
             user = password = ""
         file = self.folder / f"{user}{PASSWORD}"
-        if scheme.lower() == "basic" and user in RIGHTS and file.is_file():
-            if hmac.compare_digest(file.read_text().strip().encode(), password.encode()):
-                return user
-        raise Denied("log in as one of MLflow's users, with its password", 401)
+        known = scheme.lower() == "basic" and user in RIGHTS and file.is_file()
+        if known and hmac.compare_digest(file.read_text().strip().encode(), password.encode()):
+            return user
+        raise DeniedError("log in as one of MLflow's users, with its password", 401)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -130,18 +130,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, body: Any) -> None:
         began, caller = time.monotonic(), ""
-        path, query = urlsplit(self.path).path, {key: values[-1] for key, values in parse_qs(urlsplit(self.path).query).items()}
+        path, query = (
+            urlsplit(self.path).path,
+            {key: values[-1] for key, values in parse_qs(urlsplit(self.path).query).items()},
+        )
         try:
             if self.command == "GET" and path in {"/healthz", "/readyz"}:
-                status, answer = (200, {}) if path == "/healthz" or self.started() else (503, {"error": "it is starting"})
+                status, answer = (
+                    (200, {}) if path == "/healthz" or self.started() else (503, {"error": "it is starting"})
+                )
                 self._send(status, answer)
                 return
             caller = self.callers.name(self.headers.get("Authorization"))
             verb, parts = _route(self.command, path)
             if verb.right == DECIDE and RIGHTS[caller] != DECIDE:
-                raise Denied(f"{caller} may only read", 403)
+                raise DeniedError(f"{caller} may only read", 403)
             if not self.started():
-                raise Denied("it is starting: PostgreSQL or the registry does not answer yet", 503)
+                raise DeniedError("it is starting: PostgreSQL or the registry does not answer yet", 503)
             status, answer = 200, verb.answer(self.decisions, caller, parts, _json(body) if body else {}, query)
         except ValidationError as error:
             status, answer = 400, {"error": faults(error)}
@@ -149,13 +154,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, answer = error.status, {"error": str(error)}
             if error.remedy:
                 answer["remedy"] = error.remedy
-        except Missing as error:
+        except MissingError as error:
             status, answer = 404, {"error": f"the registry has no such thing: {error}"}
         except Exception:
             log.exception("%s %s", self.command, path)
             status, answer = 500, {"error": "a fault of the promotion service: see its log"}
         if self.command == "POST":
-            told = answer.get("error") or json.dumps({key: answer[key] for key in ("version", "passed") if key in answer})
+            told = answer.get("error") or json.dumps(
+                {key: answer[key] for key in ("version", "passed") if key in answer}
+            )
             log.info("%s %s by %s: %s %s (%.0f ms)", self.command, path, caller or "nobody", status, told,
                      1000 * (time.monotonic() - began))  # fmt: skip
         self._send(status, answer)
@@ -178,11 +185,11 @@ def _json(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except ValueError as error:
-        raise Invalid(f"the request is no JSON: {error}") from None
+        raise InvalidError(f"the request is no JSON: {error}") from None
     except RecursionError:
-        raise Invalid("the request is no JSON that can be read") from None
+        raise InvalidError("the request is no JSON that can be read") from None
     if not isinstance(found, dict):
-        raise Invalid("the request is no JSON object")
+        raise InvalidError("the request is no JSON object")
     return found
 
 
@@ -192,7 +199,7 @@ def _count(query: Query, name: str, default: str, most: float) -> float:
     except ValueError:
         found = -1
     if not 0 <= found <= most:
-        raise Invalid(f"{name} must be a number from 0 to {most:g}")
+        raise InvalidError(f"{name} must be a number from 0 to {most:g}")
     return found
 
 
@@ -269,6 +276,8 @@ def _route(method: str, path: str) -> tuple[Verb, dict[str, str]]:
             parts = {name: unquote(part) for name, part in found.groupdict().items()}
             # As Kubernetes and MLflow both take it; a name never reaches a path or a selector otherwise.
             if "model" in parts and not re.fullmatch("[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", parts["model"]):
-                raise Invalid(f"{parts['model']!r} is no name of a model: letters, digits and -._ within, 63 at most")
+                raise InvalidError(
+                    f"{parts['model']!r} is no name of a model: letters, digits and -._ within, 63 at most"
+                )
             return verb, parts
-    raise Unknown(f"there is no {method} {path}; stages are {', '.join(STAGES)}")
+    raise UnknownError(f"there is no {method} {path}; stages are {', '.join(STAGES)}")

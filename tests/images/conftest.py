@@ -1,5 +1,6 @@
 """Fixtures of the platform's images."""
 
-from tests.images.services import images, runtime, stack, store
+from tests.images.decided import decided, stack
+from tests.images.services import images, runtime, store
 
-__all__ = ["images", "runtime", "stack", "store"]
+__all__ = ["decided", "images", "runtime", "stack", "store"]

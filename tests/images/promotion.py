@@ -7,13 +7,16 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
+from uuid import uuid4
+
+from tests.images.services import PASSWORD
 
 MODEL = "digits"
 ROWS = 300
-CALLERS = {name: f"{name}-password-of-tests" for name in ("admin", "trainer", "server", "monitor", "promotion")}
-_numbers = count(1)
+CALLERS = {name: f"{name}-password-of-tests" for name in ("trainer", "server", "monitor", "promotion")} | {
+    "admin": PASSWORD
+}
 
 
 def asked(method: str, url: str, user: str, body: Any = None, password: str | None = None) -> tuple[int, Any]:
@@ -41,7 +44,9 @@ class World:
     tracking: str
     promotion: str
 
-    def mlflow(self, method: str, path: str, user: str = "trainer", api: str = "api/2.0", **body: Any) -> tuple[int, Any]:
+    def mlflow(
+        self, method: str, path: str, user: str = "trainer", api: str = "api/2.0", **body: Any
+    ) -> tuple[int, Any]:
         """Ask MLflow."""
         return asked(method, f"{self.tracking}/{api}/mlflow/{path}", user, None if method == "GET" else body)
 
@@ -63,7 +68,7 @@ class World:
 
     def run(self, **tags: str) -> str:
         """A trainer's run with a logged model; its id."""
-        experiment = f"experiment-{next(_numbers)}"
+        experiment = f"experiment-{uuid4()}"
         number = self.made("POST", "experiments/create", name=experiment)["experiment_id"]
         listed = [{"key": key, "value": value} for key, value in tags.items()]
         run = self.made("POST", "runs/create", experiment_id=number, tags=listed)["run"]["info"]["run_id"]

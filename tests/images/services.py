@@ -246,21 +246,13 @@ class Stack:
     postgres: Postgres
     objects: ObjectStore
     tracking: Tracking
+    promotion: str
+    """Address of the promotion service."""
 
     @property
     def environment(self) -> dict[str, str]:
         """What clients of all are configured with."""
-        return {**self.objects.environment, **self.tracking.environment, "GIT_PYTHON_REFRESH": "quiet"}
-
-
-@pytest.fixture(scope="module")
-def stack(runtime: Runtime, images: Images) -> Stack:
-    """A database, an object store and a tracking server."""
-    postgres, objects = start_postgres(runtime, images), start_object_store(runtime, images)
-    return Stack(runtime, images, postgres, objects, start_tracking(runtime, images, postgres, objects))
-
-
-SETUP = ROOT / "k8s/platform/tracking/base"
-PLUGINS = {
-    "through_server": ("through_server-1.0.dist-info", "entry_points.txt", "METADATA"),
-}
+        return {
+            **self.objects.environment, **self.tracking.environment, "GIT_PYTHON_REFRESH": "quiet",
+            "PROMOTION_URL": self.promotion,
+        }  # fmt: skip

@@ -10,12 +10,14 @@ import pytest
 
 from services.delivery.events import PROMOTED, ROLLED_BACK, WITHDRAWN
 from services.delivery.registry import MOVED
-from tests.images.promotion import CALLERS, MODEL, ROWS, World, asked, evidence
+from tests.images.decided import PYTHON, Mlflow
+from tests.images.promotion import CALLERS, MODEL, PASSWORD, ROWS, World, asked, evidence
 
 if TYPE_CHECKING:
-    from tests.images.services import Decided
+    from tests.images.decided import Decided
 
 pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(600)]
+MOMENT = "moved.production.2026-01-02T03:04:05Z"
 EVERYBODY = ("admin", "trainer", "server")
 
 
@@ -34,25 +36,23 @@ def served(world: World) -> str:
 
 @pytest.mark.parametrize("api", ["api/2.0", "ajax-api/2.0"])
 @pytest.mark.parametrize("user", EVERYBODY)
-def test_mlflow_refuses_everybody_what_only_the_service_decides(
-    world: World, served: str, user: str, api: str
-) -> None:
+def test_mlflow_refuses_everybody_what_only_the_service_decides(world: World, served: str, user: str, api: str) -> None:
     run = world.run()
     refused = world.register()  # it passed, and nobody promoted it
-    version = {"name": MODEL, "version": served}
+    own, version = {"name": MODEL}, {"name": MODEL, "version": served}
     attempts: dict[str, tuple[str, str, dict[str, Any]]] = {
         "promote": ("POST", "registered-models/alias", {"name": MODEL, "alias": "production", "version": refused}),
-        "another alias": ("POST", "registered-models/alias", {"name": MODEL, "alias": "mine", "version": refused}),
+        "alias": ("POST", "registered-models/alias", {"name": MODEL, "alias": "mine", "version": refused}),
         "take down": ("DELETE", "registered-models/alias", {"name": MODEL, "alias": "production"}),
         "register": ("POST", "model-versions/create", {"name": MODEL, "source": f"runs:/{run}/model", "run_id": run}),
         "stage": ("POST", "model-versions/transition-stage", {**version, "stage": "Production"}),
         "delete what is served": ("DELETE", "model-versions/delete", version),
         "delete all": ("DELETE", "registered-models/delete", {"name": MODEL}),
         "rename": ("POST", "registered-models/rename", {"name": MODEL, "new_name": "other"}),
-        "withdraw": ("POST", "registered-models/set-tag", {"name": MODEL, "key": "withdrawn.production", "value": served}),
-        "forge history": ("POST", "registered-models/set-tag", {"name": MODEL, "key": "moved.production.x", "value": "{}"}),
+        "withdraw": ("POST", "registered-models/set-tag", {**own, "key": "withdrawn.production", "value": served}),
+        "forge history": ("POST", "registered-models/set-tag", {**own, "key": "moved.production.x", "value": "{}"}),
         "forge a verdict": ("POST", "model-versions/set-tag", {**version, "key": "gate", "value": "passed"}),
-        "be the service": ("PATCH", "users/update-password", {"username": "promotion", "password": "a-password-of-mine"}),
+        "be the service": ("PATCH", "users/update-password", {"username": "promotion", "password": PASSWORD}),
     }  # fmt: skip
     before = world.made("GET", f"registered-models/get?name={MODEL}", "server")
     for what, (method, path, body) in attempts.items():
@@ -60,7 +60,7 @@ def test_mlflow_refuses_everybody_what_only_the_service_decides(
         assert status == 403, (what, answer)
         if user == "admin":  # others may be refused by MLflow's own rights first
             assert "Only the promotion service does that: `lab train`, `lab promote`" in answer["message"], what
-    mutation = {"query": "mutation { setRegisteredModelAlias(name: \"digits\") { name } }"}
+    mutation = {"query": 'mutation { setRegisteredModelAlias(name: "digits") { name } }'}
     assert asked("POST", f"{world.tracking}/graphql", user, mutation)[1].get("data") is None
     assert world.made("GET", f"registered-models/get?name={MODEL}", "server") == before
     assert world.aliases()["production"] == served
@@ -121,17 +121,14 @@ def test_so_does_its_own_client(decided: Decided, served: str, user: str) -> Non
     assert told == dict.fromkeys(("alias", "no alias", "register", "delete", "stage"), "PERMISSION_DENIED")
 
 
-FREE = {
-    "_update_registered_model", "_update_model_version",  # descriptions
-    "_get_latest_versions", "_abort_multipart_upload_artifact", "_create_presigned_download_url",
-    "_create_presigned_upload_url",  # the object store has no addresses to hand out
-}  # fmt: skip
+FREE = {"_update_registered_model", "_update_model_version", "_get_latest_versions"}
+"""Handlers that change nothing that is decided: two write descriptions, one reads."""
 RULES = """
 import json, os
 from mlflow.server import app
 import only_by_promotion
 only_by_promotion.create_app()
-words = ("registered-models", "model-versions", "mlflow-artifacts", "presigned")
+words = ("registered-models", "model-versions")
 told = {
     rule.endpoint for rule in app.url_map.iter_rules()
     if any(word in str(rule) for word in words) and rule.methods - {"GET", "HEAD", "OPTIONS"}
@@ -142,7 +139,9 @@ print("told: " + json.dumps([sorted(told), sorted(only_by_promotion.CHECKS), sor
 
 def test_no_way_of_mlflow_to_change_the_registry_is_overlooked(decided: Decided) -> None:
     """What a new version of MLflow adds has to be looked at, and added to the one list or the other."""
-    container = decided.start_mlflow("rules", ["-c", RULES], entrypoint=["/usr/bin/python3"])
+    stack = decided.stack
+    mlflow = Mlflow(stack.runtime, stack.images, stack.postgres, stack.objects)
+    container = mlflow.start("rules", ["-c", RULES], PYTHON)
     assert container.wait(120) == 0, container.output
     changing, checked, there = map(set, json.loads(container.output.split("told: ")[1]))
     assert changing - checked == FREE & changing
@@ -160,6 +159,7 @@ def test_the_files_that_a_gate_has_passed_stay_as_they_are(world: World) -> None
     for user in ("trainer", "admin"):
         status, answer = asked("PUT", url, user, {"after": "it"})
         assert (status, f"a gate has passed the files of {model}" in answer["message"]) == (403, True)
+        assert asked("DELETE", url, user)[0] == 403
         assert world.mlflow("DELETE", f"logged-models/{model}", user)[0] == 403
 
 
@@ -169,7 +169,7 @@ def test_the_way_of_a_version_is_kept_with_all_its_figures(world: World, served:
     assert verdict["passed"]
     assert verdict["figures"]["accuracy"] == pytest.approx(294 / 300)
     assert verdict["figures"]["production"]["version"] == int(served)
-    assert verdict["figures"]["production"]["at_least"] == pytest.approx(-0.0370, abs=0.0005)
+    assert verdict["figures"]["production"]["at_least"] == pytest.approx(-0.0382, abs=0.0001)
     first, again = (world.decide("versions", run=run)[1] for _ in range(2))
     assert first == again
     version = world.made("GET", f"model-versions/get?name={MODEL}&version={first['version']}")["model_version"]
@@ -196,7 +196,8 @@ def test_what_the_gate_refuses_cannot_be_had_past_it(world: World, served: str) 
     status, answer = world.decide("versions", run=run)
     assert (status, answer["error"].startswith(f"run {run} has not passed the gate: accuracy 0.8667")) == (409, True)
     unjudged = world.run()
-    assert world.decide("versions", run=unjudged) == (409, {"error": f"run {unjudged} has not passed the gate: it was not evaluated"})  # fmt: skip
+    status, answer = world.decide("versions", run=unjudged)
+    assert (status, answer["error"]) == (409, f"run {unjudged} has not passed the gate: it was not evaluated")
     # What the service's own credential registers past its tables is no version to it.
     made = world.made("POST", "model-versions/create", "promotion", name=MODEL, source=f"runs:/{run}/model", run_id=run)
     sneaked = int(made["model_version"]["version"])
@@ -208,12 +209,12 @@ def test_what_the_gate_refuses_cannot_be_had_past_it(world: World, served: str) 
 
 
 def test_production_that_has_moved_meanwhile_is_compared_with_again(world: World) -> None:
-    worse, better = world.register(8), world.register(0)
+    world.promote("production", world.register(5))
+    worse, better = world.register(10), world.register(0)
     world.promote("production", better)
     # It passed when production was no better; by now it is too much worse.
     status, answer = world.decide("stages/production/promote", version=int(worse))
-    if status == 409:
-        assert "worse than production's version" in answer["error"]
+    assert (status, f"worse than production's version {better} on the same 300 rows" in answer["error"]) == (409, True)
     other = world.run()
     assert world.evaluate(other, 0, test="rows-2", baseline={"version": int(better), "right": "1" * ROWS})["passed"]
     version = world.decide("versions", run=other)[1]["version"]
@@ -284,7 +285,7 @@ def test_a_history_has_no_limit(decided: Decided) -> None:
     world, version = decided.world, decided.world.register()
     world.promote("staging", version)
     decided.stack.postgres.psql(
-        f"update promotion.stages set former = array(select {version} from generate_series(1, 3000)) where stage = 'staging'"
+        "update promotion.stages set former = array_fill(version, array[3000]) where stage = 'staging'"
     )
     other = world.register()
     world.promote("staging", other)
@@ -357,7 +358,7 @@ def test_what_the_tags_of_an_existing_cluster_say_is_imported_once(decided: Deci
     world.made("DELETE", "registered-models/alias", "promotion", **own, alias="staging")
     tags = {
         "former.production": f"{versions[0]},{versions[1]}", "former.staging": versions[1],
-        "moved.production.2026-01-02T03:04:05Z": json.dumps({"did": "promoted", "version": versions[1], "incident": "i"}),
+        MOMENT: json.dumps({"did": "promoted", "version": versions[1], "incident": "i"}),
     }  # fmt: skip
     for key, value in tags.items():
         world.made("POST", "registered-models/set-tag", "promotion", **own, key=key, value=value)

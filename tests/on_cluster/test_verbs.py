@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import typer
 
-    from cli.session import Session
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow_cluster
@@ -88,30 +87,43 @@ def move(plane: ControlPlane, stage: str, version: str) -> None:
     plane.edit("Deployment", f"serving/digits-{stage}", change, "apps/v1", manager="model-rollout")
 
 
+class Decided:
+    """What the promotion service is asked to decide, and answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+        self.asked: list[tuple[str, str, str | None]] = []
+
+        def decide(
+            _: Platform, model: str, stage: Stage, verb: str, number: str | None = None, incident: str | None = None
+        ) -> str:
+            del model, incident
+            self.asked.append((verb, stage.value, number))
+            return version
+
+        monkeypatch.setattr(models, "decide", decide)
+
+
 def test_promote_waits_until_all_pods_serve_the_version(
-    platform: Platform,
-    control_plane: ControlPlane,
-    monkeypatch: pytest.MonkeyPatch,
+    platform: Platform, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
-    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
-    session = cast("Session", SimpleNamespace())
+    decided = Decided(monkeypatch, "5")
     ended = threading.Event()
 
     def cluster() -> None:
+        wait_for(lambda: decided.asked, "the decision")
         move(control_plane, "staging", "5")
         while not ended.wait(0.3):
             control_plane.run_pods("serving")
 
-    with TrainingKubelet(control_plane, {"stage": "staging", "version": "5"}, 0) as kubelet:
-        thread = threading.Thread(target=cluster)
-        thread.start()
-        try:
-            models.promote_model(session, platform, "digits", Stage.staging, "5")
-        finally:
-            ended.set()
-            thread.join()
-    assert kubelet.arguments == ["promote", "--to", "staging", "--version", "5"]
+    thread = threading.Thread(target=cluster)
+    thread.start()
+    try:
+        models.promote_model(platform, "digits", Stage.staging, "5")
+    finally:
+        ended.set()
+        thread.join()
+    assert decided.asked == [("promote", "staging", "5")]
     live = platform.deployments("digits")["staging"]
     assert served_version(live) == "5"
     assert rolled_out(live)
@@ -143,8 +155,8 @@ def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
-    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
     monkeypatch.setattr(Platform, "of", lambda *_: platform)
+    decided = Decided(monkeypatch, "6")
     move(control_plane, "canary", "6")
     models.split(platform, "digits", 10)
     context = cast("typer.Context", SimpleNamespace(obj=SimpleNamespace(interactive=False)))
@@ -159,35 +171,21 @@ def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
 
     def controller() -> None:
         """What the rollout controller does once the registry has the mark."""
-        wait_for(lambda: kubelet.arguments, "the Job")
+        wait_for(lambda: decided.asked, "the decision")
         routed.append(bool(control_plane.get("HTTPRoute", "serving/digits-canary", models.ROUTE_API)))
         control_plane.edit("Deployment", "serving/digits-canary", {"spec": {"replicas": 0}}, "apps/v1")
 
-    with TrainingKubelet(control_plane, {"stage": "canary", "version": "6"}, 0) as kubelet:
-        thread = threading.Thread(target=controller)
-        thread.start()
-        try:
-            withdraw(yes=True)
-        finally:
-            thread.join()
-    assert kubelet.arguments == ["withdraw", "--to", "canary", "--version", "6"]
+    thread = threading.Thread(target=controller)
+    thread.start()
+    try:
+        withdraw(yes=True)
+    finally:
+        thread.join()
+    assert decided.asked == [("withdraw", "canary", "6")]
     assert routed == [False]  # before anything else, no request goes there any more
     assert "canary of digits has been taken down." in capsys.readouterr().out
     withdraw(yes=True)
     assert "canary of digits is not serving." in capsys.readouterr().out
-
-
-def test_rollback_says_what_it_passed_over(
-    platform: Platform,
-    control_plane: ControlPlane,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(models, "manifests", lambda *_: rendered(JOB))
-    session = cast("Session", SimpleNamespace())
-    with TrainingKubelet(control_plane, {"stage": "staging", "version": "2", "passed_over": ["4", "3"]}, 0):
-        assert models._change_stage(session, platform, "digits", ["rollback", "--to", "staging"]) == "2"
-    assert "Skipped deleted versions: 4, 3." in capsys.readouterr().out
 
 
 def test_a_missing_gateway_is_reported_with_a_remedy(platform: Platform, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def register(run: str) -> dict[str, Any]:
     """Register a run's model, if the gate has passed it."""
     from digits import registry
 
-    return {"run": run, "version": registry.register(Settings(), run).version}
+    return {"run": run, "version": registry.register(Settings(), run)}
 
 
 @cli.command()
@@ -127,7 +127,7 @@ def promote(stage: str, version: str | None, incident: str | None) -> dict[str, 
     """Have a stage serve a version."""
     from digits import registry
 
-    return {"stage": stage, "version": registry.promote(Settings(), stage, version, incident).version}
+    return {"stage": stage, "version": registry.promote(Settings(), stage, version, incident)}
 
 
 @cli.command()
@@ -139,7 +139,7 @@ def rollback(stage: str, incident: str | None) -> dict[str, Any]:
     from digits import registry
 
     version, passed_over = registry.rollback(Settings(), stage, incident)
-    return {"stage": stage, "version": version.version, "passed_over": passed_over}
+    return {"stage": stage, "version": version, "passed_over": passed_over}
 
 
 @cli.command()
@@ -178,7 +178,7 @@ def run(variant: str, seed: int, data_version: str | None, stage: str | None) ->
     result |= _evaluate(dataset, result["run"])
     from digits import registry
 
-    result["version"] = registry.register(settings, result["run"]).version
+    result["version"] = registry.register(settings, result["run"])
     say(f"registered as version {result['version']}")
     if stage:
         registry.promote(settings, stage, result["version"])
@@ -214,7 +214,7 @@ def _evaluate(dataset: Dataset, run: str) -> dict[str, Any]:
     from digits import registry
 
     _, part = dataset.split()
-    metrics = registry.evaluate(run, part)
+    metrics = registry.evaluate(Settings(), run, part)
     say(f"tested on {len(part.labels)} rows: accuracy {metrics['test_accuracy']:.4f}; the gate passes it")
     return {"run": run, **metrics}
 

@@ -1,7 +1,7 @@
 """MLflow's server with users, that lets only the promotion service decide about models (a plugin: mlflow.app).
 
-What is refused to everybody else, administrators too, is what would have a stage serve a version that no gate has passed,
-or change what a gate has passed. docs/adr/0014 says why; the service's tables say which models have gates.
+What is refused to everybody else, administrators too, is what would have a stage serve a version that no gate has
+passed, or change what a gate has passed. docs/adr/0014 says why; the service's tables say which models have gates.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# MLflow reads its configuration as it is imported: where the server is made, not where this is looked up.
+# ruff: noqa: PLC0415
 SERVICE = "promotion"
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 STAGES = frozenset({"staging", "canary", "production"})
 TAGS = re.compile(r"(moved|withdrawn|former)\..*")
 """Of registered models: the rollout controller and the delivery figures go by them."""
 VERDICT = re.compile(r"gate(\..*)?|test_.*")
 """Tags of versions: what the gate has said."""
-LOGGED_MODEL = re.compile(r"(?:^|/)models/(m-[0-9a-f]+)(?:/|$)")
+LOGGED_MODEL = re.compile(r"models/(m-[0-9a-f]+)")
 
 
 def create_app() -> Any:
@@ -28,14 +31,33 @@ def create_app() -> Any:
 
     made = with_users(app)
     app.before_request(_refuse)  # after MLflow's own, which has found out who asks
-    return made
+    return Frozen(made)
+
+
+class Frozen:
+    """Refuses to change files that a gate has passed. MLflow takes uploads before they reach its Flask app."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer as ASGI has it."""
+        if scope["type"] == "http" and scope["method"] not in READING and "/mlflow-artifacts/" in scope["path"]:
+            from starlette.concurrency import run_in_threadpool
+            from starlette.responses import JSONResponse
+
+            if reason := await run_in_threadpool(_files, scope["path"]):
+                told = {"error_code": "PERMISSION_DENIED", "message": reason}
+                await JSONResponse(told, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _refuse() -> Any:
     from flask import g, jsonify, make_response, request
 
     check = CHECKS.get((request.endpoint or "").rsplit(".", 1)[-1])
-    if check is None or request.method in {"GET", "HEAD", "OPTIONS"}:
+    if check is None or request.method in READING:
         return None
     if getattr(g, "mlflow_authenticated_user", None) == SERVICE:
         return None
@@ -142,13 +164,13 @@ def _tag_of_version(kind: str) -> Callable[[], str]:
     return check
 
 
-def _files() -> str:
-    from flask import request
-
-    path = str((request.view_args or {}).get("artifact_path", ""))
-    found = LOGGED_MODEL.search(path)
-    passed = found and _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", found[1])
-    return f"a gate has passed the files of {found[1]}" if found and passed else ""
+def _files(path: str) -> str:
+    passed = [
+        model_id
+        for model_id in LOGGED_MODEL.findall(path)
+        if _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
+    ]
+    return f"a gate has passed the files of {passed[0]}: they stay as they are" if passed else ""
 
 
 def _logged_model() -> str:
@@ -180,10 +202,6 @@ CHECKS: dict[str, Callable[[], str]] = {
     "_delete_registered_model_tag": _tag_of_model("DeleteRegisteredModelTag"),
     "_set_model_version_tag": _tag_of_version("SetModelVersionTag"),
     "_delete_model_version_tag": _tag_of_version("DeleteModelVersionTag"),
-    "_upload_artifact": _files,
-    "_delete_artifact_mlflow_artifacts": _files,
-    "_create_multipart_upload_artifact": _files,
-    "_complete_multipart_upload_artifact": _files,
     "_delete_logged_model": _logged_model,
     "create_user": _user,
     "delete_user": _user,
