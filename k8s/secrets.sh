@@ -47,6 +47,7 @@ password tracking-admin | put platform tracking-users admin-password
 password tracking-trainer | put platform tracking-users trainer-password
 password tracking-server | put platform tracking-users server-password
 password tracking-monitor | put platform tracking-users monitor-password
+password tracking-promotion | put platform tracking-users promotion-password
 make platform tracking-users
 echo trainer | put training tracking username
 password tracking-trainer | put training tracking password

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from base64 import b64decode
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -129,11 +130,18 @@ def _is_ready(pod: Object) -> bool:
     )
 
 
-class Tracking:
-    """MLflow's REST API through the gateway, as the administrator. Threads may share it."""
+def _of_service(stack: PlatformStack) -> dict[str, str]:
+    """The login of the promotion service, which alone may change what stages serve."""
+    asked = ("get", "secret", "tracking-users", "--namespace=platform", "--output=json")
+    password = json.loads(stack.kubectl(*asked).stdout)["data"]["promotion-password"]
+    return {"username": "promotion", "password": b64decode(password).decode()}
 
-    def __init__(self, stack: PlatformStack, connections: int = 1) -> None:
-        login = stack.platform.credentials["tracking"]
+
+class Tracking:
+    """MLflow's REST API through the gateway, as the administrator or the promotion service. Threads may share it."""
+
+    def __init__(self, stack: PlatformStack, connections: int = 1, *, service: bool = False) -> None:
+        login = _of_service(stack) if service else stack.platform.credentials["tracking"]
         self._pool = stack.pool("tracking", connections)
         basic = make_headers(basic_auth=f"{login['username']}:{login['password']}")
         self._headers = {**(self._pool.headers or {}), **basic}

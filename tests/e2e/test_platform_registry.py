@@ -12,11 +12,12 @@ import pytest
 
 from tests.e2e.harness import wait
 from tests.e2e.load import MODEL, Load, ask_often
+from tests.e2e.platform_stack import Tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.platform_stack import PlatformStack, Tracking
+    from tests.e2e.platform_stack import PlatformStack
 
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3600)]
 AFTERWARDS_SECONDS = 30
@@ -25,7 +26,8 @@ AFTERWARDS_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def tracking(platform: PlatformStack) -> Tracking:
-    return platform.tracking()
+    """With the one login that may lose something, as an old backup that is restored would."""
+    return Tracking(platform, service=True)
 
 
 @pytest.fixture(scope="module")

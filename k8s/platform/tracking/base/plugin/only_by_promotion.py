@@ -54,7 +54,7 @@ class Frozen:
 
 
 def _refuse() -> Any:
-    from flask import g, jsonify, make_response, request
+    from flask import g, jsonify, make_response, request  # type: ignore[import-not-found]
 
     check = CHECKS.get((request.endpoint or "").rsplit(".", 1)[-1])
     if check is None or request.method in READING:
@@ -77,7 +77,7 @@ def _asked(kind: str) -> Any:
 
 def _ask(question: str, value: str) -> bool:
     """Whether the service's tables have something; before there are any, nothing has a gate."""
-    import sqlalchemy
+    import sqlalchemy  # type: ignore[import-not-found]
     from mlflow.server.handlers import _get_model_registry_store
 
     with _get_model_registry_store().engine.connect() as connection:
@@ -174,7 +174,7 @@ def _files(path: str) -> str:
 
 
 def _logged_model() -> str:
-    from flask import request
+    from flask import request  # type: ignore[import-not-found]
 
     model_id = str((request.view_args or {}).get("model_id", ""))
     passed = _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
@@ -182,7 +182,7 @@ def _logged_model() -> str:
 
 
 def _user() -> str:
-    from flask import request
+    from flask import request  # type: ignore[import-not-found]
 
     asked = request.get_json(force=True, silent=True)
     told = [request.args.get("username"), asked.get("username") if isinstance(asked, dict) else None]
