@@ -1,7 +1,7 @@
 """Events of a model registry: what was trained and registered, and what stages were told to serve.
 
-The promotion service writes a tag of the registered model each time it moves a stage (`services/promotion`), so that the
-registry can tell of it later: `moved.STAGE.TIME`, with JSON of `did`, `version` and, where it is named, `incident`.
+The promotion service writes a tag of the registered model each time it moves a stage, so that the registry can tell
+of it later: `moved.STAGE.TIME`, with JSON of `did`, `version` and, where it is named, `incident`.
 """
 
 from __future__ import annotations
