@@ -11,7 +11,8 @@ import pytest
 from services.delivery.events import PROMOTED, ROLLED_BACK, WITHDRAWN
 from services.delivery.registry import MOVED
 from tests.images.decided import PYTHON, Mlflow
-from tests.images.promotion import CALLERS, MODEL, PASSWORD, ROWS, World, asked, evidence
+from tests.images.promotion import CALLERS, MODEL, ROWS, World, asked, evidence
+from tests.images.services import PASSWORD
 
 if TYPE_CHECKING:
     from tests.images.decided import Decided

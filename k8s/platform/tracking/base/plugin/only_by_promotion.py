@@ -54,17 +54,22 @@ class Frozen:
 
 
 def _refuse() -> Any:
-    from flask import g, jsonify, make_response, request  # type: ignore[import-not-found]
-
-    check = CHECKS.get((request.endpoint or "").rsplit(".", 1)[-1])
-    if check is None or request.method in READING:
+    flask = _flask()
+    check = CHECKS.get((flask.request.endpoint or "").rsplit(".", 1)[-1])
+    if check is None or flask.request.method in READING:
         return None
-    if getattr(g, "mlflow_authenticated_user", None) == SERVICE:
+    if getattr(flask.g, "mlflow_authenticated_user", None) == SERVICE:
         return None
     if not (reason := check()):
         return None
     told = f"{reason}. Only the promotion service does that: `lab train`, `lab promote`, `lab rollback`, `lab withdraw`"
-    return make_response(jsonify({"error_code": "PERMISSION_DENIED", "message": told}), 403)
+    return flask.make_response({"error_code": "PERMISSION_DENIED", "message": told}, 403)
+
+
+def _flask() -> Any:
+    import flask  # type: ignore[import-not-found]
+
+    return flask
 
 
 def _asked(kind: str) -> Any:
@@ -174,16 +179,13 @@ def _files(path: str) -> str:
 
 
 def _logged_model() -> str:
-    from flask import request  # type: ignore[import-not-found]
-
-    model_id = str((request.view_args or {}).get("model_id", ""))
+    model_id = str((_flask().request.view_args or {}).get("model_id", ""))
     passed = _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
     return f"a gate has passed {model_id}" if passed else ""
 
 
 def _user() -> str:
-    from flask import request  # type: ignore[import-not-found]
-
+    request = _flask().request
     asked = request.get_json(force=True, silent=True)
     told = [request.args.get("username"), asked.get("username") if isinstance(asked, dict) else None]
     return f"{SERVICE} is the service's own name" if SERVICE in told else ""
