@@ -101,7 +101,7 @@ def decided(runtime: Runtime, images: Images) -> Decided:
     port, other = free_port(), free_port()
     url, address = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}"
     server = mlflow.start("mlflow", [
-        "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", "--app-name=only-by-promotion",
+        "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", "--app-name=platform",
         "--serve-artifacts", "--artifacts-destination=s3://mlflow", f"--allowed-hosts=127.0.0.1:{port}",
         "--expose-prometheus=/tmp/metrics",
     ])  # fmt: skip
