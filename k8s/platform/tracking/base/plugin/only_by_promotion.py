@@ -27,7 +27,7 @@ LOGGED_MODEL = re.compile(r"models/(m-[0-9a-f]+)")
 def create_app() -> Any:
     """MLflow's own app with users, and what is refused."""
     from mlflow.server import app
-    from told_figures import create_app as with_users  # type: ignore[import-not-found]
+    from told_figures import create_app as with_users
 
     made = with_users(app)
     app.before_request(_refuse)  # after MLflow's own, which has found out who asks
