@@ -180,7 +180,9 @@ def cover_secrets(output: Value, source: Value) -> Value:
     if isinstance(source, dict) and isinstance(output, dict):
         return {key: cover_secrets(item, source.get(key)) for key, item in output.items()}
     if isinstance(source, list) and isinstance(output, list):
-        if contains_secret(source) and not equal(reveal(source), reveal(output)):
+        if not contains_secret(source):
+            return output
+        if not equal(reveal(source), reveal(output)):
             # Elements may have moved.
             return output if contains_secret(output) else secret(output)
         return [cover_secrets(item, part) for item, part in zip(output, source, strict=True)]

@@ -193,3 +193,37 @@ def test_what_becomes_secret_leaves_the_state(stack: Stack) -> None:
     assert "outputword" not in json.dumps(stack.state()["c"]["outputs"])
     assert stack.state()["short"]["id"].startswith("short-")
     assert set(stack.up().changes) == {"same"}
+
+
+@pytest.mark.parametrize("hide", ["", "hide = Output.secret"], ids=["plain", "secret"])
+def test_a_provider_may_return_a_list_of_another_length(stack: Stack, hide: str) -> None:
+    program = """
+        from pulumi.dynamic import CreateResult, Resource as Dynamic, ResourceProvider, UpdateResult
+
+        class Members(ResourceProvider):
+            def create(self, props):
+                return CreateResult("members", {{"names": [*props["names"], "default"]}})
+            def diff(self, id, olds, news):
+                from pulumi.dynamic import DiffResult
+                return DiffResult(changes=olds["names"][:-1] != news["names"])
+            def update(self, id, olds, news):
+                return UpdateResult({{"names": news["names"][:1]}})
+
+        class Group(Dynamic):
+            names: Output[list]
+
+        hide = lambda text: text
+        {hide}
+        export("names", Group(Members(), "group", {{"names": [hide(name) for name in {names}]}}).names)
+    """
+    stack.program(program.format(hide=hide, names=["one"]))
+    stack.up()
+    assert stack.outputs("--show-secrets")["names"] == ["one", "default"]
+    stack.program(program.format(hide=hide, names=["one", "two", "three"]))
+    stack.preview()
+    stack.up()
+    assert stack.outputs("--show-secrets")["names"] == ["one"]
+    if hide:
+        names = json.dumps(stack.state()["group"]["outputs"])
+        assert "one" not in names
+        assert "default" not in names
