@@ -299,7 +299,7 @@ class Faults:
             Fault(
                 "PodNotReady", "a pod is not ready (its status)",
                 lambda: chain.states.update(waiting=waits), lambda: chain.states.update(waiting={}),
-                {"pod": "waiting"}, after=("StoreDown",), prepares=lambda: pod("waiting"), seconds=1500,
+                {"pod": "waiting"}, prepares=lambda: pod("waiting"), seconds=1500,
             ),
             Fault(
                 "StoreDown", "PostgreSQL is stopped; it is started", lambda: self.pg("stop", "-m", "fast"),

@@ -98,6 +98,9 @@ class Web:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if web._server is None:  # one that has ended answers nobody, on connections that there were either
+                    self.close_connection = True
+                    return
                 time.sleep(web.seconds)
                 body = web.relays() if web.relays and self.path == "/metrics" else web.bodies.get(self.path)
                 text = (body or "").encode()

@@ -56,7 +56,7 @@ class Day:
 
     def go(self) -> None:
         """Until all are over."""
-        threads = [threading.Thread(target=self._lived, args=(one,)) for one in self.outcomes.values()]
+        threads = [threading.Thread(target=self._lived, args=(one,), daemon=True) for one in self.outcomes.values()]
         for thread in threads:
             thread.start()
         for thread in threads:
