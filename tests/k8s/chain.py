@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+import urllib3
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -380,6 +381,18 @@ class Chain:
         for name in ("metrics", "alerts", "rules", "log-rules", "logs"):
             self.pod("monitoring", name, self.port(name))
         self.pod("monitoring-nodes", "node-logs", self.port("agent"))
+        self._start_guarded()
+
+    def _start_guarded(self) -> None:
+        """What asks for a password before it tells its figures, as MLflow and the forge do."""
+        password = self.planted.one("monitoring/tracking", "password")
+        token = self.planted.one("monitoring/forge", "token")
+        basic = urllib3.make_headers(basic_auth=f"monitor:{password}")["authorization"]
+        for name, login in {"tracking": basic, "forge": f"Bearer {token}"}.items():
+            web = Web(login=login, bodies={"/metrics": f"{name}_told 1\n"})
+            web.start()
+            container = {"name": "gitea"} if name == "forge" else None
+            self.pod("platform", name, web.port, container=container)
 
     def _start_login(self) -> None:
         (told,) = (

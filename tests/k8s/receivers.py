@@ -85,6 +85,8 @@ class Web:
     """How long an answer takes."""
     wrong: int = 0
     """How many of a hundred answers are errors."""
+    login: str = ""
+    """The header `Authorization` that it wants; others are refused."""
     relays: Callable[[], str] | None = None
     """Makes what is answered to `/metrics`."""
     _server: ThreadingHTTPServer | None = None
@@ -106,7 +108,8 @@ class Web:
                 text = (body or "").encode()
                 web._answers += 1
                 fails = web._answers * web.wrong % 100 < web.wrong
-                self.send_response(404 if body is None else 500 if fails else 200)
+                refuses = web.login and self.headers.get("Authorization") != web.login
+                self.send_response(401 if refuses else 404 if body is None else 500 if fails else 200)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)

@@ -33,6 +33,14 @@ def test_every_form_of_a_secret_would_be_found() -> None:
 
 @pytest.mark.slow_cluster
 @pytest.mark.timeout(900)
+def test_figures_behind_a_password_are_read(chain: Chain) -> None:
+    for query in ('tracking_told{job="tracking"}', 'forge_told{job="forge"}'):
+        chain.wait_for_figures(query)
+    assert not chain.monitors.get("metrics", "/api/v1/query", query='up{job=~"tracking|forge"} == 0')["data"]["result"]
+
+
+@pytest.mark.slow_cluster
+@pytest.mark.timeout(900)
 def test_no_planted_secret_is_anywhere(chain: Chain, pytestconfig: pytest.Config) -> None:
     told = len(chain.heard.bodies())
     careless(chain, "careless")
