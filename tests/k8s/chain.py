@@ -318,6 +318,7 @@ class Chain:
 
     def start_gateway(self) -> None:
         """Start Traefik."""
+        self.monitors.ports["gateway-figures"], self.monitors.hosts["gateway-figures"] = 8082, GATEWAY
         self.monitors.launch("gateway", [*self.gateway], 8081, probe="/ping", host=GATEWAY)
 
     def _start_state(self) -> None:
@@ -366,7 +367,8 @@ class Chain:
 
     def _start_stores(self) -> None:
         account = self.token("monitoring", "metrics")
-        self.monitors.metrics(self.scraped(account))
+        rules = free_port()
+        self.monitors.metrics(self.scraped(account), **{"vmalert.proxyURL": f"http://{LOOPBACK}:{rules}"})
         # As it is with Slack and others, who knows the address may write to it.
         hidden = quote(self.planted.one("monitoring/receivers", "alertmanager.yaml"), safe="")
         webhook, slack, beat = (SecretStr(f"{self.heard.url}/{name}/{hidden}") for name in ("team", "slack", "beat"))
@@ -375,7 +377,7 @@ class Chain:
             alerts_slack=slack,
         )  # fmt: skip
         self.monitors.alerts(alerting.configuration(settings))
-        self.monitors.rules()
+        self.monitors.rules(rules)
         self.monitors.log_rules()
         self._start_login()
         for name in ("metrics", "alerts", "rules", "log-rules", "logs"):

@@ -139,9 +139,9 @@ class Monitors:
         inside: list[str | Path] = ["unshare", "--map-root-user", "chroot", root, "/usr/bin/prometheus-alertmanager"]
         self.start("alerts", inside, port, {**given, **own}, dashes="--")
 
-    def rules(self) -> None:
+    def rules(self, port: int = 0) -> None:
         """Start what looks at the rules."""
-        store, alerts, port = self.url("metrics"), self.url("alerts"), free_port()
+        store, alerts, port = self.url("metrics"), self.url("alerts"), port or free_port()
         own = {
             "httpListenAddr": f"127.0.0.1:{port}", "rule": f"{RULES}/*.yaml", "datasource.url": store,
             "remoteWrite.url": store, "remoteRead.url": store, "notifier.url": alerts,
