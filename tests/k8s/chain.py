@@ -384,6 +384,9 @@ class Chain:
             self.pod("monitoring", name, self.port(name))
         self.pod("monitoring-nodes", "node-logs", self.port("agent"))
         self._start_guarded()
+        # One whose lines are refused: the store of metrics is where the one of logs ought to be. Without a pod of its
+        # own a collector takes the first node for its own: there is no other yet.
+        self.start_agent("misled", self.port("metrics"), "/nowhere")
 
     def _start_guarded(self) -> None:
         """What asks for a password before it tells its figures, as MLflow and the forge do."""

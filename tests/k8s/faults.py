@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import urllib3
 
-from services.delivery.events import Event
+from services.delivery.events import COMMIT, PROMOTED, Event, of_model
 from services.delivery.store import Store
 from tests.k8s.chain import CONTAINER, ETCD, POD, certificate
 from tests.k8s.monitors import MONITORING, options
@@ -338,7 +338,7 @@ class Faults:
         assert row
         self.data = str(row[0])
         with Store(self.chain.database) as store:
-            store.add([Event("commit", "stack", "1", datetime.now(UTC), {})])
+            store.add([Event(COMMIT, "", "1", datetime.now(UTC), {})])
 
     def pg(self, verb: str, *options: str) -> None:
         """Stop PostgreSQL, or start it as it was."""
@@ -429,10 +429,10 @@ class Faults:
         chain = self.chain
         many = Web()
 
-        def event(kind: str) -> None:
+        def event() -> None:
             data: dict[str, Any] = {"this": "is of another version"}
             with Store(chain.database) as store:
-                store.add([Event(kind, "stack", "2", datetime.now(UTC), data)])
+                store.add([Event(PROMOTED, of_model("digits"), "2", datetime.now(UTC), data)])
 
         def no_event() -> None:
             with psycopg.connect(chain.database) as connection:
@@ -460,7 +460,7 @@ class Faults:
         return [
             Fault(
                 "SourceOfMetricsDown", "an event that the exporter cannot read; it is deleted",
-                lambda: event("model-promoted"), no_event, {"source": "delivery"}, after=("RegistryDown",),
+                event, no_event, {"source": "delivery"}, after=("RegistryDown",),
                 seconds=900,
             ),
             Fault(
@@ -502,8 +502,6 @@ class Faults:
             chain.say(agent, pod, [f"{text} {number}" for number in range(lines)])
 
         def misled_agent() -> None:
-            # The store of metrics is at the address where the one of logs ought to be, and refuses lines.
-            chain.start_agent("misled", chain.port("metrics"), "/nowhere")
             chain.pod("monitoring-nodes", "node-logs-misled", chain.port("misled"), node="misled")
             chain.speaking_pod("misled", "speaking")
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Monitors:
     hosts: dict[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     """Of programs that were started, whether they run or not."""
+    _starter: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def __enter__(self) -> Monitors:
         return self
@@ -82,12 +84,16 @@ class Monitors:
     ) -> None:  # fmt: skip
         """The same, with a program's whole command. `probe` is the path that it answers."""
         self.hosts[name], self.ports[name] = host, port
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-            )  # fmt: skip
-        self.running[name] = process, port
+
+        def started() -> subprocess.Popen[bytes]:
+            with (self.folder / f"{name}.log").open("ab") as log:
+                return subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdout=log, stderr=subprocess.STDOUT,
+                    env={**os.environ, **(environment or {})},
+                )  # fmt: skip
+
+        # It dies with the thread that starts it: one that is there until the end, whoever asks for it.
+        self.running[name] = self._starter.submit(started).result(), port
 
         if waits:
             self.wait(name, probe)

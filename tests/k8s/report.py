@@ -38,6 +38,14 @@ def measured() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d}, commit {told}, 2 or more cores at a load of {load}."
 
 
+def rows(path: Path, section: str) -> dict[str, tuple[str, ...]]:
+    """The rows of a section's tables, by their first cells: what was measured before, and is not measured again."""
+    text = path.read_text() if path.exists() else ""
+    (found,) = re.findall(rf"^## {section}\n([\s\S]*?)(?=^## |\Z)", text, re.MULTILINE) or [""]
+    cells = [tuple(line.strip("| ").split(" | ")) for line in found.splitlines() if line.startswith("| ")]
+    return {row[0]: row for row in cells}
+
+
 def write(path: Path, section: str, text: str) -> None:
     """Put a section in the place of what it said before; the others stay."""
     assert section in SECTIONS

@@ -65,7 +65,8 @@ class Day:
     def _lived(self, outcome: Outcome) -> None:
         try:
             for name in outcome.fault.after:
-                self._done[name].wait()
+                if name in self._done:
+                    self._done[name].wait()
             self._live(outcome)
         except Exception:  # whatever it is, the others go on, and the report says it
             outcome.failure = traceback.format_exc()
@@ -122,25 +123,35 @@ def dead_mans_switch(chain: Chain, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def day(chain: Chain, faults: list[Fault], pytestconfig: pytest.Config) -> dict[str, Outcome]:
-    lived = Day(chain, faults)
+def day(
+    chain: Chain, faults: list[Fault], request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> dict[str, Outcome]:
+    """All alerts', or of those whose tests are asked for by name (`-k`)."""
+    wanted = {item.callspec.params["alert"] for item in request.session.items if hasattr(item, "callspec")} or {*NAMED}
+    lived = Day(chain, [one for one in faults if one.alert in wanted])
     lived.go()
     outcomes = lived.outcomes
     memory = chain.monitors.memory()
-    outcomes[WATCHDOG] = Outcome(Fault(WATCHDOG, "vmalert is killed; it is started", lambda: None, lambda: None))
-    try:
-        dead_mans_switch(chain, outcomes[WATCHDOG])
-    except AssertionError:
-        outcomes[WATCHDOG].failure = traceback.format_exc()
-    rows = [
-        (f"`{name}`", one.fault.how, *(("no message", "") if one.failure else (f"{one.told:.0f}", f"{one.over:.0f}")))
-        for name, one in sorted(outcomes.items())
-    ]
-    text = report.table(("alert", "fault, and how it is mended", "told after s", "over after s"), rows)
+    if WATCHDOG in wanted:
+        outcomes[WATCHDOG] = Outcome(Fault(WATCHDOG, "vmalert is killed; it is started", lambda: None, lambda: None))
+        try:
+            dead_mans_switch(chain, outcomes[WATCHDOG])
+        except AssertionError:
+            outcomes[WATCHDOG].failure = traceback.format_exc()
+    target = pytestconfig.getoption("--monitoring-report")
+    kept = report.rows(target, "Alerts") if target else {}
+    rows: dict[str, tuple[str, ...]] = {
+        f"`{name}`": (
+            f"`{name}`", one.fault.how, *(("no message", "") if one.failure else (f"{one.told:.0f}", f"{one.over:.0f}"))
+        )
+        for name, one in outcomes.items()
+    }  # fmt: skip
+    rows = {**{name: row for name, row in kept.items() if name.strip("`") in NAMED}, **rows}
+    text = report.table(("alert", "fault, and how it is mended", "told after s", "over after s"), sorted(rows.values()))
     used = {name: memory[name] for name in ("metrics", "rules", "log-rules", "alerts", "logs", "agent", "state")}
     text += "\n" + report.table(("program", "MiB resident"), [(name, f"{size:.0f}") for name, size in used.items()])
     print(f"\n{text}", flush=True)
-    if target := pytestconfig.getoption("--monitoring-report"):
+    if target:
         report.write(target, "Alerts", NOTE + text)
     return outcomes
 
