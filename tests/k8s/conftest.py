@@ -73,10 +73,13 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory, control_plane: ControlPlane) -> Iterator[Chain]:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """With an API server of its own, in which it does what nodes do."""
     from tests.k8s.chain import Chain  # noqa: PLC0415 - it takes of this module
 
-    with Chain(tmp_path_factory.mktemp("chain"), control_plane) as made:
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "plane").mkdir()
+    with ControlPlane(folder / "plane") as plane, Chain(folder, plane) as made:
         yield made
 
 

@@ -180,7 +180,11 @@ def test_a_day_takes_what_the_settings_let_it_take(chain: Chain, tmp_path: Path,
         ("taken in", f"{imported:.0f} s", ""),
         ("disk", f"{used >> 20} MiB a day, {used * days >> 20} MiB in {days} days", f"{disk >> 20} MiB"),
         ("memory, the most", f"{most >> 20} MiB", f"{memory >> 20} MiB"),
-        (f"{len(questions())} questions of the dashboards, over the day", f"p50 {p50:.2f} s, p99 {p99:.2f} s", "20 s"),
+        (
+            f"{len(questions())} questions of the dashboards, over the day",
+            f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms",
+            "20 s",
+        ),
         ("of them without an answer", f"{len(empty)}", ""),
     ]
     text = report.table(("", "measured", "at most"), rows)
