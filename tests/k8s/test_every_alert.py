@@ -146,13 +146,15 @@ def day(
         )
         for name, one in outcomes.items()
     }  # fmt: skip
+    others = sorted(name for name in kept if name not in rows and name.strip("`") in NAMED)
+    only = f"Of this run are {', '.join(sorted(rows))}; the others are of a run before it.\n\n" if others else ""
     rows = {**{name: row for name, row in kept.items() if name.strip("`") in NAMED}, **rows}
     text = report.table(("alert", "fault, and how it is mended", "told after s", "over after s"), sorted(rows.values()))
     used = {name: memory[name] for name in ("metrics", "rules", "log-rules", "alerts", "logs", "agent", "state")}
     text += "\n" + report.table(("program", "MiB resident"), [(name, f"{size:.0f}") for name, size in used.items()])
     print(f"\n{text}", flush=True)
     if target:
-        report.write(target, "Alerts", NOTE + text)
+        report.write(target, "Alerts", NOTE + only + text)
     return outcomes
 
 
