@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -156,6 +157,24 @@ def on_subnet(settings: str, devcloud: Devcloud) -> str:
     return settings.replace(default, own)
 
 
+def with_settings(text: str, **settings: Any) -> str:
+    """The text of a stack's file with other settings; `__` stands for the dot in their names, None takes one out."""
+    yaml, written = YAML(), StringIO()
+    document = yaml.load(text)
+    for name, value in settings.items():
+        section, *path = name.split("__")
+        *parents, last = [f"ml-cluster:{section}", *path]
+        node = document["config"]
+        for parent in parents:
+            node = node[parent]
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+    yaml.dump(document, written)
+    return written.getvalue()
+
+
 class Deployment(Lab):
     """The repository's program, with the settings of stack `dev`, as a stack of another name: small, bare nodes.
 
@@ -169,10 +188,7 @@ class Deployment(Lab):
         self.cloud = cloud
         self.stack = stack
         self._login: tuple[Path, str] | None = None
-        for name in ("Pulumi.yaml", "__main__.py"):
-            (self.project / name).write_text((ROOT / name).read_text())
-        for package in ("infra", "kubeyaml"):
-            (self.project / package).symlink_to(ROOT / package)
+        self._provide_program()
         (self.project / ".venv").symlink_to(Path(sys.executable).parents[1])
         self._file = self.project / f"Pulumi.{stack}.yaml"
         self._file.write_text(on_subnet((ROOT / "Pulumi.dev.yaml").read_text(), cloud.devcloud))
@@ -185,18 +201,15 @@ class Deployment(Lab):
         self.change(cluster="none", platform="none", storage__volumes={"data": {"sizeGb": 1}}, **bare)
         self.run("stack", "init", stack)
 
+    def _provide_program(self) -> None:
+        for name in ("Pulumi.yaml", "__main__.py"):
+            (self.project / name).write_text((ROOT / name).read_text())
+        for package in ("infra", "kubeyaml"):
+            (self.project / package).symlink_to(ROOT / package)
+
     def change(self, **settings: Any) -> None:
         """Set settings in the stack's file; `__` stands for the dot in their names."""
-        yaml = YAML()
-        document = yaml.load(self._file)
-        for name, value in settings.items():
-            section, *path = name.split("__")
-            *parents, last = [f"ml-cluster:{section}", *path]
-            node = document["config"]
-            for parent in parents:
-                node = node[parent]
-            node[last] = value
-        yaml.dump(document, self._file)
+        self._file.write_text(with_settings(self._file.read_text(), **settings))
 
     def reach(self, identity: str, **options: Any) -> None:
         """Reach the cloud by another URL of its identity service; `options` go into the clouds.yaml too."""

@@ -34,6 +34,8 @@ exec {ROOT}/lab --cwd "$PWD" --engine embedded "$@"
 class Delivery:
     """A repository whose program makes files in `world`, and the jobs of its workflows."""
 
+    stack, clouds = "dev", CLOUDS_YAML
+
     def __init__(self, box: Box, clone: Path) -> None:
         self.box, self.clone = box, clone
         box.jobs = 4
@@ -59,20 +61,10 @@ class Delivery:
         shutil.copytree(WORKFLOWS, self.clone / ".github/workflows")
         for name in ("clean-up", "environment"):
             (self.clone / f".github/workflows/{name}.yaml").unlink()
-        virtualenv = Path(sys.executable).parents[1]
-        files = {
-            "Pulumi.yaml": "name: demo\nruntime:\n  name: python\n  options:\n"
-            f"    toolchain: uv\n    virtualenv: {virtualenv}\n",
-            "uv.lock": 'version = 1\nrequires-python = ">=3.11"\n',
-            "lab": LAB,
-            # Where else a job works, its provider has to be the same: by its module's name.
-            "things.py": "import pulumi\n" + PROGRAM.format(world=str(self.world)),
-            "__main__.py": program(""),
-        }
-        for name, text in files.items():
-            (self.clone / name).write_text(text)
+        self.write_program()
+        (self.clone / "lab").write_text(LAB)
         (self.clone / "lab").chmod(0o755)
-        self.lab("stack", "init", "dev")
+        self.lab("stack", "init", self.stack)
         for words in (
             ["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "--message=Start"],
             ["remote", "add", "origin", f"{self.box.url}/{REPOSITORY}.git"], ["push", "--quiet", "origin", "main"],
@@ -81,15 +73,33 @@ class Delivery:
             assert done.returncode == 0, done.stderr
         wait_for(lambda: self.box.ask("GET", f"/repos/{REPOSITORY}").body["has_actions"], "workflows", SECONDS)
         url = f"/repos/{REPOSITORY}/actions"
-        given = {"LAB_BACKEND_URL": self.env["PULUMI_BACKEND_URL"]}
+        given = {"LAB_BACKEND_URL": self.env["PULUMI_BACKEND_URL"], "LAB_STACK": self.stack}
         for name, text in given.items():
             assert self.box.ask("POST", f"{url}/variables/{name}", {"value": text}).status == 201
-        for name, text in {"PULUMI_CONFIG_PASSPHRASE": PASSPHRASE, "CLOUDS_YAML": CLOUDS_YAML}.items():
+        for name, text in {"PULUMI_CONFIG_PASSPHRASE": PASSPHRASE, "CLOUDS_YAML": self.clouds}.items():
             assert self.box.ask("PUT", f"{url}/secrets/{name}", {"data": text}).status == 201
+
+    def write_program(self) -> None:
+        """What the repository has at first."""
+        virtualenv = Path(sys.executable).parents[1]
+        files = {
+            "Pulumi.yaml": "name: demo\nruntime:\n  name: python\n  options:\n"
+            f"    toolchain: uv\n    virtualenv: {virtualenv}\n",
+            "uv.lock": 'version = 1\nrequires-python = ">=3.11"\n',
+            # Where else a job works, its provider has to be the same: by its module's name.
+            "things.py": "import pulumi\n" + PROGRAM.format(world=str(self.world)),
+            "__main__.py": program(""),
+        }
+        for name, text in files.items():
+            (self.clone / name).write_text(text)
 
     def propose(self, branch: str, resources: str, *, preview: str = "success") -> int:
         """A pull request that changes the program, with both its jobs done."""
-        number = propose(self.box, self.clone, branch, {"__main__.py": program(resources)})
+        return self.propose_files(branch, {"__main__.py": program(resources)}, preview=preview)
+
+    def propose_files(self, branch: str, files: dict[str, str], *, preview: str = "success") -> int:
+        """A pull request with other files, with both its jobs done."""
+        number = propose(self.box, self.clone, branch, files)
         self.until(number, check="success", preview=preview)
         return number
 
