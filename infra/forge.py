@@ -7,16 +7,14 @@ from collections.abc import Mapping
 
 from pulumi import Input, Output
 
-from infra import gitops
+from infra import gitops, secret_layout
 from infra.manifests import Manifest
-from infra.secret_layout import MONITORING
+from infra.secret_layout import MONITORING, Generated
 from infra.settings import Settings
 
 FORGE = "forge"
 """Its host name, and the name of its Secrets."""
 FOLDER = "platform/forge"
-JOBS = "forge-jobs"
-"""The namespace of jobs' pods."""
 ADMIN = "admin"
 _KEYS = ("database", "secret-key", "internal-token", "jwt", "runner", "copies", "metrics")
 
@@ -56,24 +54,15 @@ def secrets(
     """The Secrets, by `<namespace>/<name>`, of the passwords that were made."""
     if not wanted(settings):
         return {}
-    runner: dict[str, Input[str]] = {"token": made[f"{FORGE}-runner"]}
-    return {
-        f"platform/{FORGE}": {
-            "database-password": made[f"{FORGE}-database"],
-            "secret-key": made[f"{FORGE}-secret-key"],
-            "internal-token": made[f"{FORGE}-internal-token"],
-            "jwt-secret": made[f"{FORGE}-jwt"].apply(_key),
-            "metrics-token": made[f"{FORGE}-metrics"],
-        },
-        f"platform/{FORGE}-users": {
-            **{user: made[f"{FORGE}-user-{user}"] for user in _users(settings)},
-            **gitops.forge_users(settings, made),
-        },
-        f"platform/{FORGE}-copies": {"token": made[f"{FORGE}-copies"]},
-        f"platform/{FORGE}-runner": runner,
-        f"{JOBS}/{FORGE}-runner": runner,
-        **({f"{MONITORING}/{FORGE}": {"token": made[f"{FORGE}-metrics"]}} if monitored else {}),
-    }
+    found: dict[str, dict[str, Input[str]]] = {}
+    for name, layout in secret_layout.FORGE.items():
+        if monitored or not name.startswith(f"{MONITORING}/"):
+            found[name] = {
+                key: made[content.password] if isinstance(content, Generated) else made[f"{FORGE}-jwt"].apply(_key)
+                for key, content in layout.keys.items()
+            }
+    found[f"platform/{FORGE}-users"] |= {**credentials(settings, made), **gitops.forge_users(settings, made)}
+    return found
 
 
 def credentials(settings: Settings, made: Mapping[str, Output[str]]) -> dict[str, Input[str]]:

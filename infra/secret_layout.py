@@ -11,6 +11,8 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent / "k8s"
 MONITORING = "monitoring"
 """The capability, its namespace and its host name; a profile can be without it."""
+FORGE_JOBS = "forge-jobs"
+"""The namespace of the forge's jobs."""
 METADATA_STORE = "platform/metadata-store"
 """The Secret with PostgreSQL's login."""
 TRACKING_USERS = ("admin", "trainer", "server", "monitor", "promotion")
@@ -42,7 +44,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Given:
-    """A key with something else: the object store's identities, or Alertmanager's configuration."""
+    """A key with something else: the object store's identities, Alertmanager's configuration, or a key of 32 bytes."""
 
     what: str
 
@@ -50,6 +52,7 @@ class Given:
 Content = Text | Generated | Given
 IDENTITIES = Given("identities")
 RECEIVERS = Given("receivers")
+KEY = Given("key")
 
 
 @dataclass(frozen=True)
@@ -98,22 +101,39 @@ MONITORED: Mapping[str, Layout] = {
     ),
 }
 """Those of profiles with monitoring."""
-# Keys of `infra/second_place.py`, `infra/forge.py`, `infra/gitops.py` and `infra/credentials.py`, by the settings.
+FORGE: Mapping[str, Layout] = {
+    "platform/forge": Layout(
+        {
+            "database-password": Generated("forge-database"),
+            "secret-key": Generated("forge-secret-key"),
+            "internal-token": Generated("forge-internal-token"),
+            "jwt-secret": KEY,
+            "metrics-token": Generated("forge-metrics"),
+        },
+        "only with `platform/forge`, as the next five; `jwt-secret`: 32 bytes in base64url",
+    ),
+    "platform/forge-users": Layout(
+        {"admin": Generated("forge-user-admin")}, "a password for each user, by name; `admin` is one"
+    ),
+    "platform/forge-copies": Layout(
+        {"token": Generated("forge-copies")}, "lets the backup read the forge's files, and a restore write them"
+    ),
+    "platform/forge-runner": Layout(
+        {"token": Generated("forge-runner")}, "32 characters: makes jobs' pods known to the forge"
+    ),
+    f"{FORGE_JOBS}/forge-runner": Layout({"token": Generated("forge-runner")}, "the same"),
+    f"{MONITORING}/forge": Layout(
+        {"token": Generated("forge-metrics")}, "the forge's `metrics-token`, with monitoring"
+    ),
+}
+"""Those of the forge, which is there if the namespace of its jobs is."""
+# Keys of `infra/second_place.py`, `infra/gitops.py` and `infra/credentials.py`, by the settings.
 OTHERS: Mapping[str, tuple[str, str]] = {
     "platform/backup-copy": (
         "`endpoint`, `bucket`, `prefix`, `region`, `access-key`, `secret-key`, `makes-bucket`",
         "the second place of backups, if there is one; `makes-bucket`: the bucket is to be created",
     ),
     "platform/backup-store": ("`s3.json`", "only with `platform/backup/to-volume`"),
-    "platform/forge": (
-        "`database-password`, `secret-key`, `internal-token`, `jwt-secret`, `metrics-token`",
-        "only with `platform/forge`, as the next five; `jwt-secret`: 32 bytes in base64url",
-    ),
-    "platform/forge-users": ("a user's name", "a password for each user; `admin` is one"),
-    "platform/forge-copies": ("`token`", "lets the backup read the forge's files, and a restore write them"),
-    "platform/forge-runner": ("`token`", "32 characters: makes jobs' pods known to the forge"),
-    "forge-jobs/forge-runner": ("`token`", "the same"),
-    f"{MONITORING}/forge": ("`token`", "the forge's `metrics-token`, with monitoring"),
     "gitops/cache": (
         "`password`, `redis.conf`",
         "only with `platform/gitops`, as the next two; `redis.conf`: `requirepass` and it",
@@ -150,7 +170,7 @@ def table() -> str:
     rows = [
         *(
             (name, ", ".join(f"`{key}`" for key in one.keys), one.note)
-            for name, one in {**PLATFORM, **MONITORED}.items()
+            for name, one in {**PLATFORM, **MONITORED, **FORGE}.items()
         ),
         *((name, *row) for name, row in OTHERS.items()),
     ]
@@ -164,7 +184,12 @@ def table() -> str:
 
 def commands() -> str:
     """The commands in k8s/secrets.sh that fill and create the Secrets."""
-    return "\n".join([*_commands(PLATFORM), *_commands(MONITORED)]) + "\n"
+    forge = [f"    {line}" for line in _commands(FORGE)]
+    # Its other users are arguments.
+    users = '    for user in "$@"; do password "forge-user-$user" | put platform forge-users "$user"; done'
+    forge.insert(forge.index("    make platform forge-users"), users)
+    lines = [*_commands(PLATFORM), *_commands(MONITORED), f"if has {FORGE_JOBS}; then", *forge, "fi"]
+    return "\n".join(lines) + "\n"
 
 
 def _commands(layouts: Mapping[str, Layout]) -> Iterator[str]:

@@ -1,15 +1,20 @@
 #!/bin/sh
 # Makes the Secrets that the manifests name, with new passwords and a certificate of a new authority, and keeps none of
-# them in a file:  k8s/secrets.sh DOMAIN  (kubectl, openssl). `lab up` makes the same from the stack's own state.
+# them in a file:  k8s/secrets.sh DOMAIN [USER...]  (kubectl, openssl). USERs are the forge's, beside admin; it gets its
+# Secrets if its namespaces are there. `lab up` makes the same from the stack's own state.
 set -eu
 domain=${1:?the domain: k8s/secrets.sh lab.internal}
+shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 077
 cd "$work"
 
+has() { # NAMESPACE
+    kubectl get namespace "$1" > /dev/null 2>&1
+}
 make() { # NAMESPACE NAME: of the files in its folder; not in monitoring's namespace where there is none
-    kubectl get namespace "$1" > /dev/null 2>&1 || [ "$1" != monitoring ] || return 0
+    has "$1" || [ "$1" != monitoring ] || return 0
     kubectl create secret generic "$2" --namespace "$1" --from-file="$1-$2" --dry-run=client --output yaml |
         kubectl apply --server-side --field-manager secrets.sh --filename -
 }
@@ -20,6 +25,9 @@ put() { # NAMESPACE NAME KEY: standard input
 password() { # NAME: the same one each time
     [ -e "password-$1" ] || openssl rand -hex 16 > "password-$1"
     cat "password-$1"
+}
+key() { # 32 bytes, in base64url
+    openssl rand -base64 32 | tr -d '=\n' | tr '+/' '-_'
 }
 # Alertmanager's configuration: who receives alerts.
 receivers() { echo '{"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}'; }
@@ -70,6 +78,25 @@ receivers | put monitoring receivers alertmanager.yaml
 make monitoring receivers
 password metadata-store-monitor | put platform metadata-store-monitor password
 make platform metadata-store-monitor
+if has forge-jobs; then
+    password forge-database | put platform forge database-password
+    password forge-secret-key | put platform forge secret-key
+    password forge-internal-token | put platform forge internal-token
+    key | put platform forge jwt-secret
+    password forge-metrics | put platform forge metrics-token
+    make platform forge
+    password forge-user-admin | put platform forge-users admin
+    for user in "$@"; do password "forge-user-$user" | put platform forge-users "$user"; done
+    make platform forge-users
+    password forge-copies | put platform forge-copies token
+    make platform forge-copies
+    password forge-runner | put platform forge-runner token
+    make platform forge-runner
+    password forge-runner | put forge-jobs forge-runner token
+    make forge-jobs forge-runner
+    password forge-metrics | put monitoring forge token
+    make monitoring forge
+fi
 # End.
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=ml-cluster $domain" \

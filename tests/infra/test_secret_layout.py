@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra import secret_layout
-from infra.secret_layout import MONITORED, PLATFORM, Generated
+from infra.secret_layout import FORGE, FORGE_JOBS, MONITORED, PLATFORM, Generated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,23 +36,33 @@ def test_passwords(monitored: bool) -> None:
 
 
 def test_the_script_fills_every_key_and_makes_every_secret(tmp_path: Path) -> None:
-    """With a kubectl that notes what it is asked, on a cluster without monitoring and on one with it."""
+    """With a kubectl that notes what it is asked, on clusters with and without monitoring and forge."""
     tool = tmp_path / "bin" / "kubectl"
     tool.parent.mkdir()
     tool.write_text(
         '#!/bin/sh\necho "$@" >> "$NOTES"\n'
-        'case "$1 $2" in "get namespace") [ -n "$MONITORED" ] ;;\n'
+        'case "$1 $2" in "get namespace") case " $NAMESPACES " in *" $3 "*) true ;; *) false ;; esac ;;\n'
         '"create secret") if [ "$3" = generic ]; then for f in "${7#--from-file=}"/* "${6#--from-file=}"/*; do\n'
         '[ -f "$f" ] && [ -s "$f" ] && echo "key $f" >> "$NOTES"; done; fi; true ;; *) cat > /dev/null ;; esac\n'
     )
     tool.chmod(0o755)
-    for monitored, layouts in (("", PLATFORM), ("yes", {**PLATFORM, **MONITORED})):
-        notes = tmp_path / f"notes{monitored}"
-        environment = {"PATH": f"{tool.parent}:/usr/bin:/bin", "NOTES": str(notes), "MONITORED": monitored}
+    with_monitoring = {**PLATFORM, **MONITORED}
+    forge = {name: one for name, one in FORGE.items() if not name.startswith("monitoring/")}
+    for namespaces, layouts in (
+        ("", PLATFORM),
+        ("monitoring", with_monitoring),
+        (FORGE_JOBS, {**PLATFORM, **forge}),
+        (f"monitoring {FORGE_JOBS}", {**with_monitoring, **FORGE}),
+    ):
+        notes = tmp_path / f"notes-{namespaces.replace(' ', '-')}"
+        environment = {"PATH": f"{tool.parent}:/usr/bin:/bin", "NOTES": str(notes), "NAMESPACES": namespaces}
         script = secret_layout.TREE / "secrets.sh"
-        subprocess.run([script, "lab.example"], env=environment, check=True, capture_output=True, cwd=tmp_path)
+        command = [str(script), "lab.example", "ada", "grace"]
+        subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
         noted = notes.read_text().splitlines()
         made = {line.removeprefix("key ") for line in noted if line.startswith("key ")}
         wanted = {f"{name.replace('/', '-')}/{key}" for name, layout in layouts.items() for key in layout.keys}
         assert wanted <= made
-        assert monitored or not any(one.startswith("monitoring-") for one in made)
+        assert "monitoring" in namespaces or not any(one.startswith("monitoring-") for one in made)
+        users = {one.partition("/")[2] for one in made if one.startswith("platform-forge-users/")}
+        assert users == ({"admin", "ada", "grace"} if FORGE_JOBS in namespaces else set())

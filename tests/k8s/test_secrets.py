@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.manifests import TREE
-from infra.secret_layout import S3_ACTIONS
+from infra.secret_layout import FORGE_JOBS, S3_ACTIONS
 from tests.k8s.conftest import RUNS, kubectl, rendered
 from tests.providers.kubernetes.control_plane import program
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow_cluster
-BY_SETTING = ("platform/backup/to-volume", "platform/forge", "platform/gitops")
+BY_SETTING = ("platform/backup/to-volume", "platform/gitops")
 """What no profile has: the keys of their Secrets are in k8s/README.md."""
 
 
@@ -50,16 +51,26 @@ def test_every_secret_that_is_named_is_made(control_plane: ControlPlane, tmp_pat
         option, _, path = given.partition("=")
         done = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", option, str(TREE / path))
         assert done.returncode == 0, done.stderr
+    assert kubectl(control_plane, "create", "namespace", FORGE_JOBS).returncode == 0
     folder = program("kubernetes", "kubectl").parent
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "KUBECONFIG": str(control_plane.kubeconfig)}
     done = subprocess.run(
-        [TREE / "secrets.sh", "lab.example"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        [TREE / "secrets.sh", "lab.example", "ada"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir()), "it leaves no file"
     listed = json.loads(kubectl(control_plane, "get", "secrets", "-A", "-o", "json").stdout)["items"]
     made = {f"{one['metadata']['namespace']}/{one['metadata']['name']}": one["data"] for one in listed}
     assert not any(value in done.stdout for data in made.values() for key, value in data.items() if "password" in key)
+    assert made["platform/forge-users"].keys() == {"admin", "ada"}
+    assert made["platform/forge-runner"] == made["forge-jobs/forge-runner"]
+    assert made["monitoring/forge"]["token"] == made["platform/forge"]["metrics-token"]
+    assert re.fullmatch("[A-Za-z0-9_-]{43}", base64.b64decode(made["platform/forge"]["jwt-secret"]).decode())
     seen = 0
     for folder_ in ("clusters/lab", *(run for run in RUNS if run not in BY_SETTING)):
         for manifest in rendered(folder_):
