@@ -268,6 +268,7 @@ def test_the_verb_reads_pods_that_are_gone_from_the_store_and_says_so(
     platform = SimpleNamespace(
         cluster=collected.plane.cluster, workloads=list, connect=lambda _service: collected.pool,
         credentials={"monitoring": {"username": "admin", "password": "any"}}, profile="lab",
+        login_headers=lambda _service: urllib3.make_headers(basic_auth="admin:any"),
     )  # fmt: skip
     monkeypatch.setattr(verb, "Platform", SimpleNamespace(of=lambda _session: platform))
     context = cast("Any", SimpleNamespace(obj=None))
