@@ -179,9 +179,7 @@ def cover_secrets(output: Value, source: Value) -> Value:
         return secret(reveal(output))
     if isinstance(source, dict) and isinstance(output, dict):
         return {key: cover_secrets(item, source.get(key)) for key, item in output.items()}
-    if isinstance(source, list) and isinstance(output, list):
-        if not contains_secret(source):
-            return output
+    if isinstance(source, list) and isinstance(output, list) and contains_secret(source):
         if not equal(reveal(source), reveal(output)):
             # Elements may have moved.
             return output if contains_secret(output) else secret(output)
