@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 TIMEOUT_SECONDS = 30
-RETRIES = 4
+RETRIES = 7
+"""With the pauses between them a minute: the forge may be starting anew."""
 PAGE = 50
 LOOK_BACK = 500
 """Maximum number of pull requests to search for a commit, latest first."""

@@ -72,7 +72,7 @@ def test_each_does_nothing_but_call_lab(name: str) -> None:
 
 
 def test_all_check_out_alike_and_leave_nothing_of_the_token(tmp_path: Path) -> None:
-    """Run as a job runs it, on what an earlier job has left."""
+    """Run as a job runs it, on what an earlier job has left, while the forge starts anew."""
     (step,) = {json.dumps(steps(name)[0]) for name in WORKFLOWS}
     origin, work = tmp_path / "lab" / "cluster", tmp_path / "work"
     origin.mkdir(parents=True)
@@ -88,7 +88,15 @@ def test_all_check_out_alike_and_leave_nothing_of_the_token(tmp_path: Path) -> N
     job = {"GITHUB_SERVER_URL": f"file://{tmp_path}", "GITHUB_REPOSITORY": "lab/cluster", "GITHUB_SHA": commit}
     content = json.loads(step)
     environment = {**os.environ, **job, **content["env"], "TOKEN": "planted-token"}
-    subprocess.run(["sh", "-e", "-c", content["run"]], cwd=work, env=environment, check=True)
+    away = origin.rename(tmp_path / "away")
+    with subprocess.Popen(
+        ["bash", "-e", "-c", content["run"]], cwd=work, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "does not" in process.stderr.readline()
+        away.rename(origin)
+        process.stderr.read()
+    assert process.returncode == 0
     assert {path.name for path in work.iterdir()} == {".git", "settings"}
     assert not any("planted" in path.read_text(errors="replace") for path in work.rglob("*") if path.is_file())
 
