@@ -23,7 +23,7 @@ from .recovery import Recovery
 from .registry import default_name
 from .state import State
 from .targets import Targets
-from .urn import PROVIDER_PREFIX, ROOT_STACK_TYPE, is_provider_type, make_urn, qualified_type
+from .urn import PROVIDER_PREFIX, ROOT_STACK_TYPE, is_provider_type, make_urn, package_of, qualified_type
 from .values import contains_unknown
 
 if TYPE_CHECKING:
@@ -240,8 +240,11 @@ class Deployment:
             )
             self.errored = self._policies.violated
 
-    async def default_provider(self, package: str, version: str = "", url: str = "") -> str:
-        """The reference of a package's default provider, registered on first use."""
+    async def provider_reference(self, explicit: str, type_: str, version: str, url: str) -> str:
+        """The reference *explicit*, or that of the default provider of the type's package, registered on first use."""
+        if explicit:
+            return explicit
+        package = package_of(type_)
         if package != "pulumi" and self._denied(package):
             raise EngineError(
                 f"Default provider for '{package}' disabled. "

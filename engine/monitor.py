@@ -238,8 +238,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             if options.version:
                 plain["version"] = options.version
         elif request.custom:
-            provider = options.provider or await self._deployment.default_provider(
-                package_of(request.type), options.version, options.plugin_download_url
+            provider = await self._deployment.provider_reference(
+                options.provider, request.type, options.version, options.plugin_download_url
             )
         goal = Goal(
             type=request.type,
@@ -377,8 +377,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     ) -> resource_pb2.ReadResourceResponse:
         """Look up a resource that the stack does not manage."""
         try:
-            provider = request.provider or await self._deployment.default_provider(
-                package_of(request.type), request.version, request.pluginDownloadURL
+            provider = await self._deployment.provider_reference(
+                request.provider, request.type, request.version, request.pluginDownloadURL
             )
             goal = Goal(
                 type=request.type,
@@ -438,8 +438,8 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
                 args = from_wire(transformed.args)
             if transformed.HasField("options"):
                 options = transformed.options
-        reference = options.provider or await self._deployment.default_provider(
-            package_of(request.tok), options.version, options.plugin_download_url
+        reference = await self._deployment.provider_reference(
+            options.provider, request.tok, options.version, options.plugin_download_url
         )
         needed = [split_reference(reference)[0], *request.dependsOn]
         if any(self._deployment.has_failed(urn) or self._is_unresolved(urn) for urn in needed):

@@ -12,7 +12,7 @@ from protocol.values import Properties, to_wire
 from .deployment import CancelledUpdateError
 from .errors import EngineError
 from .plugins import Provider
-from .urn import is_provider_type, package_of, split_reference
+from .urn import is_provider_type, split_reference
 from .values import convert_properties, from_wire, lower_outputs, reveal_properties, without_references
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class RemoteComponents:
             EngineError: the provider could not construct it.
             CancelledUpdateError: a resource below it failed, which has been reported.
         """
-        reference = options.provider or await self._deployment.default_provider(
-            package_of(request.type), options.version, options.plugin_download_url
+        reference = await self._deployment.provider_reference(
+            options.provider, request.type, options.version, options.plugin_download_url
         )
         provider = self._provider(reference)
         if not provider.configured:
@@ -129,10 +129,9 @@ class RemoteComponents:
         else:
             state = self._deployment.executor.news.get(receiver.get("urn", ""))
             reference = request.provider or (state.provider if state else "")
-        if not reference:
-            reference = await self._deployment.default_provider(
-                package_of(request.tok), request.version, request.pluginDownloadURL
-            )
+        reference = await self._deployment.provider_reference(
+            reference, request.tok, request.version, request.pluginDownloadURL
+        )
         provider = self._provider(reference)
         if not provider.configured:
             return provider_pb2.CallResponse()

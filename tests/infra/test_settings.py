@@ -1,6 +1,5 @@
 """Valid settings are accepted; all errors of invalid ones are reported at once."""
 
-import copy
 import json
 import os
 import socket
@@ -24,29 +23,10 @@ from ruamel.yaml import YAML
 from infra.naming import node_part
 from infra.reference import ROOT, project_file, reference
 from infra.settings import REFERENCE, Settings, SettingsError, daytime_hours, load_settings, public_key
-from tests.infra.wrong import GOOD, NOW, PLATFORM, PUBLIC_KEY, WRONG, Wrong
+from tests.infra.wrong import GOOD, NOW, PLATFORM, PUBLIC_KEY, WRONG, Wrong, configuration
 
 yaml = YAML(typ="safe")
 NOBODY = 65534
-
-
-def laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON merge patch (RFC 7386)."""
-    merged = dict(copy.deepcopy(base))
-    for key, value in change.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key, {}), Mapping):
-            merged[key] = laid_over(merged.get(key, {}), value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def configuration(change: str = "{}") -> dict[str, Any]:
-    """The good configuration, changed."""
-    good: dict[str, Any] = yaml.load(GOOD)["config"]
-    return laid_over(good, {f"ml-cluster:{key}": value for key, value in yaml.load(change).items()})
 
 
 def as_handed_over(config: Mapping[str, Any]) -> dict[str, str]:
