@@ -125,7 +125,7 @@ class Query:
         most = self.tail or MOST
         lines = store.lines(sources, self.since or RETENTION, self.grep, most)
         more = f", the last {most}: --tail N shows more" if len(lines) == most else ""
-        print(f"From the log store{more}:", file=sys.stderr)
+        print(f"From the log store{more}:{'' if lines else ' no lines'}", file=sys.stderr)
         for line in lines:
             print(f"{line.source} | {line.text}")
         return len(lines)

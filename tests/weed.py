@@ -48,7 +48,7 @@ def object_store_in(folder: Path) -> Iterator[str]:
     """
     names = ("master", "volume", "filer", "s3")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("weed"),
         "server",
         "-s3",

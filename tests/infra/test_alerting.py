@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from infra import alerting
 from infra.settings import Monitoring, Settings, SettingsError, load_settings
-from tests.infra.test_settings import configuration
+from tests.infra.wrong import configuration
 
 SECRET = "https://hooks.example.org/s3cret"  # noqa: S105
 EMAIL = {"to": ["you@example.org", "me@example.org"], "from": "lab@example.org", "server": "mail.example.org:587"}

@@ -19,7 +19,7 @@ from infra.network import Network
 from infra.nodes import Nodes
 from infra.settings import load_settings
 from infra.storage import Storage
-from tests.infra.test_settings import configuration
+from tests.infra.wrong import configuration
 from tests.infra.wrong import NOW, PUBLIC_KEY
 
 STACK = "lab"

@@ -9,7 +9,7 @@ import kubeyaml
 from infra import forge
 from infra.manifests import TREE
 from infra.settings import Settings, load_settings
-from tests.infra.test_settings import configuration
+from tests.infra.wrong import configuration
 from tests.infra.wrong import NOW, PLATFORM
 
 

@@ -11,7 +11,7 @@ import kubeyaml
 from infra import gitops
 from infra.manifests import TREE, Manifest
 from infra.settings import Settings, load_settings
-from tests.infra.test_settings import configuration
+from tests.infra.wrong import configuration
 from tests.infra.wrong import NOW, PLATFORM
 
 ELSEWHERE = "apply: gitops, gitops: {repository: 'https://git.example.org:8443/cluster'}"

@@ -277,8 +277,9 @@ def test_the_verb_reads_pods_that_are_gone_from_the_store_and_says_so(
     last = "digits-train-3 line 004779 epoch=4779 level=info"
     assert told.out.splitlines()[-1] == f"digits-train-3/main | {last}"
     assert told.err == "From the log store, the last 2: --tail N shows more:\n"
-    with pytest.raises(LabError, match="nothing of 'nothing-like-this' runs"):
+    with pytest.raises(LabError, match="there are no pods for 'nothing-like-this'"):
         verb.logs(context, "nothing-like-this", since="1h")
+    assert capsys.readouterr().err == "From the log store: no lines\n"
 
 
 def test_the_page_and_the_lines_need_the_password(collected: Collected, tmp_path: Path) -> None:
