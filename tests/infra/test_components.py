@@ -19,8 +19,7 @@ from infra.network import Network
 from infra.nodes import Nodes
 from infra.settings import load_settings
 from infra.storage import Storage
-from tests.infra.wrong import configuration
-from tests.infra.wrong import NOW, PUBLIC_KEY
+from tests.infra.wrong import NOW, PUBLIC_KEY, configuration
 
 STACK = "lab"
 TAG = stack_tag(STACK)

@@ -9,8 +9,7 @@ import kubeyaml
 from infra import forge
 from infra.manifests import TREE
 from infra.settings import Settings, load_settings
-from tests.infra.wrong import configuration
-from tests.infra.wrong import NOW, PLATFORM
+from tests.infra.wrong import NOW, PLATFORM, configuration
 
 
 def settings(wanted: str) -> Settings:

@@ -11,8 +11,7 @@ import kubeyaml
 from infra import gitops
 from infra.manifests import TREE, Manifest
 from infra.settings import Settings, load_settings
-from tests.infra.wrong import configuration
-from tests.infra.wrong import NOW, PLATFORM
+from tests.infra.wrong import NOW, PLATFORM, configuration
 
 ELSEWHERE = "apply: gitops, gitops: {repository: 'https://git.example.org:8443/cluster'}"
 OF_FORGE = "apply: gitops, forge: {}"

@@ -10,8 +10,7 @@ import kubeyaml
 from infra import second_place
 from infra.manifests import TREE
 from infra.settings import Settings, load_settings
-from tests.infra.wrong import configuration
-from tests.infra.wrong import NOW
+from tests.infra.wrong import NOW, configuration
 from tests.infra.wrong import second_place as changes
 
 if TYPE_CHECKING:
