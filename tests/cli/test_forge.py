@@ -103,7 +103,9 @@ def test_pages_are_read_from_the_host_that_was_asked_and_the_token_goes_to_no_ot
         assert other.requests == []
 
 
-def test_a_forge_that_is_away(forge: Forge, server: Server) -> None:
+def test_a_forge_that_is_away(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.forge.RETRIES", 1)
+    forge = Forge(Job(server.url, REPOSITORY, TOKEN, "", None))
     server._server.shutdown()
     server._server.server_close()
     with pytest.raises(LabError, match="does not answer"):
