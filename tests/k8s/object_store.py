@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,12 +28,13 @@ OF_THE_POD = ("-dir", "-ip.bind", "-s3.port", "-s3.config", "-metricsPort", "-vo
 """Options that say where the pod has what; the test has it elsewhere."""
 
 
-def options() -> list[str]:
-    """The manifest's options, but for those of its pod."""
+def options() -> tuple[list[str], dict[str, str]]:
+    """The manifest's options, but for those of its pod, and its environment."""
     objects = kubeyaml.read_documents((TREE / "platform" / "artifacts" / "base" / "store.yaml").read_text())
     (store,) = (one for one in objects if one["kind"] == "StatefulSet")
-    args: list[str] = store["spec"]["template"]["spec"]["containers"][0]["args"]
-    return [arg for arg in args if arg.split("=")[0] not in OF_THE_POD]
+    container = store["spec"]["template"]["spec"]["containers"][0]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    return [arg for arg in container["args"] if arg.split("=")[0] not in OF_THE_POD], environment
 
 
 @contextmanager
@@ -44,14 +46,15 @@ def running(folder: Path) -> Iterator[Any]:
         for name, actions in S3_ACTIONS.items()
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    arguments, environment = options()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                Path(sys.executable).with_name("weed"), *options(), f"-dir={folder}", "-ip.bind=127.0.0.1",
+                Path(sys.executable).with_name("weed"), *arguments, f"-dir={folder}", "-ip.bind=127.0.0.1",
                 f"-s3.config={folder}/s3.json", f"-s3.localSocket={folder}/s3.sock",
                 f"-filer.localSocket={folder}/filer.sock", *(f"-{name}.port={port}" for name, port in ports.items()),
             ],
-            stdout=log, stderr=log, cwd=folder,
+            stdout=log, stderr=log, cwd=folder, env={**os.environ, **environment},
         )  # fmt: skip
     client = connect(f"http://127.0.0.1:{ports['s3']}", "setup")
     try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from infra.secret_layout import S3_ACTIONS
-from tests.k8s.object_store import connect, content
+from tests.k8s.object_store import connect, content, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EVERYTHING_TO_EVERYBODY = json.dumps(
     {
@@ -33,6 +36,15 @@ def test_a_misspelt_bucket_is_not_made(s3: Any) -> None:
         s3.put_object(Bucket="datasest", Key="digits.csv", Body=b"1")
     assert refused.value.response["Error"]["Code"] == "NoSuchBucket"
     assert "datasest" not in {one["Name"] for one in s3.list_buckets()["Buckets"]}
+
+
+def test_a_small_disk_has_room_for_many_buckets(tmp_path: Path) -> None:
+    """A volume is 256 MiB of the disk, and of one bucket alone."""
+    with running(tmp_path) as s3:
+        s3.create_bucket(Bucket="small")
+        for number in range(20):
+            s3.put_object(Bucket="small", Key=f"{number}", Body=b"one")
+    assert len(list(tmp_path.rglob("small_*.dat"))) == 1
 
 
 @pytest.mark.parametrize("user", sorted(S3_ACTIONS.keys() - {"setup"}))
