@@ -16,8 +16,8 @@ import pytest
 
 from tests.e2e.harness import Deployment, with_settings
 from tests.engine.harness import wait_for
-from tests.forge.box import REPOSITORY, Box
-from tests.forge.pulls import ROOT, SECONDS, approve, comments, merge
+from tests.forge.box import Box
+from tests.forge.pulls import ROOT, SECONDS, approve, comments, label, merge
 from tests.forge.test_delivery import Delivery
 
 if TYPE_CHECKING:
@@ -84,12 +84,6 @@ def is_there(student: Connection, name: str) -> bool:
     return any(one.name == f"{STACK}-{name}" for one in student.block_storage.volumes())
 
 
-def label(delivery: VolumeDelivery, number: int) -> None:
-    labels = {"labels": ["destructive"]}
-    done = delivery.box.ask("POST", f"/repos/{REPOSITORY}/issues/{number}/labels", labels, user="ada")
-    assert done.status == 200, done.body
-
-
 def test_a_volume_is_deleted_only_with_the_label(delivery: VolumeDelivery, student: Connection) -> None:
     box = delivery.box
     number = delivery.without("no-data", "data", preview="failure")
@@ -98,7 +92,7 @@ def test_a_volume_is_deleted_only_with_the_label(delivery: VolumeDelivery, stude
     assert "Do not merge this" in text
     approve(box, number)
     assert {merge(box, number, user) for user in ("ada", "admin")} == {405}
-    label(delivery, number)
+    label(delivery.box, number)
     delivery.until(number, preview="success")
     assert is_there(student, "data")
     delivery.deploy(number)
@@ -109,7 +103,7 @@ def test_a_volume_is_deleted_only_with_the_label(delivery: VolumeDelivery, stude
 def test_a_protected_volume_is_kept_with_the_label_too(delivery: VolumeDelivery, student: Connection) -> None:
     box = delivery.box
     number = delivery.without("no-kept", "kept", preview="failure")
-    label(delivery, number)
+    label(delivery.box, number)
     # It is looked at again, and still red: the first comment has been replaced.
     wait_for(lambda: "protect" in "".join(comments(box, number)), "the comment", SECONDS)
     wait_for(box.is_quiet, "the preview with the label", SECONDS)

@@ -86,6 +86,13 @@ def comments(forge: Forge, number: int) -> list[str]:
     return [one["body"] for one in forge.ask("GET", f"/repos/{REPOSITORY}/issues/{number}/comments").body]
 
 
+def label(forge: Forge, number: int, user: str = "ada") -> None:
+    """Allow what is destructive."""
+    labels = {"labels": ["destructive"]}
+    done = forge.ask("POST", f"/repos/{REPOSITORY}/issues/{number}/labels", labels, user=user)
+    assert done.status == 200, done.body
+
+
 def approve(forge: Forge, number: int, user: str = "grace") -> None:
     done = forge.ask("POST", f"/repos/{REPOSITORY}/pulls/{number}/reviews", {"event": "APPROVED"}, user=user)
     assert done.status == 200, done.body

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.test_ci import CLOUDS_YAML, PASSPHRASE, PROGRAM
 from tests.engine.harness import wait_for
 from tests.forge.box import REPOSITORY, Box
-from tests.forge.pulls import ROOT, SECONDS, WORKFLOWS, approve, checked, comments, commit, merge, propose
+from tests.forge.pulls import ROOT, SECONDS, WORKFLOWS, approve, checked, comments, commit, label, merge, propose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,8 +160,7 @@ def test_what_would_be_lost_is_red_until_it_is_labelled(delivery: Delivery) -> N
     assert "Do not merge this" in text
     approve(box, number)
     assert {merge(box, number, user) for user in ("ada", "admin")} == {405}
-    labels = {"labels": ["destructive"]}
-    assert box.ask("POST", f"/repos/{REPOSITORY}/issues/{number}/labels", labels, user="ada").status == 200
+    label(box, number)
     delivery.until(number, preview="success")
     (text,) = comments(box, number)
     assert "The label `destructive` allows losses." in text
