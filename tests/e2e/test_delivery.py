@@ -185,6 +185,8 @@ def test_one_more_worker_by_pull_request(
     assert ready(delivery) == {"control-0", "worker-0", "worker-1"}
     assert "worker-1-member" in delivery.lab.run("status").stdout
     assert f"(#{number})" in delivery.lab.run("history", "--page-size", "1").stdout
+    wait(lambda: {one["name"] for one in overview(delivery)["nodes"] if one["state"] == "ready"} == ready(delivery),
+         "the overview shows the node")  # fmt: skip
     wait(lambda: overview(delivery)["state"] == "ready", "the overview shows that all is ready")
     assert before <= objects(delivery)
     record_property("figures", f"delivery: one more worker: {commented:.0f} s from the push to the comment, "

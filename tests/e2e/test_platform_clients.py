@@ -207,6 +207,8 @@ def test_a_browser_on_the_landing_page(platform: PlatformStack, seen: dict[str, 
     resting = {service["name"] for service in listed if "staging" in service["name"]}
     assert {word for name, word in page["services"].items() if name not in resting} == {"Ready"}
     assert {page["services"][name] for name in resting} <= {"Ready", "Idle"}
+    nodes = json.loads(platform.kubectl("get", "nodes", "-o", "json").stdout)["items"]
+    assert page["nodes"] == sorted(node["metadata"]["name"] for node in nodes)
     assert f"{platform.platform.url('tracking')}/" in page["links"]
     assert page["hosts"] == [platform.platform.domain]
     assert page["faults"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -18,12 +19,15 @@ import pytest
 
 from infra.manifests import DOMAIN, TREE
 from tests.engine.harness import wait_for
-from tests.providers.kubernetes.control_plane import free_port
+from tests.k8s.conftest import kubectl, rendered
+from tests.providers.kubernetes.control_plane import NODE, free_port
 from tests.providers.kubernetes.pki import authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.providers.kubernetes.control_plane import ControlPlane
 
 PROGRAM = TREE / "platform" / "landing" / "base" / "landing.py"
 
@@ -37,6 +41,8 @@ class Service(BaseHTTPRequestHandler):
         if self.path.endswith("/namespaces/gitops/applications"):
             assert self.headers["Authorization"] == "Bearer t0ken"
             self.wfile.write(json.dumps({"items": getattr(self.server, "applications", [])}).encode())
+        if self.path.startswith("/api/v1/nodes"):
+            self.wfile.write(json.dumps({"items": []}).encode())
         if self.path == "/alerts":
             self.wfile.write(json.dumps({"data": {"alerts": getattr(self.server, "alerts", [])}}).encode())
 
@@ -47,9 +53,10 @@ class Service(BaseHTTPRequestHandler):
 class Landing:
     """A running landing page."""
 
-    def __init__(self, url: str, model: ThreadingHTTPServer, others: Path) -> None:
+    model: ThreadingHTTPServer
+
+    def __init__(self, url: str, others: Path) -> None:
         self.url = url
-        self.model = model
         self.others = others
 
     def get(self, path: str) -> tuple[dict[str, str], str]:
@@ -81,18 +88,28 @@ def landing(tmp_path: Path) -> Iterator[Landing]:
     settings |= {"ALERTS": f"http://{address}/alerts", "OTHERS": str(tmp_path / "others")}
     (tmp_path / "token").write_text("t0ken\n")
     (tmp_path / "ca.crt").write_text(authority("cluster"))
-    settings |= {"ACCOUNT": str(tmp_path), "API": f"http://{address}", "APPLICATION_SECONDS": "0.1"}
+    settings |= {"ACCOUNT": str(tmp_path), "API": f"http://{address}", "API_SECONDS": "0.1"}
+    made = Landing(f"http://127.0.0.1:{port}", tmp_path / "others")
+    made.model = model
+    try:
+        with serving(made, settings):
+            wait_for(lambda: "unknown" not in str(made.states()), "its first answers")
+            yield made
+    finally:
+        model.shutdown()
+        model.server_close()
+
+
+@contextlib.contextmanager
+def serving(made: Landing, settings: dict[str, str]) -> Iterator[None]:
+    """Run the page's program."""
     process = subprocess.Popen([sys.executable, PROGRAM], env={**os.environ, **settings})
-    made = Landing(f"http://127.0.0.1:{port}", model, tmp_path / "others")
     try:
         wait_for(lambda: answers(made), "the landing page")
-        wait_for(lambda: "unknown" not in str(made.states()), "its first answers")
-        yield made
+        yield
     finally:
         process.kill()
         process.wait()
-        model.shutdown()
-        model.server_close()
 
 
 def answers(landing: Landing) -> bool:
@@ -181,11 +198,104 @@ def test_what_is_applied_from_git_is_told_where_there_is_a_controller(landing: L
     }
     assert landing.result()["summary"] == "Not ready: other"
     page = landing.get("/")[1]
-    assert '<section id="applications" >' in page
+    assert '<section id="applications">' in page
     assert "no &lt;login&gt;" in page
-    assert '<code class="revision">0123456789ab</code>' in page
+    assert '<code class="about">0123456789ab</code>' in page
     landing.model.status = 403  # type: ignore[attr-defined]
     wait_for(lambda: landing.result()["applications"] is None, "that nobody knows")
+
+
+@pytest.fixture
+def of_cluster(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Landing]:
+    """The page with the rights and the account that the tree gives it, before a real API server."""
+    given = [
+        one
+        for one in rendered("clusters/ci")
+        if one["metadata"]["name"].endswith("landing")
+        and one["kind"] in {"ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+    ]
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "platform"}}
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [namespace, *given]})
+    done = kubectl(control_plane, "apply", "--server-side", "-f", "-", text=text)
+    assert done.returncode == 0, done.stderr
+    token = kubectl(control_plane, "create", "token", "landing", "--namespace=platform")
+    assert token.returncode == 0, token.stderr
+    (tmp_path / "token").write_text(token.stdout)
+    (tmp_path / "ca.crt").write_bytes((control_plane.folder / "certificates/apiserver.crt").read_bytes())
+    (tmp_path / "services.json").write_text("[]")
+    port = free_port()
+    made = Landing(f"http://127.0.0.1:{port}", tmp_path / "others")
+    settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
+    settings |= {"ACCOUNT": str(tmp_path), "API": f"https://127.0.0.1:{control_plane.port}", "API_SECONDS": "0.1"}
+    with serving(made, settings):
+        yield made
+
+
+def of_node(name: str, **change: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, **change}
+
+
+def reported(status: str, message: str, **more: str) -> dict[str, Any]:
+    """What a kubelet, or the controller that misses it, writes of a node."""
+    found = {"Ready": (status, message), **{kind: ("True", text) for kind, text in more.items()}}
+    conditions = [
+        {"type": kind, "status": is_so, "reason": "It", "message": text} for kind, (is_so, text) in found.items()
+    ]
+    return {"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": conditions}
+
+
+@pytest.mark.slow_cluster
+def test_the_page_shows_each_node_as_the_cluster_has_it(control_plane: ControlPlane, of_cluster: Landing) -> None:
+    def nodes() -> dict[str, dict[str, str]]:
+        return {one["name"]: one for one in of_cluster.result()["nodes"] or () if one["name"] != NODE}
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        return {name: (one["state"], one["word"], one["detail"]) for name, one in nodes().items()}
+
+    try:
+        control_plane.post(
+            of_node(
+                "control-0", metadata={"name": "control-0", "labels": {"node-role.kubernetes.io/control-plane": ""}}
+            )
+        )
+        control_plane.report("Node", "control-0", reported("True", "kubelet is posting ready status"))
+        wait_for(lambda: told() == {"control-0": ("ready", "Ready", "")}, "the control plane")
+        assert (nodes()["control-0"]["role"], nodes()["control-0"]["version"]) == ("control-plane", "v1.37.2")
+        assert re.fullmatch(r"\d+ seconds old", nodes()["control-0"]["age"])
+        # One joins: first without a word of its kubelet.
+        control_plane.post(of_node("worker-0"))
+        wait_for(lambda: told().get("worker-0") == ("down", "Not ready", "It has not reported yet"), "one that joins")
+        no_network = "container runtime network not ready: <cni>"
+        control_plane.report("Node", "worker-0", reported("False", no_network))
+        wait_for(lambda: told()["worker-0"] == ("down", "Not ready", no_network), "why it is not ready")
+        assert "worker-0" in of_cluster.result()["summary"]
+        page = of_cluster.get("/")[1]
+        assert '<section id="nodes"><h2>Nodes</h2>' in page
+        assert "network not ready: &lt;cni&gt;" in page
+        control_plane.report("Node", "worker-0", reported("True", "", DiskPressure="the disk is full"))
+        wait_for(lambda: told()["worker-0"] == ("ready", "Ready", "the disk is full"), "that it is ready, but")
+        assert nodes()["worker-0"]["role"] == "worker"
+        control_plane.edit("Node", "worker-0", {"spec": {"unschedulable": True}})
+        wait_for(lambda: told()["worker-0"][:2] == ("idle", "Takes no new pods"), "that it is being emptied")
+        control_plane.cluster.request("leaving", "DELETE", "/api/v1/nodes/worker-0")
+        wait_for(lambda: "worker-0" not in nodes(), "that it has left")
+    finally:
+        for name in ("control-0", "worker-0"):
+            kubectl(control_plane, "delete", "node", name, "--ignore-not-found")
+
+
+@pytest.mark.slow_cluster
+def test_the_page_may_list_nodes_and_nothing_else(control_plane: ControlPlane, of_cluster: Landing) -> None:
+    wait_for(lambda: of_cluster.result()["nodes"], "the nodes")
+    user = ("--as", "system:serviceaccount:platform:landing")
+    for allowed, question in (
+        ("yes", ("list", "nodes")), ("no", ("get", "secrets")), ("no", ("list", "pods")), ("no", ("patch", "nodes")),
+        ("no", ("get", "nodes", "--subresource=proxy")),
+    ):  # fmt: skip
+        assert kubectl(control_plane, "auth", "can-i", *question, "-A", *user).stdout.strip() == allowed, question
+    kubectl(control_plane, "delete", "clusterrolebinding", "ml-cluster-landing")
+    wait_for(lambda: of_cluster.result()["nodes"] is None, "that nobody takes old nodes for those of now")
+    assert '<section id="nodes" hidden>' in of_cluster.get("/")[1]
 
 
 def test_the_page_may_run_its_own_script_alone(landing: Landing) -> None:

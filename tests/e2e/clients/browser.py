@@ -56,6 +56,7 @@ def landing(browser: Browser, asked: dict[str, Any], screenshot: Path | None) ->
             names = page.locator("#services h3").all_inner_texts()
             words = page.locator("#services .word").all_inner_texts()
             seen |= {"title": page.title(), "services": dict(zip(names, words, strict=True))}
+            seen["nodes"] = page.locator("#nodes h3").all_inner_texts()
             seen["links"] = [link.get_attribute("href") for link in page.locator("a").all()]
             before = page.locator("#time").inner_text()
             page.wait_for_function("text => document.getElementById('time').textContent !== text", arg=before)

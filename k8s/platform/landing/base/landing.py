@@ -1,5 +1,5 @@
-"""Serves the landing page: the services of services.json and of what was added to the profile, and what is applied from
-Git; all are asked how they are while nobody waits.
+"""Serves the landing page: the services of services.json and of what was added to the profile, the cluster's nodes, and
+what is applied from Git; all are asked how they are while nobody waits.
 """
 
 import base64
@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,7 +48,10 @@ ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/service
 API = os.environ.get("API", "https://kubernetes.default.svc")
 APPLICATIONS = f"{API}/apis/argoproj.io/v1alpha1/namespaces/gitops/applications"
 """Where the GitOps controller tells how the applications are; nobody is there without one."""
-APPLICATION_SECONDS = float(os.environ.get("APPLICATION_SECONDS", "15"))
+NODES = f"{API}/api/v1/nodes?resourceVersion=0"
+"""From the API server's cache: many pages may be open."""
+ROLE = "node-role.kubernetes.io/"
+API_SECONDS = float(os.environ.get("API_SECONDS", "5"))
 health: dict[str, tuple[str, str]] = {}
 """State, and what there is to say of it, by the address that is asked."""
 
@@ -115,20 +119,57 @@ def watch_alerts() -> None:
         time.sleep(ASK_SECONDS)
 
 
-ROW = ("name", "state", "word", "revision", "detail")
 applications: list[list[dict[str, str]] | None] = [None]
 """What is applied from Git, each with its state; None where there is no GitOps controller, or it cannot be asked."""
 
 
-def ask_applications() -> list[dict[str, str]]:
-    """Each application of the GitOps controller, by its name."""
+nodes: list[list[dict[str, str]] | None] = [None]
+"""The cluster's nodes, each with its state; None where they cannot be asked for."""
+
+
+def ask_api(url: str) -> list[dict[str, Any]]:
+    """The objects of a list of the cluster's API, by their names."""
     # The token is renewed where it is.
     login = {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text(encoding='utf-8').strip()}"}
-    request = urllib.request.Request(APPLICATIONS, headers=login)  # noqa: S310 - the cluster's API
+    request = urllib.request.Request(url, headers=login)  # noqa: S310 - the cluster's API
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     with urllib.request.urlopen(request, timeout=ASK_SECONDS, context=context) as answer:  # noqa: S310
-        found = json.load(answer)["items"]
-    return sorted(map(application, found), key=lambda one: one["name"])
+        found: list[dict[str, Any]] = json.load(answer)["items"]
+    return sorted(found, key=lambda one: one["metadata"]["name"])
+
+
+def node(one: dict[str, Any]) -> dict[str, str]:
+    """How a node is: ready or why not, its role, version and age."""
+    metadata, status = one["metadata"], one.get("status", {})
+    conditions = {told["type"]: told for told in status.get("conditions", ())}
+    ready = conditions.pop("Ready", {"message": "It has not reported yet"})
+    troubles = [told.get("message") or kind for kind, told in conditions.items() if told["status"] == "True"]
+    state, word = READY, WORDS[READY]
+    if ready.get("status") != "True":
+        state, word = DOWN, WORDS[DOWN]
+        troubles.insert(0, ready.get("message") or ready.get("reason", ""))
+    elif one.get("spec", {}).get("unschedulable"):
+        state, word = IDLE, "Takes no new pods"
+    roles = sorted(label.removeprefix(ROLE) for label in metadata.get("labels", {}) if label.startswith(ROLE))
+    version = status.get("nodeInfo", {}).get("kubeletVersion", "")
+    return {
+        "name": metadata["name"],
+        "state": state,
+        "word": word,
+        "role": " and ".join(roles) or "worker",
+        "version": version,
+        "age": age(metadata),
+        "detail": "; ".join(troubles),
+    }
+
+
+def age(metadata: dict[str, Any]) -> str:
+    """For how long an object has been there, in one unit."""
+    seconds = int((datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])).total_seconds())
+    for unit, length in {"days": 86400, "hours": 3600, "minutes": 60}.items():
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} old"
+    return f"{max(seconds, 0)} seconds old"
 
 
 def application(one: dict[str, Any]) -> dict[str, str]:
@@ -154,14 +195,14 @@ def application(one: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def watch_applications() -> None:
-    """Keep what is applied from Git up to date."""
+def watch_api(url: str, told: list[list[dict[str, str]] | None], shown: Callable[[Any], dict[str, str]]) -> None:
+    """Keep what a list of the cluster's API tells up to date."""
     while True:
         try:
-            applications[0] = ask_applications()
+            told[0] = [shown(one) for one in ask_api(url)]
         except (OSError, ValueError, KeyError):
-            applications[0] = None
-        time.sleep(APPLICATION_SECONDS)
+            told[0] = None
+        time.sleep(API_SECONDS)
 
 
 def watch(service: dict[str, str]) -> None:
@@ -193,8 +234,8 @@ def told() -> dict[str, Any]:
         url = f"https://{service['host']}.{DOMAIN}:{PUBLIC_PORT}" if service["host"] else ""
         services.append({**shown, "url": url, "state": state, "word": WORDS[state], "detail": detail})
     counts = Counter(one["state"] for one in services)
-    from_git = applications[0]
-    if down := [one["name"] for one in [*services, *(from_git or ())] if one["state"] == DOWN]:
+    from_git, machines = applications[0], nodes[0]
+    if down := [one["name"] for one in [*services, *(machines or ()), *(from_git or ())] if one["state"] == DOWN]:
         state, summary = DOWN, f"Not ready: {', '.join(down)}"
     elif counts[UNKNOWN]:
         state, summary = UNKNOWN, "Asking the services"
@@ -202,7 +243,7 @@ def told() -> dict[str, Any]:
         state = READY
         summary = f"{counts[READY]} ready, {counts[IDLE]} idle" if counts[IDLE] else f"All {counts[READY]} ready"
     now = f"{datetime.now(UTC):%H:%M:%S} UTC"
-    lists: dict[str, Any] = {"services": services, "applications": from_git, "alerts": firing[0]}
+    lists: dict[str, Any] = {"services": services, "nodes": machines, "applications": from_git, "alerts": firing[0]}
     return {"state": state, "summary": summary, "time": now, **lists}
 
 
@@ -221,14 +262,25 @@ def card(service: dict[str, str]) -> str:
     )
 
 
-def row(one: dict[str, str]) -> str:
-    """An application on the page."""
-    name, state, word, revision, detail = (html.escape(one[key]) for key in ROW)
+LISTS = {"nodes": "Nodes", "applications": "From Git"}
+ABOUT = {"nodes": ("role", "version", "age"), "applications": ("revision",)}
+"""What a row of a list says below its detail."""
+
+
+def row(one: dict[str, str], about: tuple[str, ...]) -> str:
+    """A node or an application on the page."""
+    name, state, word, detail = (html.escape(one[key]) for key in ("name", "state", "word", "detail"))
     return (
         f'<li class="{state}"><div class="top"><h3>{name}</h3><span class="state">{symbol(state)}'
         f'<span class="word">{word}</span></span></div><p class="detail">{detail}</p>'
-        f'<code class="revision">{revision}</code></li>'
+        f'<code class="about">{html.escape(", ".join(one[key] for key in about if one[key]))}</code></li>'
     )
+
+
+def rows(kind: str, title: str, found: Sequence[dict[str, str]]) -> str:
+    """A list on the page; it is hidden where there is nothing to tell."""
+    text = "".join(row(one, ABOUT[kind]) for one in found)
+    return f'<section id="{kind}"{"" if found else " hidden"}><h2>{title}</h2><ul>{text}</ul></section>'
 
 
 def symbol(state: str) -> str:
@@ -248,8 +300,8 @@ def page() -> str:
         time=now["time"],
         services="\n".join(map(card, now["services"])),
         symbols=json.dumps(SYMBOLS),
-        applications="\n".join(map(row, now["applications"] or ())),
-        applications_hidden="" if now["applications"] else "hidden",
+        lists="\n".join(rows(kind, title, now[kind] or ()) for kind, title in LISTS.items()),
+        about=json.dumps(ABOUT),
         alerts="".join(f"<li>{html.escape(text)}</li>" for text in now["alerts"] or ()),
         alerts_hidden="hidden" if now["alerts"] is None else "",
         quiet_hidden="hidden" if now["alerts"] else "",
@@ -301,7 +353,8 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     threading.Thread(target=watch_all, daemon=True).start()
-    threading.Thread(target=watch_applications, daemon=True).start()
+    for asked in ((NODES, nodes, node), (APPLICATIONS, applications, application)):
+        threading.Thread(target=watch_api, args=asked, daemon=True).start()
     if ALERTS:
         threading.Thread(target=watch_alerts, daemon=True).start()
     ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()
