@@ -379,6 +379,17 @@ class Faults:
         def of(name: str) -> dict[str, str]:
             return {"model": name, "alias": "production", "version": "3"}
 
+        tells = Web()
+
+        def windows(differ: int) -> None:
+            about = ",".join(f'{label}="{value}"' for label, value in of("drifting").items())
+            tells.bodies["/metrics"] = f"ml_drift_detected{{{about}}} {differ}\n"
+
+        def drifting() -> None:
+            windows(0)
+            tells.start()
+            chain.pod("serving", "drifting", tells.port)
+
         asked = ("ModelAnswersErrors",)
         return [
             Fault(
@@ -408,6 +419,10 @@ class Faults:
             Fault(
                 "ModelSlow", "a model's answers take 1.5 s", lambda: change("slow", seconds=1.5),
                 lambda: change("slow", seconds=0), of("slow"), prepares=lambda: stage("slow"),
+            ),
+            Fault(
+                "ModelInputDrift", "a model's server tells of two windows in a row that differ; of one that does not",
+                lambda: windows(2), lambda: windows(0), of("drifting"), prepares=drifting,
             ),
             Fault(
                 "ServedVersionDiffers", "the registry names another version than the one that serves",
