@@ -39,7 +39,7 @@ def spare(platform: PlatformStack) -> list[str]:
 
 def forget_alias(tracking: Tracking, stage: str, version: str) -> None:
     del version
-    tracking.ask(f"registered-models/alias?name={MODEL}&alias={stage}", method="DELETE")
+    tracking.ask("registered-models/alias", {"name": MODEL, "alias": stage}, method="DELETE")
 
 
 def forget_version(tracking: Tracking, stage: str, version: str) -> None:
