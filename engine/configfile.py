@@ -133,6 +133,7 @@ class YamlFile:
     def save(self) -> None:
         """Replace the file atomically; it keeps its mode. Raises EngineError."""
         text = io.StringIO()
+        _close_empty(self.root)
         self._yaml.serialize(self.root, text)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
@@ -151,6 +152,15 @@ class YamlFile:
                 f"'{self.path}' cannot be written: {error.strerror}.",
                 remedy="The file is as it was; correct and repeat.",
             ) from error
+
+
+def _close_empty(node: Node) -> None:
+    """Have empty maps and lists on their key's line: ruamel puts them below its comment, in the first column."""
+    if isinstance(node, MappingNode | SequenceNode):
+        node.flow_style = node.flow_style or not node.value
+        for one in node.value:
+            for inner in one if isinstance(one, tuple) else (one,):
+                _close_empty(inner)
 
 
 def tree(node: Node) -> Tree:
@@ -228,12 +238,12 @@ def assign(node: Node | None, path: PropertyPath, new: Node, above: PropertyPath
         return new
     part, name = path[0], _format_path([*above, path[0]])
     container = _container(node, part, above)
+    container.flow_style = container.flow_style and bool(container.value)
     if isinstance(container, SequenceNode):
         if not isinstance(part, int):
             raise ConfigError([f"{_format_path(above)} is a list, so {name} cannot be set; give an index, as in [0]."])
         if not 0 <= part <= len(container.value):
             raise ConfigError([f"{name} cannot be set: the list's next index is {len(container.value)}."])
-        container.flow_style = container.flow_style and bool(container.value)
         container.value[part : part + 1] = [assign(child(container, part), path[1:], new, [*above, part])]
         return container
     if not isinstance(part, str):

@@ -169,6 +169,8 @@ def with_settings(text: str, **settings: Any) -> str:
             node = node[parent]
         if value is None:
             del node[last]
+            if not node:
+                node.fa.set_flow_style()  # else ruamel writes it after its key's comment, in the first column
         else:
             node[last] = value
     yaml.dump(document, written)

@@ -193,6 +193,46 @@ def test_what_is_set_is_read_again(entries: dict[str, str]) -> None:
         assert again.items() == config.items()
 
 
+COMMENTED = """\
+# The lab of spring.
+config:
+  sample:nodes: # by group
+    control: # one, or three
+      count: 3
+    # They carry the load.
+    worker: {count: 2, labels: [a, b]} # more of them
+  sample:ranges: # who may come
+    - 10.0.0.0/8 # the campus
+
+    # The lab.
+    - [192.0.2.0/24, 198.51.100.0/24]
+  sample:empty: []
+"""
+PATHS = [
+    *("nodes", "nodes.control", "nodes.control.count", "nodes.worker", "nodes.worker.count"),
+    *("nodes.worker.labels[0]", "nodes.worker.labels[1]"),
+    *("ranges[0]", "ranges[1]", "ranges[1][0]", "ranges[0][1]", "empty[0]"),
+]
+
+
+@fuzz(200)
+@given(st.lists(st.tuples(st.sampled_from(PATHS), st.booleans()), max_size=8))
+def test_edits_of_a_commented_file_leave_one_that_reads_the_same(edits: list[tuple[str, bool]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "Pulumi.yaml").write_text("name: sample\nruntime: python\n")
+        (Path(folder) / "Pulumi.dev.yaml").write_text(COMMENTED)
+        project = Project.find(Path(folder))
+        for path, is_set in edits:
+            config = StackConfig.load(project, "dev")
+            with contextlib.suppress(EngineError):
+                if is_set:
+                    config.set(path, "x", path=True)
+                else:
+                    config.remove(path, path=True)
+            config.save()
+            assert StackConfig.load(project, "dev").items() == config.items()
+
+
 # --- the state
 
 

@@ -128,6 +128,30 @@ config:
     assert config.path.read_text() == expected
 
 
+def test_what_becomes_empty_stays_valid_beside_its_comment(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        stack="""\
+config:
+  sample:volumes: # what outlives the servers
+    data: {size: 1} # gigabytes
+
+  sample:ranges: # who may come
+    - 10.0.0.0/8 # the campus
+  sample:last: x
+""",
+    )
+    config.remove("volumes.data", path=True)
+    config.remove("ranges[0]", path=True)
+    config.save()
+    again = "config:\n  sample:volumes: {} # what outlives the servers\n  sample:ranges: [] # who may come\n"
+    assert config.path.read_text() == again + "  sample:last: x\n"
+    config = StackConfig.load(Project.find(tmp_path), "dev")
+    config.set("volumes.logs.size", "2", path=True)
+    config.save()
+    assert "# what outlives the servers\n    logs:\n      size: 2\n" in config.path.read_text()
+
+
 def test_a_key_without_namespace_keeps_its_spelling(tmp_path: Path) -> None:
     config = load(tmp_path, stack="config:\n  size: small\n")
     config.set("sample:size", "large")
