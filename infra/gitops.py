@@ -50,6 +50,9 @@ KEPT = (
 """Kinds that the stack applies, wherever they are."""
 KEPT_NAMESPACES = ("gateway",)
 """Namespaces that the stack applies: the gateway's has the key that signs certificates."""
+CLOSED = "closed"
+"""The network policy that closes a namespace to all but DNS. The stack applies it: no merge opens a namespace, and the
+forge, which is there before Git is, finds its database by name."""
 LEVEL = "pod-security.kubernetes.io/enforce"
 CAPABILITY = "app.kubernetes.io/name"
 SECRET_TYPE = "argocd.argoproj.io/secret-type"  # noqa: S105 - a label
@@ -86,6 +89,7 @@ class Division:
         metadata = manifest["metadata"]
         return (
             manifest["kind"] in KEPT
+            or (manifest["kind"], metadata["name"]) == ("NetworkPolicy", CLOSED)
             or metadata.get("namespace") not in self.applied
             or (self._forge and metadata.get("labels", {}).get(CAPABILITY) == FORGE_NEEDS)
         )
@@ -98,6 +102,7 @@ class Division:
         assert self._settings.platform
         patches = [
             {"target": {"kind": "|".join(KEPT)}, "patch": _DELETE},
+            {"target": {"kind": "NetworkPolicy", "name": CLOSED}, "patch": _DELETE},
             {"target": {"namespace": "|".join(self._others)}, "patch": _DELETE},
             # What holds data is not deleted because it is no longer in Git.
             {

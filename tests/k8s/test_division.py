@@ -43,6 +43,9 @@ def test_nothing_is_applied_by_both_or_by_nobody(profile: str, forge: dict[str, 
     applied = [one for one in kubeyaml.read_documents(done.stdout) if one]
     assert names([*applied, *division.kept]) == names(manifests)
     assert {one["metadata"]["namespace"] for one in applied} <= set(division.applied)
+    # No merge opens a namespace, and the forge finds its database before anything is applied from Git.
+    closed = {one["metadata"]["namespace"] for one in division.kept if one["metadata"]["name"] == gitops.CLOSED}
+    assert closed >= {"platform", "training", "serving"}
     kinds = {kind for of_group in gitops.APPLIED.values() for kind in of_group}
     assert {one["kind"] for one in applied} <= kinds
     stores = [one for one in applied if one["metadata"].get("labels", {}).get(gitops.CAPABILITY) == gitops.FORGE_NEEDS]
