@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 Section = Mapping[str, object]
 Ini = dict[str, Section]
 DATABASES = ("keystone", "glance", "placement", "nova_api", "nova_cell0", "nova", "neutron", "cinder", "blazar")
-# For answers of other daemons, where OpenStack's default is 60: this machine may be busy with much else. Not longer:
-# what died with a message bus that was killed is waited for, too.
-PATIENCE_SECONDS = 90
+# Timeout of calls to other daemons; OpenStack's default is 60, too short on a busy machine. Not longer, because calls
+# that were lost with a killed message bus run into it too.
+RPC_TIMEOUT_SECONDS = 90
 # Sections in which nova-compute and its libraries configure their privileged helpers.
 PRIVILEGED_IN_COMPUTE = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged")
 PROVIDER_NETWORK = "external"
@@ -125,7 +125,7 @@ class Configuration:
         """Options that all OpenStack daemons share: the message bus, a state folder, logs to stderr."""
         return {
             "transport_url": self.message_bus,
-            "rpc_response_timeout": PATIENCE_SECONDS,
+            "rpc_response_timeout": RPC_TIMEOUT_SECONDS,
             "state_path": self._folder(*state),
             "log_dir": "",
             "use_stderr": True,
@@ -420,7 +420,7 @@ class Configuration:
         return {
             "DEFAULT": {
                 "transport_url": self.message_bus,
-                "rpc_response_timeout": PATIENCE_SECONDS,
+                "rpc_response_timeout": RPC_TIMEOUT_SECONDS,
                 "use_stderr": True,
                 "os_auth_protocol": "http",
                 "os_auth_host": self.layout.api_address,

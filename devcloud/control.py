@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
-# The shell enters each cgroup it is told, then becomes the command after `--`.
+# Moves itself to each cgroup given, then executes the command after `--`.
 ENTER_CGROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
 
-# A cgroup gets as much of busy processors as one process beside it; this one holds a whole cloud, and its instances.
+# By default, a cgroup gets as much CPU time as one process beside it; this one holds a whole cloud with its instances.
 # Eight times the default of cgroup v1 and v2 (Linux, cpu.shares and cpu.weight).
 CPU_WEIGHTS = {"cpu.shares": 8192, "cpu.weight": 800}
 
@@ -86,7 +86,7 @@ class Control:
         """Create the namespaces and start the supervisor; continue after an interrupted start.
 
         Raises:
-            DevcloudError: the namespaces or their network could not be made.
+            DevcloudError: the namespaces or their network could not be created.
         """
         log = self.layout.log / "supervisor.log"
         if self.first_process() is None:
@@ -211,7 +211,7 @@ class Control:
     # ---- the supervisor
 
     def call(self, operation: str, *names: str, memory: bool = False) -> Status:
-        """Ask the supervisor for something; return the state of all services, `memory` (PSS, bytes) where asked for.
+        """Send a request to the supervisor. Returns the state of all services, with `memory` (PSS, bytes) if requested.
 
         Raises:
             DevcloudError: it does not answer.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def initialise(control: Control) -> None:
-    """Make MariaDB's own tables where there are none. MariaDB must not run yet."""
+    """Create MariaDB's system tables if they are missing. MariaDB must not run yet."""
     folder = control.layout.data / "mysql"
     if not folder.exists():
         new = folder.with_suffix(".new")
@@ -37,16 +37,16 @@ class Schemas:
         self.control = control
         self.passwords = passwords
         self.layout: Layout = control.layout
-        # The dump holds the catalog, and so the address of the APIs.
+        # The dump contains the catalog, and so the address of the APIs.
         self._dump = self.layout.cache / f"databases-{fingerprint()[:12]}-{self.layout.api_address}.sql"
         self._done = self.layout.data / "databases-ready"
         self._keys = self.layout.cache / "keystone-keys"
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Bring every database to its schema, from a dump if there is one; tell `say` what takes long."""
+        """Create every database with its schema, from a dump if there is one; pass progress to `say`."""
         if self._done.exists():
             return
-        # Migrations that were interrupted cannot be resumed: MariaDB does not undo a part of one.
+        # Interrupted migrations cannot be resumed: MariaDB does not roll back schema changes.
         creation = "".join(
             f"drop database if exists {name}; create database {name} character set utf8mb3;" for name in DATABASES
         )
@@ -60,12 +60,12 @@ class Schemas:
             for kind in ("fernet", "credential"):
                 shutil.copytree(self._keys / kind, self.layout.etc / "keystone" / kind, dirs_exist_ok=True)
         else:
-            say("migrations, this once")
+            say("migrations (only this time)")
             self._migrate()
         self._done.touch()
 
     def keep(self) -> None:
-        """Dump all databases for the next bring-up, unless there is a dump. Nothing but seeds may be in them."""
+        """Dump all databases for the next bring-up, unless there is a dump. They must hold only seed data."""
         if self._dump.exists():
             return
         for kind in ("fernet", "credential"):

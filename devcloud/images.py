@@ -1,4 +1,4 @@
-"""Images for instances: made once with mmdebstrap and cloud-init, kept with their checksums."""
+"""Images for instances: built once with mmdebstrap and cloud-init, stored with their checksums."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PACKAGES = (
     "python3-apt",
 )
 KERNEL_PACKAGES = ("initramfs-tools", "grub-pc-bin", "grub-common", "cloud-guest-utils")
-# By suite: the kernel that its own cloud images have, and what they confine programs with.
+# By suite: the kernel of its official cloud images, and their security module.
 KERNELS = {"bookworm": ("linux-image-cloud-amd64",), "noble": ("linux-image-virtual", "apparmor")}
 NETWORK = """[Match]
 Name=e* host0
@@ -58,7 +58,7 @@ DHCP=ipv4
 UseMTU=true
 ClientIdentifier=mac
 """
-# An initial file system of just what finds the disks: an emulated machine unpacks it slowly. cloud-init chooses its
+# An initramfs with only the disk drivers: an emulated machine unpacks it slowly. cloud-init chooses its
 # source of metadata before anything else is loaded: a config drive must be seen by then.
 DISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ext4", "ata_piix", "sr_mod")
 INITRAMFS = (
@@ -82,7 +82,7 @@ FIRST_PARTITION = 1 << 20
 
 @dataclass(frozen=True)
 class Image:
-    """An image, and the hypervisor that it is for, as nova and Glance name it."""
+    """An image, and its hypervisor type in Nova's and Glance's terms."""
 
     name: str
     file: str
@@ -92,35 +92,35 @@ class Image:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Debian packages in it."""
+        """The Debian packages in the image."""
         return PACKAGES + ((*KERNELS[self.suite], *KERNEL_PACKAGES) if self.hypervisor == "qemu" else ())
 
     @property
     def properties(self) -> dict[str, str]:
-        """What it asks of a hypervisor."""
+        """Image properties that select a hypervisor."""
         return {"hypervisor_type": self.hypervisor} | ({"hw_rng_model": "virtio"} if self.hypervisor == "qemu" else {})
 
     def fingerprint(self, layout: Layout) -> str:
-        """Changes when the image must be made anew."""
+        """Changes when the image must be built again."""
         parts = [self.suite, *self.packages, NETWORK, self.cloud_config(layout.settings.image_user), str(self.size_mib)]
         if self.hypervisor == "qemu":
             parts += [*INITRAMFS, GRUB_MODULES, GRUB_SCRIPT]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
     def path(self, layout: Layout) -> Path:
-        """Where it is kept."""
+        """Path of the image."""
         return layout.cache / f"{self.file}-{self.fingerprint(layout)}.raw"
 
     def kernel(self, layout: Layout) -> Path:
-        """A copy of a virtual machine's kernel, with which KVM is tried."""
+        """A copy of a virtual machine's kernel, for the check of KVM."""
         return self.path(layout).with_suffix(".kernel")
 
     def is_made(self, layout: Layout) -> bool:
-        """Whether it is there, as far as its checksum's file tells."""
+        """Whether the image exists, judged by its checksum file."""
         return self.path(layout).with_suffix(".sha256").exists()
 
     def cloud_config(self, user: str) -> str:
-        """cloud-init's settings: OpenStack's metadata only, addresses left to systemd-networkd."""
+        """cloud-init's settings: OpenStack is the only data source, systemd-networkd configures the network."""
         sources = ["ConfigDrive", "OpenStack"] if self.hypervisor == "qemu" else ["OpenStack"]
         return json.dumps(
             {
@@ -159,19 +159,19 @@ MORE = {
 
 
 def of_machines(settings: Settings) -> Image:
-    """The image of virtual machines that there is in any case: the first that was asked for, else Debian's."""
+    """The image of virtual machines that is always built: the first in the settings, else Debian's."""
     return next((MORE[name] for name in settings.more_images if MORE[name].hypervisor == "qemu"), VIRTUAL_MACHINE)
 
 
 def later(settings: Settings) -> list[Image]:
-    """The images without which devcloud is of use already."""
+    """Images that are built in the background: devcloud is usable without them."""
     more = [MORE[name] for name in settings.more_images]
     needed = [of_machines(settings)] if settings.virtual_machines else []
     return [*more, *(image for image in needed if image not in more)]
 
 
 def make(layout: Layout, image: Image) -> Path:
-    """Make the image unless it is there with the right checksum; return its path.
+    """Build the image unless it exists with the right checksum; return its path.
 
     Raises:
         DevcloudError: a tool is missing or a package source cannot be reached.
@@ -228,10 +228,10 @@ def _debootstrap(layout: Layout, image: Image, tree: Path) -> None:
 
 
 def _ubuntu_keyring(layout: Layout) -> Path:
-    """The keys of Ubuntu's archive, which Debian has not, from the package that holds them.
+    """The keys of Ubuntu's archive, which Debian does not package; from Ubuntu's keyring package.
 
     Raises:
-        DevcloudError: the package cannot be had, or is another.
+        DevcloudError: the package cannot be downloaded, or its checksum differs.
     """
     keyring = layout.cache / "ubuntu-archive-keyring.gpg"
     if keyring.exists():
@@ -257,7 +257,7 @@ def _make_file_system(tree: Path, disk: Path, size_mib: int, offset: int = 0) ->
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-E", options, "-m", "0", "-d", str(tree), str(disk),
         f"{size_mib}M",
     ]  # fmt: skip
-    _run(command, "the image's file system could not be made")
+    _run(command, "the image's file system could not be created")
 
 
 def _make_bootable(tree: Path, disk: Path) -> None:
@@ -269,7 +269,7 @@ def _make_bootable(tree: Path, disk: Path) -> None:
             [versioned] = (tree / "boot").glob(f"{name}-*")
             (tree / "boot" / name).symlink_to(versioned.name)
     make_core = "grub-mkimage -O i386-pc -p /boot -c /boot/grub.cfg -o /boot/core.img " + GRUB_MODULES
-    _run(["chroot", str(tree), *make_core.split()], "the image's boot loader could not be made")
+    _run(["chroot", str(tree), *make_core.split()], "the image's boot loader could not be built")
     core = (tree / "boot/core.img").read_bytes()
     first, sectors = FIRST_PARTITION // SECTOR, (disk.stat().st_size - FIRST_PARTITION) // SECTOR
     # Bootable, Linux, addressed by sector number alone.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REGION = "RegionOne"
-# Seen only inside devcloud's own network namespaces (RFC 2544's range, so that it meets no real network).
+# Used only inside devcloud's network namespaces; RFC 2544's range, so that it overlaps no real network.
 MANAGEMENT = IPv4Network("198.18.0.0/24")
 # VXLAN adds 50 bytes: tenant networks keep an MTU of 1500 on a 1600-byte underlay.
 UNDERLAY_MTU = 1600
@@ -59,7 +59,8 @@ class Settings(BaseModel):
     fake_host: bool = Field(
         default=False,
         description="Also a compute host of nova's fake driver, for tests of scale: its instances, booted from the "
-        "image `fake`, are rows in databases; all else about them is real. It takes the place of virtual machines.",
+        "image `fake`, are only rows in databases; everything else about them is real. It replaces the host of virtual "
+        "machines.",
     )
     virtual_machines: bool = Field(
         default=False,
@@ -82,14 +83,14 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _one_on_the_controller(self) -> Self:
-        """Both would go by the controller's name."""
+        """The fake host and the host of virtual machines have the same name, the controller's."""
         if self.fake_host:
             self.virtual_machines = False
         return self
 
 
 def chosen(**options: object) -> Settings | None:
-    """The settings of those options that are given; None where none is.
+    """The settings of the given options; None if none is given.
 
     Raises:
         DevcloudError: a value cannot be used.
@@ -122,7 +123,7 @@ class Layout:
 
     @property
     def virtualisation(self) -> Path:
-        """What was found about KVM (see `inside/virtual.py`)."""
+        """Configuration file with the result of the check for KVM (see `inside/virtual.py`)."""
         return self.run / "virtual.conf"
 
     @property
@@ -175,7 +176,7 @@ class Layout:
 
 
 class Passwords:
-    """Random passwords by name, kept in one 0600 file so that a database made earlier still opens."""
+    """Random passwords by name, kept in one 0600 file so that databases created earlier can still be opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -192,7 +193,7 @@ class Passwords:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file atomically, readable only by its owner."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     temporary.touch(mode=0o600)

@@ -12,12 +12,12 @@ from devcloud.errors import DevcloudError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Killed with the thread that waits for it, so that an interrupted `up` leaves nothing at work.
+# Killed when the waiting thread ends, so that an interrupted `up` leaves no process behind.
 TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def identity(pid: int) -> dict[str, object]:
-    """What tells a process from any other that had or will have its number, across restarts of the machine too."""
+    """A process's identity: differs from that of any other process with the same ID, also after a reboot."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return {"pid": pid, "started": started_at(pid), "boot": boot}
 
@@ -35,8 +35,8 @@ def wait_for(condition: Callable[[], bool], seconds: float, failed: Callable[[],
     """Wait until `condition` holds.
 
     Raises:
-        TimeoutError: it did not within `seconds`.
-        ChildProcessError: `failed` came to hold first.
+        TimeoutError: the condition did not hold within `seconds`.
+        ChildProcessError: `failed` held first.
     """
     deadline = time.monotonic() + seconds
     while not condition():

@@ -75,7 +75,7 @@ SLIM = (
     "--dpkgopt=path-exclude=/usr/share/locale/*",
 )
 
-# One process compiles all Python modules at the end: each package's own one costs more than its modules.
+# One process compiles all Python modules at the end: one process per package takes longer.
 BYTECODE = (
     '--essential-hook=chroot "$1" dpkg-divert --quiet --local --rename --add /usr/bin/py3compile',
     '--essential-hook=ln -s true "$1/usr/bin/py3compile"',
@@ -86,20 +86,20 @@ BYTECODE = (
 
 
 def fingerprint() -> str:
-    """Changes when the tree must be made anew."""
+    """Changes when the tree must be created again."""
     pins = [line for line in BLAZAR_LOCK.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = " ".join([SUITE, *PACKAGES, BLAZAR_NOVA, *pins])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_ready(layout: Layout) -> bool:
-    """Whether the tree is there and up to date."""
+    """Whether the tree exists and is up to date."""
     stamp = layout.root / "etc/devcloud-tree"
     return stamp.exists() and stamp.read_text() == fingerprint()
 
 
 def make(layout: Layout, say: Callable[[str], None]) -> None:
-    """Make the tree, telling `say` what it waits for; one that an interruption left unfinished is thrown away.
+    """Create the tree, and pass progress to `say`. An unfinished tree of an interrupted run is deleted.
 
     Raises:
         DevcloudError: a tool is missing, or a package source cannot be reached.
@@ -129,13 +129,13 @@ def debootstrap(
     suite: str = SUITE,
     sources: Sequence[str] = (),
 ) -> None:
-    """Make a Debian tree with `packages` in `target`, from the settings' mirror or from `sources`.
+    """Create a Debian tree with `packages` in `target`, from the settings' mirror or from `sources`.
 
     Raises:
         DevcloudError: mmdebstrap failed.
     """
     origin = sources or ([layout.settings.mirror] if layout.settings.mirror else [])
-    # In namespaces of its own, so that no mount and no process outlives it: the tree may be deleted later.
+    # In its own namespaces, so that no mount and no process remains: the tree may be deleted later.
     command = [
         "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
         "mmdebstrap", "--variant=minbase", "--format=directory", *SLIM, *BYTECODE,

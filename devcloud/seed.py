@@ -40,9 +40,9 @@ CATALOG = {
     "cinder": ("volumev3", "/v3/$(project_id)s"),
     "blazar": ("reservation", "/v1"),
 }
-# Nova looks block storage up under this name.
+# Nova looks up block storage under this name.
 CATALOG_NAMES = {"cinder": "cinderv3"}
-# vCPUs, MiB, GB. Named as on Chameleon's KVM site, sized for one machine: memory is a limit, not taken until used.
+# vCPUs, MiB, GB. Named as on Chameleon's KVM site, sized for one machine; memory is a limit, not reserved.
 FLAVORS = {
     "m1.tiny": (1, 512, 3),
     "m1.small": (1, 1024, 4),
@@ -51,7 +51,7 @@ FLAVORS = {
 }
 VOLUME_TYPES = ("ceph-ssd", "ceph-hdd")
 EXTERNAL = "public"
-# Entries of clouds.yaml, and the project and user of each. The second is for tests that one is closed to the other.
+# Entries of clouds.yaml, each with a project and a user of that name. The second serves tests of project isolation.
 STUDENTS = {"devcloud": "student", "devcloud-student2": "student2"}
 COMPUTE_QUOTA = {"instances": 40, "cores": 80, "ram": 81920, "key_pairs": 100, "server_groups": 20}
 NETWORK_QUOTA = {
@@ -215,7 +215,7 @@ class Seed:
                 self.cloud.block_storage.create_type(name=name, extra_specs={"volume_backend_name": "loopback"})
 
     def image(self, image: Image, path: Path) -> None:
-        """Upload an image; one of other content under the same name goes."""
+        """Upload an image; delete an image of the same name with other content."""
         checksum = path.with_suffix(".sha256").read_text()
         for found in self.cloud.image.images(name=image.name):
             if found.properties.get("devcloud_sha256") == checksum and found.status == "active":
@@ -232,7 +232,7 @@ class Seed:
         )
 
     def fake_image(self) -> None:
-        """An image that only the fake host takes; it holds nothing."""
+        """An empty image that only the fake host accepts."""
         if next(self.cloud.image.images(name=FAKE_IMAGE), None) is None:
             self.cloud.image.create_image(
                 name=FAKE_IMAGE,
@@ -245,7 +245,7 @@ class Seed:
             )
 
     def missing_hosts(self, *more: str) -> set[str]:
-        """Compute hosts, `more` ones among them, that nova cannot schedule to yet."""
+        """Compute hosts, and those in `more`, that Nova cannot schedule to yet."""
         wanted = {host.name for host in self.layout.settings.hosts} | set(more)
         if self.layout.settings.fake_host:
             wanted.add(CONTROLLER)
@@ -256,7 +256,7 @@ class Seed:
         return wanted - (alive & mapped)
 
     def reservable_hosts(self) -> None:
-        """Give Blazar its hosts.
+        """Add the compute hosts to Blazar's pool.
 
         Raises:
             DevcloudError: Blazar refused a host.
@@ -268,7 +268,7 @@ class Seed:
     @retry(retry=retry_if_exception_type(DevcloudError), stop=stop_after_delay(180), wait=wait_fixed(2), reraise=True)
     def _register(self, name: str) -> None:
         blazar = reservations(self.cloud)
-        # Asked each time: a request that ran into a timeout may have been carried out.
+        # Listed each time: a request that timed out may have succeeded.
         if name in {host["hypervisor_hostname"] for host in blazar.get("/os-hosts").json()["hosts"]}:
             return
         answer = blazar.post("/os-hosts", json={"name": name}, raise_exc=False)

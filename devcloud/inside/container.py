@@ -1,8 +1,8 @@
 """Nova driver for LXC instances that can be Kubernetes nodes.
 
-Stock nova starts a container's init without a cgroup namespace, so that the guest's systemd writes into the machine's
-root cgroups, and without the capabilities and devices that a container runtime needs. It cannot attach
-volumes either. Instances share the kernel and are no security boundary.
+Nova's own LXC driver starts a container's init without a cgroup namespace, so the guest's systemd writes to the
+machine's root cgroups, and without the capabilities and devices that a container runtime needs. It cannot attach
+volumes either. Instances share the machine's kernel, so they do not isolate untrusted code.
 """
 
 # ruff: noqa: ARG002, PLR0917  (the interface is nova's)
@@ -24,9 +24,9 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 INIT = "/usr/sbin/init.devcloud"
 DEVICES = ("/dev/kmsg", "/dev/fuse", "/dev/net/tun")
-REFUSED = "Some processes refused to die"
-PATIENCE_SECONDS = 60
-LIVE = (power_state.RUNNING, power_state.PAUSED)
+KILL_FAILED = "Some processes refused to die"
+POWER_OFF_SECONDS = 60
+RUNNING_STATES = (power_state.RUNNING, power_state.PAUSED)
 
 
 class ContainerDriver(driver.LibvirtDriver):
@@ -63,11 +63,11 @@ class ContainerDriver(driver.LibvirtDriver):
         super()._destroy(instance)
 
     @retry(
-        retry=retry_if_exception(lambda error: REFUSED in str(error)), wait=wait_fixed(1),
-        stop=stop_after_delay(PATIENCE_SECONDS), reraise=True,
+        retry=retry_if_exception(lambda error: KILL_FAILED in str(error)), wait=wait_fixed(1),
+        stop=stop_after_delay(POWER_OFF_SECONDS), reraise=True,
     )  # fmt: skip
     def _power_off(self, instance):
-        """libvirt gives up on a container that takes seconds to die, and then never hears of its end: ask again."""
+        """Power off, with retries: libvirt gives up on a container that takes seconds to stop, and misses its end."""
         self._host.get_guest(instance).poweroff()
 
     def destroy(self, context, instance, *args, **kwargs):
@@ -80,7 +80,7 @@ class ContainerDriver(driver.LibvirtDriver):
                 cgroup.rmdir()
 
     def _get_instance_disk_info(self, instance, block_device_info):
-        """What a resize takes along: the root file system, which a container's definition has as no disk."""
+        """The root file system, which a resize must copy; a container's definition does not list it as a disk."""
         path = Path(libvirt_utils.get_instance_path(instance), "disk")
         if not path.exists():
             return []
@@ -108,9 +108,9 @@ class ContainerDriver(driver.LibvirtDriver):
     def attach_volume(
         self, context, connection_info, instance, mountpoint, disk_bus=None, device_type=None, encryption=None
     ):
-        """Make the device node in the container.
+        """Create the device node in the container.
 
-        libvirt's own way needs the container's process id, which its monitor often misses when a container starts.
+        libvirt's own method needs the container's process ID, which its monitor often misses when a container starts.
         """
         self._connect_volume(context, connection_info, instance, encryption=encryption)
         node = self._device_node(instance, mountpoint)
@@ -125,7 +125,7 @@ class ContainerDriver(driver.LibvirtDriver):
         self._disconnect_volume(context, connection_info, instance, encryption=encryption)
 
     def _device_node(self, instance, mountpoint):
-        """Where the container has the device, seen through its first process."""
+        """The device's path in the container, through its first process."""
         domain = self._host.get_guest(instance).id
         if domain < 0:
             raise exception.InstanceNotRunning(instance_id=instance.uuid)
@@ -133,8 +133,8 @@ class ContainerDriver(driver.LibvirtDriver):
         return Path(f"/proc/{first}/root/dev", Path(mountpoint).name)
 
     def _detach_with_retry(self, guest, instance_uuid, get_device_conf_func, device_name):
-        """Detach at once: libvirt's LXC driver does it synchronously and sends no event to wait for."""
-        live = guest.get_power_state(self._host) in LIVE
+        """Detach once: libvirt's LXC driver detaches synchronously and sends no event to wait for."""
+        live = guest.get_power_state(self._host) in RUNNING_STATES
         device = get_device_conf_func() if live else get_device_conf_func(from_persistent_config=True)
         if device is None:
             raise exception.DeviceNotFound(device=device_name)

@@ -1,11 +1,11 @@
-"""Imports the code of a family of daemons once and forks each daemon from there: they share that memory and that time.
+"""Imports the modules of a family of daemons once and forks each daemon: they share the memory and the start-up time.
 
-`forkserver.py SOCKET MODULE...` is a service itself. A request is one packet of JSON: the program with its arguments,
-its environment, its log (null: this one's) and a process whose namespaces it enters (null: none). The answer is the
-process id of the daemon, which leads a session of its own and is an orphan, so that process 1 looks after it.
+`forkserver.py SOCKET MODULE...` runs as a service. A request is one JSON packet: the program and its arguments, its
+environment, its log (null: the fork server's) and the ID of a process whose namespaces it enters (null: none). The
+answer is the daemon's process ID. The daemon leads a new session, and process 1 adopts it.
 
-Nothing may be imported here that reads the configuration as it is imported (nova's and cinder's managers do): what a
-family shares is read before any daemon's configuration is.
+Do not import modules here that read the configuration on import, as nova's and cinder's managers do: the fork server
+starts before any daemon's configuration is known.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import runpy
 import signal
 import sys
 
-# The plain ones: a family's first module may patch `socket` and `os` for green threads.
+# The unpatched functions: a family's first module may patch `socket` and `os` for green threads.
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from os import fork, waitpid
 from pathlib import Path
@@ -29,7 +29,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def serve(path: Path) -> dict[str, Any]:
-    """Fork for each request; return in the daemon alone, with what was asked of it."""
+    """Fork for each request. Returns the request, and only in the daemon."""
     path.unlink(missing_ok=True)
     listener = socket(AF_UNIX, SOCK_SEQPACKET)
     listener.bind(str(path))
@@ -44,7 +44,7 @@ def serve(path: Path) -> dict[str, Any]:
                 os._exit(0)
             listener.close()
             request: dict[str, Any] = json.loads(packet)
-            become(request)
+            enter(request)
             connection.send(str(os.getpid()).encode())
             connection.close()
             return request
@@ -53,8 +53,8 @@ def serve(path: Path) -> dict[str, Any]:
         connection.close()
 
 
-def become(request: dict[str, Any]) -> None:
-    """Take on a daemon's session, log, environment and namespaces."""
+def enter(request: dict[str, Any]) -> None:
+    """Set up the daemon's session, log, environment and namespaces."""
     os.setsid()
     if request["log"]:
         log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -63,7 +63,7 @@ def become(request: dict[str, Any]) -> None:
         os.close(log)
     os.environ.update(request["environment"])
     if request["namespaces"]:
-        for kind in ("net", "uts", "mnt"):  # the mount namespace last: /proc is looked up in the present one
+        for kind in ("net", "uts", "mnt"):  # mnt last: /proc must be this namespace's until then
             namespace = os.open(f"/proc/{request['namespaces']}/ns/{kind}", os.O_RDONLY)
             if libc.setns(namespace, 0):
                 raise OSError(ctypes.get_errno(), f"setns {kind}")
@@ -73,7 +73,7 @@ def become(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Import, then serve; in a daemon, run its program."""
+    """Import the modules and serve; in a daemon, run its program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for module in sys.argv[2:]:
         importlib.import_module(module)
@@ -81,7 +81,7 @@ def main() -> None:
     gc.freeze()
     serve(Path(sys.argv[1]))
     if "eventlet" in sys.modules:
-        # A hub made by an import would share its epoll descriptor with every daemon.
+        # A hub created on import would share its epoll descriptor with every daemon.
         sys.modules["eventlet"].hubs.use_hub()
     runpy.run_path(sys.argv[0], run_name="__main__")
 

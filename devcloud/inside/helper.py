@@ -1,4 +1,4 @@
-"""`helper.py SOCKET PROGRAM ARGUMENT...`: has the fork server run a program in this process's namespaces."""
+"""`helper.py SOCKET PROGRAM ARGUMENT...`: asks the fork server to run a program in this process's namespaces."""
 
 import json
 import os

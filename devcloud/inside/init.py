@@ -1,8 +1,7 @@
-"""First program in devcloud's namespaces: makes its file system and networks, then becomes the supervisor.
+"""First program in devcloud's namespaces: sets up file systems and networks, then executes the supervisor.
 
-Runs under the machine's Python with nothing but the standard library: `unshare ... init.py PLAN`, where PLAN is the
-JSON file that `devcloud.services` writes. Everything made here lives in the private mount and network namespaces and
-goes with them.
+Runs under the machine's Python with only the standard library: `unshare ... init.py PLAN`, where PLAN is the JSON file
+that `devcloud.services` writes. All it creates is in private mount and network namespaces, and disappears with them.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from pathlib import Path
 
 
 def run(*command: str) -> None:
-    """Run a command; raise CalledProcessError when it fails."""
+    """Run a command; raise CalledProcessError if it fails."""
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def mount(source: str, target: Path | str, kind: str | None = None, options: str | None = None) -> None:
-    """Mount, making the mount point where it is missing."""
+    """Mount, and create the mount point if it is missing."""
     Path(target).mkdir(parents=True, exist_ok=True)
     command = ["mount"]
     command += ["-t", kind] if kind else []
@@ -29,7 +28,7 @@ def mount(source: str, target: Path | str, kind: str | None = None, options: str
 
 
 def mount_cgroups(root: Path) -> None:
-    """The hierarchies as this cgroup namespace sees them: devcloud's own branch is the top."""
+    """Mount the cgroup hierarchies of this namespace, in which devcloud's own cgroups are the root."""
     top = root / "sys/fs/cgroup"
     lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     if all(not controllers for _, controllers, _ in lines):
@@ -46,7 +45,7 @@ def mount_cgroups(root: Path) -> None:
 
 
 def enter_root(root: Path, binds: dict[str, str], tmpfs: list[str]) -> None:
-    """Make `root` this mount namespace's root, with nothing of the machine's tree left in view but `binds`."""
+    """Make `root` the root of this mount namespace; of the machine's files, only `binds` stay visible."""
     run("mount", "--make-rprivate", "/")
     mount(str(root), root, options="bind")
     mount("proc", root / "proc", "proc")
@@ -65,7 +64,7 @@ def enter_root(root: Path, binds: dict[str, str], tmpfs: list[str]) -> None:
 
 
 def main() -> None:
-    """Prepare the namespaces, then replace this process by the supervisor."""
+    """Set up the namespaces, then execute the supervisor."""
     plan_path = sys.argv[1]
     plan = json.loads(Path(plan_path).read_text())
     enter_root(Path(plan["root"]), plan["binds"], plan["tmpfs"])

@@ -1,4 +1,4 @@
-"""Cinder driver: a volume is a sparse file, and reaches instances on this machine as a loop device."""
+"""Cinder driver: a volume is a sparse file, attached to instances on this machine as a loop device."""
 
 # ruff: noqa: ARG002  (the interface is cinder's)
 # mypy: disable-error-code="import-not-found,import-untyped,misc,no-untyped-def,no-untyped-call"
@@ -32,7 +32,7 @@ class LoopbackDriver(driver.VolumeDriver):
 
     @property
     def folder(self):
-        """Where the files are."""
+        """Folder of the volume files."""
         return Path(self.configuration.loopback_folder)
 
     def path(self, resource):
@@ -133,7 +133,7 @@ class LoopbackDriver(driver.VolumeDriver):
         return self.folder / f"device-{volume['id']}"
 
     def _connect(self, volume):
-        """Make the loop device; return a path that stays the same when its number changes with the next start."""
+        """Create the loop device. Returns a path that stays valid if the device's number changes at the next start."""
         device = self._device(volume) or run("losetup", "--find", "--show", str(self.path(volume)))
         link = self._link(volume)
         link.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Neutron's agents with one privileged helper each, for all kinds of privileged calls.
+"""Gives each Neutron agent one privileged helper for all privileged calls.
 
-Neutron starts up to four helpers an agent that differ only in their capabilities. The general one's are a superset.
+Neutron starts up to four helpers per agent, which differ only in capabilities; the default helper has all of them.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped"

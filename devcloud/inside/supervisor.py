@@ -1,8 +1,9 @@
-"""Process 1 of devcloud: starts the services of the plan, restarts those that die, answers on a Unix socket.
+"""Process 1 of devcloud: starts the services of the plan, restarts those that exit, answers on a Unix socket.
 
-Runs under Debian's Python inside the namespaces, standard library only. One JSON request a line, one JSON answer:
+Runs under Debian's Python inside the namespaces, with only the standard library. A connection carries one line of JSON
+each way:
 ``{"op": "status"}``, ``{"op": "start", "names": [...]}``, ``{"op": "stop", "names": [...]}``, ``{"op": "shutdown"}``.
-An empty list of names means all.
+An empty list of names means all services.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 TICK = 0.1
 STABLE_AFTER = 60.0
-LONGEST_PAUSE = 30.0
+MAX_BACKOFF = 30.0
 
 
 @dataclass
@@ -33,15 +34,15 @@ class Service:
     command: list[str]
     needs: list[str]
     environment: dict[str, str]
-    ready: list[str | int] | None  # ["tcp", address, port], ["file", path]; None: once it has lived a second
+    ready: list[str | int] | None  # ["tcp", address, port], ["file", path]; None: ready after a second
     stop_seconds: float
     log: Path
-    parent: str | None = None  # socket of the fork server (forkserver.py) that makes this daemon; None: it is executed
-    namespaces: str | None = None  # file with the id of a process whose namespaces a forked daemon enters
+    parent: str | None = None  # socket of the fork server that starts this daemon; None: it is executed
+    namespaces: str | None = None  # file with the ID of a process whose namespaces a forked daemon enters
     wanted: bool = False
     state: str = "stopped"
     pid: int | None = None
-    asked: socket.socket | None = None
+    pending: socket.socket | None = None  # connection to the fork server, until it answers
     started: float = 0.0
     restarts: int = 0
     failures: int = 0
@@ -51,24 +52,24 @@ class Service:
     ready_after: float | None = None
 
     @property
-    def is_gone(self) -> bool:
-        """Whether there is no process, and none was asked for."""
-        return self.pid is None and self.asked is None
+    def is_stopped(self) -> bool:
+        """Whether there is no process, and none is starting."""
+        return self.pid is None and self.pending is None
 
     def spawn(self) -> None:
-        """Start the daemon in a session of its own, output to its log.
+        """Start the daemon in a new session, with its output in its log.
 
         Raises:
             OSError: it could not be started.
         """
         if self.parent:
-            self.ask(self.parent)
+            self.request_fork(self.parent)
         else:
             self.pid = self.execute()
         self.state, self.started, self.ready_after = "starting", time.monotonic(), None
 
     def execute(self) -> int:
-        """Run the command; return its process id."""
+        """Execute the command. Returns its process ID."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 self.command,
@@ -79,11 +80,11 @@ class Service:
                 start_new_session=True,
                 cwd="/",
             )
-        process.returncode = 0  # process 1 reaps every child itself; Popen must not wait for it too
+        process.returncode = 0  # process 1 reaps every child itself; Popen must not wait for it
         return process.pid
 
-    def ask(self, parent: str) -> None:
-        """Ask the family's fork server for the daemon; it answers with the process id when it comes to it."""
+    def request_fork(self, parent: str) -> None:
+        """Ask the family's fork server to start the daemon. Its answer, the process ID, comes later (`collect`)."""
         request = {
             "command": self.command,
             "environment": self.environment,
@@ -98,10 +99,10 @@ class Service:
         except OSError:
             server.close()
             raise
-        self.asked = server
+        self.pending = server
 
-    def answers(self) -> bool:
-        """Whether the daemon does its work."""
+    def is_ready(self) -> bool:
+        """Whether the readiness check passes."""
         if self.ready is None:
             return time.monotonic() - self.started > 1
         kind, *where = self.ready
@@ -115,7 +116,7 @@ class Service:
         return False
 
     def signal(self, number: int) -> None:
-        """Signal the daemon, or with SIGKILL its whole session."""
+        """Send a signal to the daemon; SIGKILL goes to its whole session."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
@@ -123,17 +124,17 @@ class Service:
 
 @dataclass
 class Supervisor:
-    """The table of services and the loop that keeps it true."""
+    """The services, and the loop that keeps them in their wanted state."""
 
     services: dict[str, Service]
     listener: socket.socket
     stopping: bool = False
 
     def loop(self) -> None:
-        """Run until told to shut down and every service has ended."""
+        """Run until a shutdown is requested and every service has stopped."""
         poller = select.poll()
         poller.register(self.listener, select.POLLIN)
-        while not (self.stopping and all(service.is_gone for service in self.services.values())):
+        while not (self.stopping and all(service.is_stopped for service in self.services.values())):
             for number, _ in poller.poll(TICK * 1000):
                 if number == self.listener.fileno():
                     connection, _ = self.listener.accept()
@@ -141,17 +142,17 @@ class Supervisor:
             self.collect()
             self.reap()
             for service in self.services.values():
-                self.step(service)
+                self.reconcile(service)
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer one request; a broken client is its own fault."""
+        """Answer one request; ignore one that is not valid."""
         with connection, contextlib.suppress(OSError, ValueError, KeyError):
             connection.settimeout(2)
             request = json.loads(connection.makefile("r").readline())
             connection.sendall(json.dumps(self.answer(request)).encode() + b"\n")
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry a request out."""
+        """Carry out a request. Returns the state of all services."""
         names = request.get("names") or list(self.services)
         if request["op"] == "start":
             for name in names:
@@ -171,7 +172,7 @@ class Supervisor:
 
     @staticmethod
     def describe(service: Service, memory: dict[int, int]) -> dict[str, Any]:
-        """What `status` shows of a service."""
+        """A service's entry in the answer."""
         return {
             "name": service.name,
             "state": service.state,
@@ -184,27 +185,27 @@ class Supervisor:
 
     @staticmethod
     def stop(service: Service) -> None:
-        """Ask a service to end; `step` insists after its time."""
+        """Send SIGTERM; after `stop_seconds`, `reconcile` sends SIGKILL."""
         service.wanted = False
-        if service.is_gone:
+        if service.is_stopped:
             service.state = "stopped"
         elif service.state != "stopping":
             service.state, service.kill_at = "stopping", time.monotonic() + service.stop_seconds
             service.signal(signal.SIGTERM)
 
     def collect(self) -> None:
-        """Take the answers of fork servers."""
+        """Read the answers of fork servers that have arrived."""
         for service in self.services.values():
-            if service.asked is None:
+            if service.pending is None:
                 continue
             try:
-                answer = service.asked.recv(16)
+                answer = service.pending.recv(16)
             except BlockingIOError:
                 continue
             except OSError:
                 answer = b""
-            service.asked.close()
-            service.asked = None
+            service.pending.close()
+            service.pending = None
             if answer:
                 service.pid = int(answer)
                 if not service.wanted:
@@ -215,7 +216,7 @@ class Supervisor:
                 service.state = "stopped"
 
     def reap(self) -> None:
-        """Collect ended children: services, and orphans that came to process 1."""
+        """Reap children that have exited: services, and orphans that process 1 adopted."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -223,14 +224,14 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            self.collect()  # a daemon's process id is sent before it can end
+            self.collect()  # a daemon's process ID is sent before the daemon can exit
             for service in self.services.values():
                 if service.pid == pid:
-                    self.ended(service, os.waitstatus_to_exitcode(status))
+                    self.exited(service, os.waitstatus_to_exitcode(status))
 
-    def ended(self, service: Service, code: int) -> None:
-        """Note the end of a service; plan its restart when it was not asked for."""
-        service.signal(signal.SIGKILL)  # what is left of its session would hold its ports
+    def exited(self, service: Service, code: int) -> None:
+        """Note the end of a service; plan its restart unless it was to stop."""
+        service.signal(signal.SIGKILL)  # remaining processes of its session would hold its ports
         service.pid = None
         if service.wanted:
             cause = f"signal {-code}" if code < 0 else f"exit {code}"
@@ -240,21 +241,21 @@ class Supervisor:
 
     @staticmethod
     def failed(service: Service, error: str) -> None:
-        """Plan another start, the later the more often it failed."""
+        """Plan a restart, with exponential backoff."""
         lived = time.monotonic() - service.started
         service.failures = 0 if lived > STABLE_AFTER else service.failures + 1
         service.restarts += 1
         service.state, service.last_error = "backing off", error
-        service.retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0 ** min(service.failures, 6) / 2)
+        service.retry_at = time.monotonic() + min(MAX_BACKOFF, 2.0 ** min(service.failures, 6) / 2)
 
-    def step(self, service: Service) -> None:
-        """Move one service towards what is wanted of it."""
+    def reconcile(self, service: Service) -> None:
+        """Move a service one step towards its wanted state."""
         now = time.monotonic()
-        if service.state == "starting" and service.pid and service.answers():
+        if service.state == "starting" and service.pid and service.is_ready():
             service.state, service.ready_after = "running", round(now - service.started, 1)
         elif service.state == "stopping" and now > service.kill_at:
             service.signal(signal.SIGKILL)
-        elif service.wanted and service.is_gone and now >= service.retry_at:
+        elif service.wanted and service.is_stopped and now >= service.retry_at:
             if all(self.services[name].state == "running" for name in service.needs):
                 try:
                     service.spawn()
@@ -265,7 +266,7 @@ class Supervisor:
 
 
 def memory_by_session() -> dict[int, int]:
-    """Proportional set size in bytes of every process here, by session; instances' own processes left out."""
+    """Memory (PSS, bytes) of devcloud's own processes by session, without those of instances."""
     sizes: dict[int, int] = {}
     own = Path("/proc/1/ns/pid").readlink()
     for process in Path("/proc").glob("[0-9]*"):
@@ -280,7 +281,7 @@ def memory_by_session() -> dict[int, int]:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that is not blank."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").strip().splitlines()
@@ -288,7 +289,7 @@ def last_line(log: Path) -> str:
 
 
 def main() -> None:
-    """Listen, then keep the services."""
+    """Create the control socket, then supervise the services."""
     plan = json.loads(Path(sys.argv[1]).read_text())
     services = {entry["name"]: Service(**{**entry, "log": Path(entry["log"])}) for entry in plan["services"]}
     path = Path(plan["socket"])
