@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
-from xml.etree import ElementTree
 
 import typer
 
+from cli import junit
 from cli.errors import ExitCode, LabError
 from cli.session import ROOT, Session
 from cli.text import table
@@ -24,10 +25,6 @@ STATIC_CHECKS = (
     ("lint", [sys.executable, "-m", "ruff", "check", "."]),
     ("types", [sys.executable, "-m", "mypy", "--strict", "."]),
 )
-
-
-# How much of a failure the summary repeats: later stages print thousands of lines after it.
-LINES_OF_A_FAILURE = 12
 
 # A separate devcloud for the tests.
 CLOUD_STATE = Path("/var/lib/ml-cluster/test")
@@ -126,50 +123,63 @@ def run_tests(
 
     With arguments, run only pytest with these arguments: `lab test tests/cli -k stack`.
     """
-    run_pytest = ("tests", [*PYTEST, *(context.args or ALL_CORES)])
-    stages = [run_pytest] if context.args else [*STATIC_CHECKS, run_pytest]
+    stages: list[tuple[str, list[str]]] = [("tests", [*PYTEST, *(context.args or ALL_CORES)])]
+    checks = () if context.args else STATIC_CHECKS
     state = os.environ.get("DEVCLOUD_STATE", str(CLOUD_STATE))
     environment = {"DEVCLOUD_STATE": state, "DEVCLOUD_SUBNET": os.environ.get("DEVCLOUD_SUBNET", CLOUD_SUBNET)}
     environment |= {"LAB_TEST_CLOUD": "devcloud", "OS_CLIENT_CONFIG_FILE": f"{state}/clouds.yaml"}
     results = []
-    failures: list[str] = []
+    cases: list[junit.Case] = []
     cloud_stages = MAIN_PATH if up else ()
     if cloud:
         cloud_stages = on_a_cloud("slow_cloud" if thorough else "slow_cloud and not thorough")
     if virtual_machines:
-        stages, cloud_stages = [], VIRTUAL_MACHINES
+        checks, stages, cloud_stages = (), [], VIRTUAL_MACHINES
     if monitoring:
-        stages, cloud_stages = [], MONITORED
-    for name, command in [*stages, *cloud_stages]:
-        print(f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
-        start = time.monotonic()
-        added = environment if (name, command) in cloud_stages else {}
-        with TemporaryDirectory() as folder:
-            report = Path(folder) / "report.xml"
-            reported = command
-            if command[: len(PYTEST)] == PYTEST:
-                reported = [*PYTEST, f"--junitxml={report}", *command[len(PYTEST) :]]
-            status = subprocess.run(reported, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
-            failures += failed_tests(report)
-        results.append((name, "passed" if status == 0 else f"failed ({status})", f"{time.monotonic() - start:.1f} s"))
+        checks, stages, cloud_stages = (), [], MONITORED
+    # The type checker takes one core for half a minute, in which tests often wait: it runs beside them.
+    with ThreadPoolExecutor() as pool:
+        beside = [pool.submit(checked, name, command) for name, command in checks]
+        for name, command in [*stages, *cloud_stages]:
+            print(heading(name, command), flush=True)
+            start = time.monotonic()
+            added = environment if (name, command) in cloud_stages else {}
+            with TemporaryDirectory() as folder:
+                report = Path(folder) / "report.xml"
+                reported = command
+                if command[: len(PYTEST)] == PYTEST:
+                    reported = [*PYTEST, f"--junitxml={report}", *command[len(PYTEST) :]]
+                status = subprocess.run(reported, cwd=ROOT, check=False, env={**os.environ, **added}).returncode
+                cases += junit.read(report)
+            results.append(row(name, status, time.monotonic() - start))
+            while beside:
+                printed, of_check = beside.pop(0).result()
+                print(printed, flush=True)
+                results.append(of_check)
     print("\n" + table(("STAGE", "RESULT", "TIME"), results))
-    if failures:
+    if len(cases) > junit.SLOWEST:
+        print("\n" + junit.times(cases))
+    if failures := junit.failures(cases):
         print("\nFailed tests:\n" + "\n".join(failures))
     if any(result != "passed" for _, result, _ in results):
         raise typer.Exit(ExitCode.ERROR)
 
 
-def failed_tests(report: Path) -> list[str]:
-    """The tests that failed by pytest's JUnit `report`, each with the end of what it said; none without a report."""
-    if not report.exists():
-        return []
-    failed = []
-    for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - pytest wrote it just now
-        for problem in (*case.findall("failure"), *case.findall("error")):
-            lines = (problem.text or problem.get("message") or "").strip().splitlines()
-            test = f"{case.get('classname', '')}.{case.get('name', '')}".strip(".")
-            failed.append("\n    ".join([f"  {test}", *lines[-LINES_OF_A_FAILURE:]]))
-    return failed
+def checked(name: str, command: list[str]) -> tuple[str, tuple[str, str, str]]:
+    """What a check prints, with its heading, and its row of the summary."""
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return f"{heading(name, command)}\n{done.stdout}", row(name, done.returncode, time.monotonic() - start)
+
+
+def heading(name: str, command: list[str]) -> str:
+    """What stands above a stage's output."""
+    return f"== {name}: {' '.join([Path(command[0]).name, *command[1:]])}"
+
+
+def row(name: str, status: int, seconds: float) -> tuple[str, str, str]:
+    """A stage's row of the summary."""
+    return name, "passed" if status == 0 else f"failed ({status})", f"{seconds:.1f} s"
 
 
 def bench(

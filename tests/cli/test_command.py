@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -105,9 +106,19 @@ def test_arguments_of_test_go_to_pytest() -> None:
     assert "tests  passed" in shown.stdout
 
 
-def test_the_summary_ends_with_what_failed(tmp_path: Path) -> None:
+def test_the_summary_says_what_was_slow_and_ends_with_what_failed(tmp_path: Path) -> None:
     """Hours of output come after a failure: the last lines must say which test it was, and why."""
-    (tmp_path / "test_broken.py").write_text("def test_sum() -> None:\n    assert 1 + 1 == 3\n")
+    (tmp_path / "test_broken.py").write_text("""
+import time
+import pytest
+
+@pytest.mark.parametrize("number", range(11))
+def test_wait(number: int) -> None:
+    time.sleep(number / 50)
+
+def test_sum() -> None:
+    assert 1 + 1 == 3
+""")
     shown = subprocess.run(
         [ROOT / "lab", "test", "--rootdir", tmp_path, "-p", "no:cacheprovider", tmp_path / "test_broken.py"],
         capture_output=True,
@@ -116,5 +127,12 @@ def test_the_summary_ends_with_what_failed(tmp_path: Path) -> None:
     )
     assert shown.returncode != 0
     summary = shown.stdout.partition("tests  failed (1)")[2]
+    assert re.search(r"^ROOM +TESTS  TIME\ntest_broken +12 +\d+\.\d s$", summary, re.MULTILINE), summary
+    slowest = re.search(r"^SLOWEST TESTS +TIME\n((?:.+\n)+)", summary, re.MULTILINE)
+    assert slowest, summary
+    assert [line.split()[0] for line in slowest[1].splitlines()][:2] == [
+        f"test_broken.test_wait[{number}]" for number in (10, 9)
+    ]
+    assert len(slowest[1].splitlines()) == 10
     assert "test_broken.test_sum" in summary
     assert "assert (1 + 1) == 3" in summary
