@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cli.test_class import public_key, roster
+from tests.engine.harness import virtualenv
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from tests.cli.harness import Lab
@@ -30,7 +31,7 @@ PolicyPack("strict", [policy])
 
 def write_pack(folder: Path) -> None:
     folder.mkdir(parents=True)
-    options = {"toolchain": "pip", "virtualenv": str(Path(sys.executable).parents[1])}
+    options = {"toolchain": "pip", "virtualenv": virtualenv()}
     (folder / "PulumiPolicy.yaml").write_text(json.dumps({"runtime": {"name": "python", "options": options}}))
     (folder / "__main__.py").write_text(PACK)
 

@@ -41,6 +41,11 @@ from pulumi_testbed import *
 """
 
 
+def virtualenv() -> str:
+    """The virtual environment of programs, policy packs and providers as source."""
+    return str(Path(sys.executable).parents[1] if ENGINE == "pulumi" else launchers().virtualenv)
+
+
 def name_of(urn: str) -> str:
     return urn.rsplit("::", 1)[-1]
 
@@ -172,8 +177,7 @@ class Stack:
         path.chmod(0o755)
 
     def project_file(self, text: str = "") -> None:
-        virtualenv = Path(sys.executable).parents[1] if ENGINE == "pulumi" else launchers().virtualenv
-        options = f"    toolchain: uv\n    virtualenv: {virtualenv}\n"
+        options = f"    toolchain: uv\n    virtualenv: {virtualenv()}\n"
         header = f"name: {PROJECT}\nruntime:\n  name: python\n  options:\n{options}"
         (self.folder / "Pulumi.yaml").write_text(header + textwrap.dedent(text))
         # The CLI's `pip` toolchain wants pip in the virtual environment, its `uv` toolchain a lock file by the program.

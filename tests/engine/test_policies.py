@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine.harness import ENGINE, STACK, name_of
+from tests.engine.harness import ENGINE, STACK, name_of, virtualenv
 
 if TYPE_CHECKING:
     from tests.engine.harness import Outcome, Stack
@@ -47,11 +47,12 @@ close = ResourceValidationPolicy("close", "What is open is closed.", remediate=c
 """
 
 
-def pack(stack: Stack, text: str, name: str = "pack", version: str = "1.2.3") -> str:
-    """Write a policy pack beside the project; its folder."""
+def pack(stack: Stack, text: str, name: str = "pack", version: str = "1.2.3", *, warm: bool = True) -> str:
+    """Write a policy pack beside the project; its folder. Not `warm`: its process is started, not forked."""
     folder = stack.folder.parent / name
     folder.mkdir(exist_ok=True)
-    options = {"toolchain": "pip", "virtualenv": str(Path(sys.executable).parents[1])}
+    environment = virtualenv() if warm else str(Path(sys.executable).parents[1])
+    options = {"toolchain": "pip", "virtualenv": environment}
     project = {"runtime": {"name": "python", "options": options}} | ({"version": version} if version else {})
     (folder / "PulumiPolicy.yaml").write_text(json.dumps(project))
     (folder / "__main__.py").write_text(PREAMBLE + textwrap.dedent(text))
@@ -338,7 +339,7 @@ def test_secrets_are_masked(stack: Stack) -> None:
         hidden = "-----BEGIN KEY-----\\nplanted-in-line-two\\n-----END KEY-----"
         Thing("a", value="x", hidden=Output.secret(hidden), pin=Output.secret(271828))
     """)
-    folder = pack(stack, text)
+    folder = pack(stack, text, warm=False)
     outcomes = [stack.preview("--policy-pack", folder), stack.up("--policy-pack", folder)]
     plain = [
         stack.run(*verb, "--stack", STACK, *flags, "--policy-pack", folder)

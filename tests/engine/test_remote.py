@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.harness import ENGINE, name_of
+from tests.engine.harness import ENGINE, name_of, virtualenv
 
 if TYPE_CHECKING:
     from tests.engine.harness import Stack
@@ -70,8 +69,7 @@ def parts(stack: Stack) -> Stack:
     """A stack whose project has the provider `parts`, as source."""
     folder = stack.folder / "parts"
     folder.mkdir()
-    virtualenv = Path(sys.executable).parents[1]
-    runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": str(virtualenv)}}
+    runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": virtualenv()}}
     (folder / "PulumiPlugin.yaml").write_text(json.dumps({"runtime": runtime}))
     (folder / "__main__.py").write_text(PROVIDER)
     if ENGINE == "pulumi":

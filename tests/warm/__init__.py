@@ -39,8 +39,14 @@ SDK = (
     "pulumi.runtime.proto.provider_pb2_grpc",
     "pulumi.provider.server",
     "pulumi.runtime.stack",
+    "pulumi_kubernetes",
+    "pulumi_openstack.networking",
+    "pulumi_policy.policy",
+    "pydantic",
+    "ruamel.yaml",
+    "cryptography.hazmat.primitives.serialization.ssh",
 )
-"""What programs and providers load."""
+"""What programs, policy packs and providers load."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ told that the client's parent is its own. Keys that forks derive from passphrase
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -18,6 +19,7 @@ import runpy
 import selectors
 import signal
 import sys
+import threading
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from typing import Any, NoReturn
 PR_SET_PDEATHSIG = 1
 FLAGS_WITH_VALUE = {"-W", "-X"}
 LARGEST_KEY = 4096
+FLUSH_FAILED = 120
+"""Python's exit status when its output cannot be written."""
 DERIVE = hashlib.pbkdf2_hmac
 keys: dict[tuple[Any, ...], bytes] = {}
 derived, told = os.pipe()
@@ -187,6 +191,34 @@ def run(request: Request, path: list[str]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
+def run_to_its_end(request: Request, path: list[str]) -> int:
+    """The exit status of what was asked for, as the interpreter finds it."""
+    try:
+        run(request, path)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(status: int) -> NoReturn:
+    """End as the interpreter does, but for taking apart what is loaded, for which each page of it would be copied."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if not stream.closed:
+                stream.flush()
+    except OSError:
+        status = FLUSH_FAILED
+    os._exit(status & 0xFF)
+
+
 def main() -> None:
     socket_path, *modules = sys.argv[1:]
     path = list(sys.path)
@@ -198,7 +230,7 @@ def main() -> None:
     gc.freeze()
     request = Server(socket_path).serve()
     become(request)
-    run(request, path)
+    end(run_to_its_end(request, path))
 
 
 if __name__ == "__main__":
