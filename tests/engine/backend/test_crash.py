@@ -1,4 +1,4 @@
-"""``kill -9`` before, within and after every call with which an update touches its storage."""
+"""``kill -9`` before, within and after every call with which an update changes its storage."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENTRIES = 3
+READS = {"GetObject", "HeadBucket", "HeadObject", "ListObjectsV2"}
 FINISHED = [STACK["urn"], *(record(number)["urn"] for number in range(ENTRIES))]
 
 
@@ -44,6 +45,17 @@ class Fuse:
 
         setattr(owner, name, guarded)
 
+    def guard_store(self) -> None:
+        """Burn before each call that changes an object store: what a kill before a read leaves, the next one shows."""
+        call = BaseClient._make_api_call
+
+        def guarded(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+            if operation not in READS:
+                self.burn()
+            return call(client, operation, parameters)
+
+        BaseClient._make_api_call = guarded
+
     def guard_write(self) -> None:
         write = os.write
 
@@ -64,10 +76,11 @@ def killed_at(moment: int, act: Callable[[], None]) -> bool:
         for name in ("open", "fsync", "fdatasync", "replace", "unlink", "mkdir"):
             fuse.guard(os, name)
         fuse.guard_write()
-        fuse.guard(BaseClient, "_make_api_call")
+        fuse.guard_store()
         code = 1
         try:
             act()
+            fuse.burn()
             code = 0
         finally:
             os._exit(code)
@@ -119,7 +132,7 @@ def test_nothing_acknowledged_is_lost_at_any_moment(url: str, record_property: C
             assert urns(backend) == FINISHED, f"moment {moment}"
             assert not [key for key in keys(backend) if ".journal" in key or "/locks/" in key], f"moment {moment}"
             assert backend.history("sample", "dev")[0]["result"] == "succeeded"
-    assert moment > 30, "the fuse must have been in the way of the update"
+    assert moment > (30 if url.startswith("file:") else 15), "the fuse must have been in the way of the update"
     record_property("crash points", moment - 1)
     print(f"{moment - 1} crash points, nothing lost")
 
