@@ -28,6 +28,7 @@ ROOMS = (
     "ansible", "bundle", "cli", "devcloud", "engine", "images", "infra", "k8s", "kubeyaml", "models", "protocol",
     "providers", "services", "terminal",
 )  # fmt: skip
+PROGRAMS = {"bundle", "cli", "devcloud", "engine", "infra", "kubeyaml", "protocol", "providers", "terminal"}
 CACHE = Path("~/.cache/ml-cluster").expanduser()
 HELLO = """
 families:
@@ -89,7 +90,9 @@ class Copy:
 def copy_code(folder: Path) -> Copy:
     tree = folder / "code"
     for room in ROOMS:
-        shutil.copytree(ROOT / room, tree / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        # With what is compiled, where it is part of no image: else every test would compile it.
+        ignored = None if room in PROGRAMS else shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, tree / room, symlinks=True, ignore=ignored)
     shutil.copytree(ROOT / "tests/bundle/hello", tree / "bundle/go/hello")
     (tree / "bundle/manifest.lock").unlink(missing_ok=True)
     copy = Copy(tree, folder / "bundle")
@@ -107,11 +110,17 @@ def copy(tmp_path: Path) -> Copy:
     return copy_code(tmp_path)
 
 
-@pytest.fixture
-def cold(tmp_path: Path, copy: Copy) -> Path:
-    """A cache with the toolchain and modules, where nothing was compiled."""
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Built once: tests take copies, as a bundle is the same wherever it is."""
+    copy = copy_code(tmp_path_factory.mktemp("template"))
     copy.build()
-    shutil.rmtree(copy.bundle)
+    return copy
+
+
+@pytest.fixture
+def cold(tmp_path: Path, _template: Copy) -> Path:
+    """A cache with the toolchain and modules, where nothing was compiled."""
     cache = tmp_path / "cold"
     (cache / "go").mkdir(parents=True)
     for path in (CACHE / "go").iterdir():
@@ -121,9 +130,11 @@ def cold(tmp_path: Path, copy: Copy) -> Path:
 
 
 @pytest.fixture
-def built(copy: Copy) -> Copy:
-    copy.build()
-    return copy
+def built(tmp_path: Path, _template: Copy) -> Copy:
+    made = Copy(tmp_path / "code", tmp_path / "bundle")
+    shutil.copytree(_template.tree, made.tree, symlinks=True)
+    shutil.copytree(_template.bundle, made.bundle, symlinks=True)
+    return made
 
 
 def unpack(image: Path, root: Path) -> None:
