@@ -12,18 +12,14 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from ruamel.yaml import YAML
 
 from infra.naming import node_part
 from infra.reference import ROOT, project_file, reference
 from infra.settings import REFERENCE, Settings, SettingsError, daytime_hours, load_settings, public_key
-from tests.infra.wrong import GOOD, NOW, PLATFORM, PUBLIC_KEY, WRONG, Wrong, configuration
+from tests.infra.wrong import GOOD, NOW, PLATFORM, PUBLIC_KEY, WRONG, Wrong, configuration, write_key_files
+from tests.warm import launchers
 
 yaml = YAML(typ="safe")
 NOBODY = 65534
@@ -45,14 +41,7 @@ def refused(config: Mapping[str, object], **kwargs: Any) -> SettingsError:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A project folder with files that are no public keys."""
-    private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    (tmp_path / "private").write_bytes(private)
-    (tmp_path / "text").write_text("hello\n")
-    (tmp_path / "two.pub").write_text(f"{PUBLIC_KEY}\n{PUBLIC_KEY}\n")
-    (tmp_path / "putty.pub").write_text("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----\n")
-    (tmp_path / "utf16.pub").write_text(PUBLIC_KEY, encoding="utf-16")
-    (tmp_path / "large.pub").write_bytes(bytes(100_000))
-    (tmp_path / "empty.pub").touch()
+    write_key_files(tmp_path)
     return tmp_path
 
 
@@ -304,8 +293,9 @@ COMMAND = [
 def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb: list[str], tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    for part in ("infra", "kubeyaml", "__main__.py", "Pulumi.yaml", ".venv"):
+    for part in ("infra", "kubeyaml", "__main__.py", "Pulumi.yaml"):
         (project / part).symlink_to(ROOT / part)
+    (project / ".venv").symlink_to(launchers().virtualenv)
     config = configuration(change)
     with (project / f"Pulumi.{name}.yaml").open("w") as file:
         YAML().dump({"config": config}, file)
@@ -321,7 +311,8 @@ def test_command_refuses_before_the_cloud_is_asked(name: str, change: str, verb:
             "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "correct horse",
         }
-        lab = [str(ROOT / "lab"), "--cwd", str(project), "--engine", "embedded", "--stack", name]
+        command = [str(launchers().lab), str(ROOT / "cli/__main__.py")]
+        lab = [*command, "--cwd", str(project), "--engine", "embedded", "--stack", name]
         subprocess.run([*lab[:-2], "stack", "init", name], check=True, env=environment, capture_output=True)
         done = subprocess.run([*lab, *verb], check=False, env=environment, capture_output=True, text=True)
         cloud.setblocking(False)

@@ -5,8 +5,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ruamel.yaml import YAML
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -94,3 +97,15 @@ def configuration(change: str = "{}") -> dict[str, Any]:
     """The good configuration, changed."""
     good: dict[str, Any] = YAML(typ="safe").load(GOOD)["config"]
     return laid_over(good, {f"ml-cluster:{key}": value for key, value in YAML(typ="safe").load(change).items()})
+
+
+def write_key_files(folder: Path) -> None:
+    """Write what configurations name as files of public keys, and is none."""
+    private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    (folder / "private").write_bytes(private)
+    (folder / "text").write_text("hello\n")
+    (folder / "two.pub").write_text(f"{PUBLIC_KEY}\n{PUBLIC_KEY}\n")
+    (folder / "putty.pub").write_text("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----\n")
+    (folder / "utf16.pub").write_text(PUBLIC_KEY, encoding="utf-16")
+    (folder / "large.pub").write_bytes(bytes(100_000))
+    (folder / "empty.pub").touch()
