@@ -24,6 +24,18 @@ class DriftError(Exception):
     """Nothing can be said about a model's drift; why."""
 
 
+def rows_of(outputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many rows outputs have.
+
+    Raises:
+        DriftError: not all have as many.
+    """
+    shapes = {name: np.shape(values) for name, values in outputs.items()}
+    if len({shape[:1] for shape in shapes.values()}) != 1 or () in shapes.values():
+        raise DriftError(f"the model's outputs are no rows: {shapes}")
+    return len(next(iter(outputs.values())))
+
+
 def parts(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The parts of the answers to n rows that tests look at.
 
@@ -34,16 +46,17 @@ def parts(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     Raises:
         DriftError: the answers are neither classes nor numbers.
     """
+    rows_of(outputs)
     likely = outputs.get(PROBABILITIES)
     if likely is not None and likely.dtype.kind == "f" and likely.ndim == 2:
         label = outputs[LABEL].ravel() if LABEL in outputs else likely.argmax(axis=1)
         if len(label) != len(likely):
-            raise DriftError(f"{len(label)} labels for {len(likely)} rows")
+            raise DriftError(f"{len(label)} labels in {len(likely)} rows")
         logarithms = np.log(np.maximum(likely, SMALLEST))
         around = _columns(logarithms - logarithms.mean(axis=1, keepdims=True))
         return {CLASS: label, CONFIDENCE: likely.max(axis=1, keepdims=True).astype(np.float32), LAYER: around}
     answers = outputs.get(LABEL, next(iter(outputs.values())))
-    if answers.dtype.kind == "f" and answers.ndim:
+    if answers.dtype.kind == "f":
         return {VALUE: _columns(answers.reshape(len(answers), -1))}
     if answers.dtype.kind in "biuSUO" and answers.size == len(answers):
         return {CLASS: answers.ravel()}

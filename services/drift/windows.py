@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.drift.answers import DriftError
+from services.drift.answers import rows_of
 from services.drift.verdicts import ALPHA, p_values
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ class Window:
         Raises:
             DriftError: they are not of the reference's shape.
         """
-        shapes = {name: values.shape for name, values in outputs.items()}
-        if len({shape[:1] for shape in shapes.values()}) != 1 or () in shapes.values():
-            raise DriftError(f"the model's outputs are no rows: {shapes}")
-        ((rows, *_), *_) = shapes.values()
+        rows = rows_of(outputs)
         places = np.arange(self.answers, self.answers + rows)
         if self.answers + rows > SIZE:
             late = places >= SIZE
