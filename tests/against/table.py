@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 HEADER = ("point", "fault", "cases", "wrong there", "right here", "seen there, for one")
 LONGEST = 90
+TEMPORARY = re.compile(r"\S*/against-\w+/")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Row:
 
 
 def shortened(text: str) -> str:
-    """One line of Markdown's tables."""
-    line = text.replace("|", "\\|")
+    """A cell of Markdown's tables, without folders that are another one in each run."""
+    line = TEMPORARY.sub("", text).replace("|", "\\|")
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
