@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bundle import debian, go, images, layers, modules, sbom
+from bundle import debian, go, images, layers, modules, sbom, signatures
 from bundle.errors import BundleError
 from bundle.files import emptied, exclusive, link, sha256, write_atomically
 from bundle.go import Toolchain
@@ -79,6 +79,8 @@ class Builder:
             self._provide_tools(families)
             errors = self._run([partial(self._family, name, renew=renew) for name in self._in_order(families)])
             self._write_sbom()
+            for image in signatures.attach(self.store, self._inventory):
+                self.notes.append(f"image {image}: not of what its signature says; `lab bundle sign` signs it")
             shutil.rmtree(self.store.work)
         if errors:
             remedies = [*(error.remedy for error in errors if error.remedy), f"run {REMEDY} to continue"]
@@ -114,13 +116,15 @@ class Builder:
         """Keep artifacts that are still needed; delete others, and `renewed` families' images with Debian packages."""
         paths = self.manifest.paths(self.manifest.families)
         if (self.store.root / INVENTORY).exists():
-            existing = self.store.inventory()
-            for artifact in existing.artifacts:
+            inventory = self.store.inventory()
+            # Signatures are put together anew at the end.
+            existing = [artifact for artifact in inventory.artifacts if artifact.kind != "signature"]
+            for artifact in existing:
                 outdated = artifact.family in renewed and artifact.packages
                 if artifact.path in paths and not outdated and self.store.holds(artifact):
                     self._inventory.put([artifact])
-            if self._inventory.artifacts == existing.artifacts:
-                self._inventory.sbom_sha256 = existing.sbom_sha256
+            if self._inventory.artifacts == existing:
+                self._inventory.sbom_sha256 = inventory.sbom_sha256
         for path in (path for part in PLACES for path in self.store.root.glob(part)):
             if not self._inventory.find(str(path.relative_to(self.store.root))):
                 path.unlink()

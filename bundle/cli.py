@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from bundle.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from bundle.manifest import Manifest
     from bundle.store import Inventory
@@ -26,6 +29,8 @@ app = typer.Typer(
 )
 DEFAULT = Path("~/.cache/ml-cluster/bundle")
 DEFAULT_CACHE = Path("~/.cache/ml-cluster")
+KEY = "LAB_IMAGE_KEY"
+"""Variable with the text of the key that signs images."""
 Folder = Annotated[Path, typer.Option("--bundle", envvar="LAB_BUNDLE", help="Folder of the bundle.")]
 
 
@@ -105,6 +110,56 @@ def verify(bundle: Folder = DEFAULT) -> None:
     if problems:
         raise BundleError("\n".join(problems), remedy=f"run {REMEDY}")
     print(f"{len(inventory.artifacts)} artifacts match the inventory and the lock")
+
+
+@app.command()
+def sign(
+    bundle: Folder = DEFAULT,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=f"PEM file of an Ed25519 key. Default: ${KEY} or ${KEY}_FILE.")
+    ] = None,
+) -> None:
+    """Sign the images and their bills of materials: write bundle/signatures.json, for Git and for registries."""
+    from bundle.signatures import public_key
+
+    if (signer := signing_key(key)) is None:
+        raise BundleError("there is no key to sign with", remedy=f"give --key FILE, or the key's text in ${KEY}")
+    signed = sign_images(bundle, signer)
+    print(f"Signed {', '.join(signed)}." if signed else "All images are signed already.")
+    print(f"Nodes take them with the setting cluster.imageKeys: [{public_key(signer)}]")
+
+
+def signing_key(file: Path | None = None) -> Ed25519PrivateKey | None:
+    """The key in a file, else in the variable `KEY`, else in the file that LAB_IMAGE_KEY_FILE names; None without any.
+
+    The variable is removed, because programs that are started later do not need it.
+
+    Raises:
+        BundleError: it cannot be read, or is not an Ed25519 key without a password.
+    """
+    from bundle.signatures import load_key
+
+    text, path = os.environ.pop(KEY, ""), file or os.environ.get(f"{KEY}_FILE", "")
+    if file or (path and not text):
+        try:
+            text = Path(path).expanduser().read_text()
+        except OSError as error:
+            raise BundleError(f"the key {path} cannot be read: {error.strerror}") from None
+    return load_key(text) if text else None
+
+
+def sign_images(bundle: Path, key: Ed25519PrivateKey) -> list[str]:
+    """Sign what is not signed, and put the signatures into the bundle; return the names of the images."""
+    from bundle import signatures
+    from bundle.files import exclusive
+    from bundle.lock import digests
+    from bundle.store import Store
+
+    store = Store(bundle)
+    with exclusive(store.root):
+        signed = signatures.sign(store, key, digests())
+        signatures.attach(store, store.inventory())
+    return signed
 
 
 @app.command()

@@ -13,10 +13,13 @@ from bundle.manifest import Image
 from bundle.processes import answer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bundle.processes import Tools
 
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
 REFERENCE = "org.opencontainers.image.ref.name"
 # Where the kernel and Kubernetes mount things, and what programs expect to be able to write.
 FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/local/bin", "var")
@@ -115,9 +118,9 @@ def stack(references: list[str], image: Image, target: Path, layers: list[Path])
         **({"StopSignal": image.stop_signal} if image.stop_signal else {}),
     }
     manifest["layers"] = [descriptor for one, _ in read for descriptor in one["layers"]]
-    manifest["config"] |= _write(oci, config)
+    manifest["config"] |= _write(oci, _json(config))
     index = json.loads((layers[0] / "index.json").read_text())
-    index["manifests"] = [index["manifests"][0] | _write(oci, manifest)]
+    index["manifests"] = [index["manifests"][0] | _write(oci, _json(manifest))]
     (oci / "index.json").write_text(json.dumps(index))
     shutil.copy(layers[0] / "oci-layout", oci)
     digest = _finish(oci, references, target)
@@ -135,6 +138,29 @@ def overlay(folder: Path, root: Path) -> None:
         if not path.is_symlink() and "__pycache__" not in path.parts:
             executable = path.is_dir() or path.stat().st_mode & 0o100
             (root / path.relative_to(folder)).chmod(0o755 if executable else 0o644)
+
+
+def attachment(reference: str, kind: str, documents: Mapping[str, bytes], target: Path) -> str:
+    """Write what goes beside an image, as an OCI archive: `documents` by media type, of the artifact type `kind`.
+
+    Returns:
+        The digest that a registry will know it by.
+    """
+    oci = emptied(target.with_name(target.name + ".work"))
+    (oci / "blobs/sha256").mkdir(parents=True)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": kind,
+        "config": {"mediaType": EMPTY, **_write(oci, b"{}")},
+        "layers": [{"mediaType": media, **_write(oci, content)} for media, content in documents.items()],
+    }
+    entry = {"mediaType": MANIFEST, **_write(oci, _json(manifest))}
+    (oci / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (oci / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+    digest = _finish(oci, [reference], target)
+    shutil.rmtree(oci)
+    return digest
 
 
 def push(archive: Path, reference: str, target: str, tools: Tools, *, tls: bool) -> None:
@@ -175,12 +201,15 @@ def _read(layout: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, json.loads(_blob(layout, manifest["config"]["digest"]).read_text())
 
 
-def _write(layout: Path, document: dict[str, Any]) -> dict[str, str | int]:
+def _write(layout: Path, content: bytes) -> dict[str, str | int]:
     """Put a document into an OCI layout; what to name it by."""
-    content = json.dumps(document, sort_keys=True).encode()
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     _blob(layout, digest).write_bytes(content)
     return {"digest": digest, "size": len(content)}
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
 
 
 def _blob(layout: Path, digest: str) -> Path:

@@ -50,6 +50,20 @@ class Lock:
             remedy="build again; if it still differs, its sources or its compiler have been changed",
         )
 
+    def outdated(self, artifacts: list[Artifact]) -> list[Artifact]:
+        """Those that were built from other inputs than the locked ones, or are not locked."""
+        return [
+            one
+            for one in artifacts
+            if (one.source == "built" or one.kind in ("manifest", "unit"))
+            and ((locked := self._known.get(one.path)) is None or locked.key != one.key)
+        ]
+
+    def before(self, artifact: Artifact) -> Artifact | None:
+        """The locked artifact that another one takes the place of, of whatever version."""
+        named = [one for one in self._known.values() if (one.kind, one.name) == (artifact.kind, artifact.name)]
+        return self._known.get(artifact.path) or (named[-1] if named else None)
+
     def record(self, artifacts: list[Artifact], wanted: set[str]) -> None:
         """Make these the locked ones; of the others of their architecture, those at `wanted` paths stay."""
         kept = [artifact for path, artifact in self._known.items() if path in wanted]
@@ -57,6 +71,12 @@ class Lock:
         locked.put(artifacts)
         self._all[self._architecture] = locked.artifacts
         write_atomically(self._path, Locked(self._all).model_dump_json(indent=1, exclude_defaults=True) + "\n")
+
+
+def digests(path: Path = LOCK) -> list[str]:
+    """Digests of all images in the lock, of any architecture."""
+    locked = Locked.model_validate_json(path.read_text()).root if path.exists() else {}
+    return [one.digest for artifacts in locked.values() for one in artifacts if one.digest]
 
 
 def _difference(artifact: Artifact, locked: Artifact) -> str:

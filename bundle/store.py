@@ -6,6 +6,7 @@ bin/<family>/<version>/<program>
 images/<name>_<version>.tar          OCI archive, named localhost/<name>:<version> inside
 manifests/<name>_<version>.yaml      third-party Kubernetes manifests, unchanged
 units/<version>/<name>               third-party systemd units, unchanged
+signatures/<image>_<version>.tar     OCI archive of an image's signature and bill of materials
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ INVENTORY = "bundle.json"
 SBOM = "sbom.cdx.json"
 WORK = ".work"
 REMEDY = "lab bundle build"
-PLACES = ("bin/*/*/*", "images/*", "manifests/*", "units/*/*")
-Kind = Literal["program", "image", "manifest", "unit"]
+PLACES = ("bin/*/*/*", "images/*", "manifests/*", "units/*/*", "signatures/*")
+Kind = Literal["program", "image", "manifest", "unit", "signature"]
 
 
 class Artifact(BaseModel):
@@ -42,14 +43,14 @@ class Artifact(BaseModel):
     sha256: str
     size: int = Field(description="Bytes.")
     key: str = Field(description="Digest of its inputs in the manifest.")
-    source: str = Field(description="Its source: `built`, its publisher's URL, or module@version.")
+    source: str = Field(description="Its source: `built`, `signed`, its publisher's URL, or module@version.")
     tools: dict[str, str] = Field(default_factory=dict, description="Build tools, with versions.")
     programs: list[str] = Field(default_factory=list, description="Paths of the bundle's programs in an image.")
     packages: dict[str, str] = Field(default_factory=dict, description="Debian packages in an image, with versions.")
     wheels: dict[str, str] = Field(default_factory=dict, description="Python packages in an image, with versions.")
     libraries: list[str] = Field(default_factory=list, description="npm packages in a program, as name@version.")
-    tags: list[str] = Field(default_factory=list, description="Tags of an image.")
-    digest: str | None = Field(default=None, description="Digest of an image in a registry.")
+    tags: list[str] = Field(default_factory=list, description="Tags of an image or a signature.")
+    digest: str | None = Field(default=None, description="Digest of an image or a signature in a registry.")
 
     @property
     def origin(self) -> tuple[object, ...]:

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from bundle.processes import Tools
 from bundle.store import Inventory, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (
@@ -39,6 +41,12 @@ families:
     programs: {hello: .}
     images:
       hello: {programs: [hello], user: 1000, tags: [latest]}
+"""
+
+CONFIG = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {folder}}}}}
+http: {{addr: {address}}}
 """
 
 
@@ -135,6 +143,48 @@ def built(tmp_path: Path, _template: Copy) -> Copy:
     shutil.copytree(_template.tree, made.tree, symlinks=True)
     shutil.copytree(_template.bundle, made.bundle, symlinks=True)
     return made
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Its address. It is compiled the first time: a minute."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = copy_code(tmp_path / "registry")
+    (code.tree / "bundle/manifest.yaml").write_text(MANIFEST.read_text())
+    code.build("--only", "registry", "--no-releases")
+    config = tmp_path / "registry.yml"
+    config.write_text(CONFIG.format(folder=tmp_path / "storage", address=f"127.0.0.1:{port}"))
+    server = subprocess.Popen(
+        [code.bundle / load().program_path("registry", "registry"), "serve", config],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+    yield f"127.0.0.1:{port}"
+    server.kill()
+    server.wait()
+
+
+def make_key(path: Path, algorithm: str = "ed25519") -> Path:
+    """A key that signs images, as the documentation says."""
+    command: list[str | Path] = ["openssl", "genpkey", "-quiet", "-algorithm", algorithm, "-out", path]
+    subprocess.run(command, check=True)
+    return path
+
+
+def public_key(key: Path) -> str:
+    """Its public half, as openssl prints it."""
+    command: list[str | Path] = ["openssl", "pkey", "-in", key, "-pubout"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return "".join(lines[1:-1])
 
 
 def unpack(image: Path, root: Path) -> None:

@@ -3,53 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
-import pytest
-
-from bundle.manifest import MANIFEST, load
-from tests.bundle.conftest import Copy, copy_code
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {folder}}}}}
-http: {{addr: {address}}}
-"""
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    """Its address. It is compiled the first time: a minute."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = copy_code(tmp_path / "registry")
-    (code.tree / "bundle/manifest.yaml").write_text(MANIFEST.read_text())
-    code.build("--only", "registry", "--no-releases")
-    config = tmp_path / "registry.yml"
-    config.write_text(CONFIG.format(folder=tmp_path / "storage", address=f"127.0.0.1:{port}"))
-    server = subprocess.Popen(
-        [code.bundle / load().program_path("registry", "registry"), "serve", config],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-    yield f"127.0.0.1:{port}"
-    server.kill()
-    server.wait()
+    from tests.bundle.conftest import Copy
 
 
 def test_a_registry_has_the_images_under_the_inventorys_digests(built: Copy, registry: str) -> None:

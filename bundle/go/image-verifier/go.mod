@@ -1,0 +1,3 @@
+module ml-cluster.local/bundle/image-verifier
+
+go 1.26.0
