@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+SIGNATURES = Path(__file__).resolve().parent.parent / "bundle" / "signatures.json"
+
 
 class InventoryError(Exception):
     """The inventory of a bundle cannot be read; the text has the reason and what to do."""
@@ -18,6 +20,11 @@ def kubernetes_versions(folder: str) -> set[str]:
 def image_digests(folder: str) -> dict[str, str]:
     """Digest of each image in the bundle in `folder`, by name."""
     return {artifact["name"]: artifact["digest"] for artifact in _artifacts(folder) if artifact["kind"] == "image"}
+
+
+def signed_images() -> set[str]:
+    """Digests of the images that Git has a signature of."""
+    return set(json.loads(SIGNATURES.read_text())) if SIGNATURES.exists() else set()
 
 
 def manifests(folder: str) -> dict[str, Path]:

@@ -151,10 +151,11 @@ class Platform(pulumi.ComponentResource):
         program = kubectl(cluster.bundle, cluster.kubernetes_version)
         try:
             available_images, available_files = bundle.image_digests(cluster.bundle), bundle.manifests(cluster.bundle)
+            # Where images are signed, those that Git names are run, whatever has been built here since.
+            chosen_images = pins() if cluster.image_keys else available_images
             # Without kubectl there are none.
             rendered = {
-                one: render(one, program, available_images, available_files) if program else []
-                for one in self._folders()
+                one: render(one, program, chosen_images, available_files) if program else [] for one in self._folders()
             }
         except (InventoryError, ManifestError) as error:
             raise pulumi.RunError(str(error)) from None
@@ -162,7 +163,7 @@ class Platform(pulumi.ComponentResource):
         manifests, used = rendered[profile], images(rendered[profile])
         if gitops.wanted(self._settings) and manifests:
             self._division = gitops.Division(manifests, self._settings)
-            self._digests = available_images
+            self._digests = chosen_images
             manifests = self._division.kept
         for folder in others:
             objects = rendered[folder]
@@ -173,6 +174,8 @@ class Platform(pulumi.ComponentResource):
             elif self._division is not None:
                 objects = gitops.adapted(objects, self._settings, self._division.applied)
             manifests, used = [*manifests, *objects], used | images(objects)
+        if cluster.image_keys:
+            self._check_signatures(used, available_images)
         own_controller = platform.apply == "gitops" and not gitops.wanted(self._settings)
         if own_controller:
             other = sorted(name for name, digest in pins().items() if available_images.get(name, digest) != digest)
@@ -189,6 +192,26 @@ class Platform(pulumi.ComponentResource):
         elif missing and not own_controller:
             self._incomplete(f"the bundle {cluster.bundle} lacks {', '.join(missing)}", passwords)
         return manifests
+
+    def _check_signatures(self, used: set[str], available_images: Mapping[str, str]) -> None:
+        """Nodes refuse images that are not signed: say so before anything is changed.
+
+        Raises:
+            pulumi.RunError: Git names an image that it has no signature of.
+        """
+        signed, named = bundle.signed_images(), pins()
+        if unsigned := sorted(name for name in used if named.get(name) not in signed):
+            raise pulumi.RunError(
+                f"cluster.imageKeys is set, and images that k8s/images names are not signed: {', '.join(unsigned)}. "
+                "Sign the bundle's with `lab bundle sign`, have k8s/images name them with `python -m infra.manifests`, "
+                "and commit both: docs/how-to/images.md."
+            )
+        if other := sorted(name for name in used if available_images.get(name, named[name]) != named[name]):
+            pulumi.log.warn(
+                f"The bundle has other images than Git: {', '.join(other)}. Git's are run; the cluster's registry has "
+                "them once `lab ci images` has run on a machine that built them.",
+                self,
+            )
 
     def _folders(self) -> list[str]:
         """The kustomizations of k8s/ that the stack takes."""

@@ -15,6 +15,8 @@ def playbook_variables(settings: Settings) -> dict[str, Any]:
         "cluster_name": pulumi.get_stack(),
         "cluster_bundle": settings.cluster.bundle,
         VERSION: settings.cluster.kubernetes_version,
+        # Without keys there is no variable, and no change for a cluster that is there already.
+        **({"cluster_image_keys": settings.cluster.image_keys} if settings.cluster.image_keys else {}),
         "cluster_platform": settings.platform is not None,
         "cluster_pod_subnet": str(settings.network.pod_cidr),
         "cluster_service_subnet": str(settings.network.service_cidr),

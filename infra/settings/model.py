@@ -21,6 +21,7 @@ from infra.settings.values import (
     ForgeUser,
     GitUrl,
     HostPort,
+    ImageKey,
     Instant,
     Login,
     MailAddress,
@@ -273,6 +274,11 @@ class Cluster(Section):
     bundle: Name = Field(
         default="~/.cache/ml-cluster/bundle",
         description="Folder of the bundle, which contains every program and image of the cluster (`lab bundle build`).",
+    )
+    image_keys: list[ImageKey] = Field(
+        default=[],
+        description="Public keys of who signs images. If there are any, nodes pull only images that one of them has "
+        "signed, and the platform runs the images that Git names (docs/how-to/images.md).",
     )
     variables: dict[str, Any] = Field(
         default={},

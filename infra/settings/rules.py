@@ -92,6 +92,7 @@ VARIABLES_OF_SETTINGS = {
     "cluster_name": "the stack's name",
     "cluster_bundle": "cluster.bundle",
     "cluster_kubernetes_version": "cluster.kubernetesVersion",
+    "cluster_image_keys": "cluster.imageKeys",
     "cluster_platform": "the section platform",
     "cluster_pod_subnet": "network.podCidr",
     "cluster_service_subnet": "network.serviceCidr",

@@ -1,5 +1,6 @@
 """Types of single settings. Each reports what is wrong with a value, and what to write instead."""
 
+import binascii
 import difflib
 import ipaddress
 import re
@@ -9,7 +10,8 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_ssh_public_key
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -20,6 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 DOMAIN_LIMIT = 189
 """Longest domain, in characters: leaves room for `<service>.` in a name of 253 (RFC 1035)."""
+EXAMPLE_KEY = "MCowBQYDK2VwAyEAMuI/+Zn1MpNqAOVvmlVxHRFsD9namhtuRyuV0dARrh0="
 _KEY = re.compile(r"(?:^|[\s,;])\S+[ \t]+AAAA[0-9A-Za-z+/]")
 """The beginning of a public key: its type and, in Base64, the length of that."""
 
@@ -70,6 +73,17 @@ def _network4(value: object) -> Network4:
     if not isinstance(network, Network4):
         refuse("is an IPv6 range", 'Write an IPv4 range such as "10.42.0.0/24".')
     return network
+
+
+def _image_key(value: object) -> str:
+    remedy = "Write the line between the first and the last of `openssl pkey -in images.pem -pubout`."
+    try:
+        key = load_der_public_key(binascii.a2b_base64(value if isinstance(value, str) else "", strict_mode=True))
+    except (ValueError, UnsupportedAlgorithm):
+        refuse("is not a public key in Base64", remedy)
+    if not isinstance(key, Ed25519PublicKey):
+        refuse("is not a key of Ed25519", remedy)
+    return str(value)
 
 
 def _address4(value: object) -> ipaddress.IPv4Address:
@@ -308,6 +322,7 @@ Cidr4 = Annotated[Network4, BeforeValidator(_network4), _text("IPv4 CIDR", "192.
 Address4 = Annotated[ipaddress.IPv4Address, BeforeValidator(_address4), _text("IPv4 address", "192.0.2.1")]
 Instant = Annotated[datetime, BeforeValidator(_instant), _text("date and time with its zone (ISO 8601)")]
 PublicKey = Annotated[str, AfterValidator(public_key), _text("OpenSSH public key")]
+ImageKey = Annotated[str, AfterValidator(_image_key), _text("Ed25519 public key in Base64", EXAMPLE_KEY)]
 TimeZone = Annotated[str, AfterValidator(_timezone), _text("IANA time zone")]
 Name = Annotated[
     str, Field(min_length=1, max_length=255, pattern=r"(?s)^\S(.*\S)?$", examples=["name"]), AfterValidator(_visible)

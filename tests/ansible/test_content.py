@@ -32,7 +32,7 @@ def test_the_linter_finds_nothing_at_its_strictest() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("playbook", ["site", "upgrade", "scale", "reset", "backup", "restore"])
+@pytest.mark.parametrize("playbook", ["site", "upgrade", "scale", "reset", "backup", "restore", "images"])
 def test_playbooks_parse(playbook: str, tmp_path: Path) -> None:
     run = play(playbook, inventory({"a": {}}, {"b": {}}), tmp_path, "--syntax-check")
     assert run.status == 0, run.output
@@ -93,6 +93,23 @@ def test_containerd_follows_the_cgroup_version(tmp_path: Path) -> None:
         runtime = settings["plugins"]["io.containerd.cri.v1.runtime"]
         assert runtime["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is systemd
         assert runtime["restrict_oom_score_adj"] is restricted
+
+
+def test_images_are_checked_where_there_is_a_key_and_nowhere_else(tmp_path: Path) -> None:
+    plugin = "io.containerd.image-verifier.v1.bindir"
+    assert plugin not in tomllib.loads(render(tmp_path, "config.toml.j2", "containerd", NODE))["plugins"]
+    given = {"cluster_image_keys": ["key"], "cluster_images_unsigned": ["registry.example.org/group"]}
+    settings = tomllib.loads(render(tmp_path, "config.toml.j2", "containerd", NODE, **given))
+    # An empty folder would let everything through: the program is installed into this one.
+    assert settings["plugins"][plugin]["bin_dir"] == "/opt/containerd/image-verifiers"
+    # Options with which containerd pulls without asking the plugin.
+    assert settings["plugins"]["io.containerd.cri.v1.images"].keys() == {"pinned_images", "registry"}
+    assert settings["plugins"]["io.containerd.cri.v1.images"]["registry"].keys() == {"config_path"}
+    assert json.loads(render(tmp_path, "image-verifier.json.j2", "containerd", NODE, **given)) == {
+        "keys": ["key"],
+        "registries": ["http://10.0.0.1:5000"],
+        "unsigned": ["registry.example.org/group"],
+    }
 
 
 def test_kubeadm_follows_the_cgroup_version(tmp_path: Path) -> None:

@@ -17,19 +17,26 @@ from tests.engine.harness import REPOSITORY, Stack
 if TYPE_CHECKING:
     from pathlib import Path
 
+KEY = "MCowBQYDK2VwAyEAMuI/+Zn1MpNqAOVvmlVxHRFsD9namhtuRyuV0dARrh0="
 VERSION = Cluster().kubernetes_version
 # Objects are made here by a resource that takes no cluster.
 PROGRAM = """
+    import json
     import shutil
+    from pathlib import Path
     from types import SimpleNamespace
 
     import pulumi
-    from infra import manifests
+    from infra import bundle, manifests
     from infra.credentials import Password
     from infra.platform import Platform
     from infra.settings import Cluster, GitOps, Platform as Wanted
 
+    images = {}
+
     def declare(self, manifest, opts):
+        if manifest["kind"] == "Deployment":
+            images.update(manifests.PINNED.findall(json.dumps(manifest)))
         name = f"{manifest['kind']} {manifests.qualified_name(manifest)}"
         self._resources[name] = Password(name, pulumi.ResourceOptions(parent=self))
 
@@ -38,10 +45,13 @@ PROGRAM = """
     shutil.which = lambda program: on_path
     own = GitOps(controller="none")
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi", gitops=own)
-    settings = SimpleNamespace(platform=wanted, cluster=Cluster(bundle=pulumi.Config().require("bundle")))
+    cluster = Cluster(bundle=pulumi.Config().require("bundle"), imageKeys=pulumi.Config().get_object("keys") or [])
+    bundle.SIGNATURES = Path(pulumi.Config().require("bundle"), "signatures.json")
+    settings = SimpleNamespace(platform=wanted, cluster=cluster)
     server = Password("server")
     nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
     Platform(settings, nodes, SimpleNamespace(kubeconfig=pulumi.Config().require("kubeconfig"), resource=server))
+    pulumi.export("images", images)
 """
 KUBECONFIG = {
     "clusters": [{"name": "none", "cluster": {"server": "https://192.0.2.7:6443"}}],
@@ -163,6 +173,21 @@ def test_a_bundle_of_before_does_not_plan_the_end_of_the_kinds_that_it_lacks(mac
     looked = machine.stack.preview(ok=False)
     assert REFUSED in looked.messages
     assert "lacks gateway-api" in looked.messages
+
+
+def test_where_images_are_signed_those_that_git_names_are_run_and_only_if_they_are_signed(machine: Machine) -> None:
+    built = "sha256:" + "1" * 64
+    machine.get_bundle(mlflow=built)
+    machine.stack.up()
+    assert machine.stack.outputs()["images"] == {"mlflow": built}
+    machine.stack.config("keys", json.dumps([KEY]))
+    looked = machine.stack.preview(ok=False)
+    assert "images that k8s/images names are not signed: mlflow" in looked.messages
+    assert "`lab bundle sign`" in looked.messages
+    (machine.bundle / "signatures.json").write_text(json.dumps({pins()["mlflow"]: {}}))
+    done = machine.stack.up()
+    assert machine.stack.outputs()["images"] == {"mlflow": pins()["mlflow"]}
+    assert "The bundle has other images than Git: mlflow" in done.messages
 
 
 @pytest.mark.parametrize("broken", ["bundle.json", "kubectl"])

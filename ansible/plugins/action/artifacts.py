@@ -66,6 +66,7 @@ class ActionModule(ActionBase):
                 "bundle": {"type": "path", "required": True},
                 "programs": {"type": "list", "elements": "dict", "default": []},
                 "images": {"type": "list", "elements": "dict", "default": []},
+                "signatures": {"type": "list", "elements": "dict", "default": []},
                 "manifests": {"type": "list", "elements": "dict", "default": []},
                 "units": {"type": "list", "elements": "dict", "default": []},
                 "registry": {},
@@ -73,7 +74,7 @@ class ActionModule(ActionBase):
             }
         )
         bundle = arguments["bundle"]
-        pairs = [("program", one) for one in arguments["programs"]] + [("image", one) for one in arguments["images"]]
+        pairs = [(kind, one) for kind in ("program", "image", "signature") for one in arguments[f"{kind}s"]]
         found = [(one, select(bundle, kind, one)) for kind, one in pairs]
         faults = [entry for _, entry in found if isinstance(entry, str)]
         if arguments["state"] == "verified":
@@ -106,5 +107,7 @@ class ActionModule(ActionBase):
         about = {"key": entry["path"], **{name: entry[name] for name in ("path", "kind", "sha256")}}
         if entry["kind"] == "program":
             return about | {"dest": one["dest"]}
-        reference = f"localhost/{entry['name']}:{entry['version']}"
+        # A signature's tag has its image's digest.
+        tag = entry["tags"][0] if entry["kind"] == "signature" else entry["version"]
+        reference = f"localhost/{entry['name']}:{tag}"
         return about | {"reference": reference, "digest": digest(Path(bundle, entry["path"]))}

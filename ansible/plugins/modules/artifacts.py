@@ -35,6 +35,11 @@ options:
     type: list
     elements: dict
     default: []
+  signatures:
+    description: Signatures of images, each with the C(name) and C(version) of its image; for a C(registry) alone.
+    type: list
+    elements: dict
+    default: []
   manifests:
     description: Kubernetes manifests, each with its C(name); with C(state=verified) alone.
     type: list

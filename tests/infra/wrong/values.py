@@ -2,6 +2,11 @@
 
 from tests.infra.wrong.base import PLATFORM, Wrong
 
+RSA = (
+    "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDqH9YtcKB7tLrK2dGXGHRzyuNspqqKzmj9tmW6PMaiC0U870r9SK1zGcWeO0QQF3wEYXxb"
+    "9ZbeEWbf3x4T05Kd64SvDBb1Sq7dWFbg+1BU8JUHfkBwlp8UOZQI3/QX0/b5MuOMwCe9NPq1uAcdSADRnP19a+KRqRXAZlkcTvsZ/wIDAQAB"
+)
+
 WRONG = [
     # Keys and types
     Wrong("unknown section", "netwrok: {}", "netwrok", "{}", "Did you mean `network`?"),
@@ -56,6 +61,14 @@ WRONG = [
     Wrong("empty name", 'nodes: {image: ""}', "nodes.image", '""', "text"),
     Wrong("blank lease", 'lease: ""', "lease", '""', "Write `none`"),
     Wrong("lease of spaces", 'lease: "  "', "lease", '"  "', "Write `none`"),
+    Wrong(
+        "image key of SSH",
+        'cluster: {imageKeys: ["ssh-ed25519 AAAA"]}',
+        "cluster.imageKeys[0]",
+        '"ssh-ed25519 AAAA"',
+        "openssl",
+    ),
+    Wrong("image key of RSA", f'cluster: {{imageKeys: ["{RSA}"]}}', "cluster.imageKeys[0]", RSA[:20], "openssl pkey"),
     Wrong("blank cluster", 'cluster: ""', "cluster", '""', "Write `none`"),
     Wrong("blank platform", 'platform: ""', "platform", '""', "Write `none`"),
     Wrong("none in capitals", "lease: None", "lease", '"None"', "Write `none`"),
