@@ -233,6 +233,18 @@ def _updates(session: Session, stack: str) -> int | None:
 
 
 @app.command()
+def images(context: typer.Context) -> None:
+    """Build, sign and push images whose sources have changed; have one pull request bring their digests to Git."""
+    from cli import images as updates
+    from cli.forge import Forge, Job
+
+    session: Session = context.obj
+    job = Job.current()
+    with credentials():
+        updates.update(session, session.stack(), job, Forge(job))
+
+
+@app.command()
 def environment(context: typer.Context) -> None:
     """Bring up the pull request's own stack, where it has the label `environment`; destroy it where it has not."""
     from cli import environment as environments

@@ -127,6 +127,7 @@ class Forge:
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
+        self._repository = job.repository
         self._base = f"{job.api}/repos/{job.repository}"
         self._http = Session()
         self._http.headers.update({"Authorization": f"token {job.token}", "Accept": "application/json"})
@@ -151,6 +152,22 @@ class Forge:
             if index + 1 >= LOOK_BACK:
                 break
         return None
+
+    def put_pull_request(self, branch: str, base: str, title: str, text: str) -> tuple[int, bool]:
+        """Open a pull request of a branch, or update the open one; return its number, and whether it is new.
+
+        Raises:
+            LabError: the forge does not answer, or refuses.
+        """
+        for record in self._list("/pulls", state="open"):
+            head = record.get("head") or {}
+            # A fork's branch may have the same name.
+            if (head.get("ref"), (head.get("repo") or {}).get("full_name")) == (branch, self._repository):
+                if (record.get("title"), _lines(record.get("body"))) != (title, _lines(text)):
+                    self._send("PATCH", f"/pulls/{record['number']}", {"title": title, "body": text})
+                return int(record["number"]), False
+        made = self._send("POST", "/pulls", {"title": title, "body": text, "head": branch, "base": base})
+        return int(made["number"]), True
 
     def put_comment(self, number: int, text: str) -> None:
         """Comment on a pull request or an issue, or update the comment with the same first line."""
@@ -217,6 +234,10 @@ class Forge:
                 remedy = "the job's token has no permission, or it does not exist: see `permissions` in the workflow"
             raise LabError(f"{request}: {answer.status_code} {_explain(answer.text)}", remedy=remedy)
         return answer
+
+
+def _lines(text: object) -> list[str]:
+    return [line.rstrip() for line in str(text or "").splitlines()]
 
 
 def _first_line(text: str) -> str:

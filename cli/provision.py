@@ -26,38 +26,49 @@ def provide_bundle(session: Session, stack: str) -> None:
     """
     if session.project.name != PROJECT or (section := _section(session, stack, "cluster")) is None:
         return
+    from bundle import signatures
     from bundle.cli import DEFAULT_CACHE, build
     from bundle.manifest import load
     from bundle.store import INVENTORY, Inventory, Store
-    from infra.manifests import capabilities
-    from infra.settings import Cluster, Platform
+    from infra.settings import Cluster
 
-    cluster = Cluster.model_validate(section)
+    folder = Path(Cluster.model_validate(section).bundle).expanduser()
+    manifest, families = load(), families_of(session, stack)
+    store = Store(folder)
+    inventory = store.inventory() if (folder / INVENTORY).exists() else Inventory(architecture=manifest.architecture)
+    if not inventory.lacks(manifest, families) and not signatures.unattached(inventory):
+        return
+    print(
+        f"The bundle in {folder} lacks programs, images or signatures of the cluster; building them, once.",
+        file=sys.stderr,
+    )
+    build(folder, families, None, True, DEFAULT_CACHE, False)
+
+
+def families_of(session: Session, stack: str) -> list[str]:
+    """The families of the bundle that a stack with a cluster needs."""
+    from bundle.manifest import load
+    from infra.manifests import capabilities
+    from infra.settings import Platform
+
+    cluster = cluster_of(session, stack)
     platform = _section(session, stack, "platform")
-    groups = {"cluster"}
+    groups = {"cluster", *(["signatures"] if cluster.image_keys else [])}
     if platform is not None:
         wanted = Platform.model_validate(platform)
         groups |= {"platform", *capabilities(wanted.profile), *(["forge"] if wanted.forge else [])}
         if wanted.apply == "gitops" and wanted.gitops.controller != "none":
             groups.add("gitops")
-    folder, version = Path(cluster.bundle).expanduser(), cluster.kubernetes_version
-    manifest = load()
-    families = [
+    return [
         name
-        for name, family in manifest.families.items()
+        for name, family in load().families.items()
         if family.group in groups
         and (
-            family.version == version
+            family.version == cluster.kubernetes_version
             if "kubeadm" in family.programs
             else not family.optional or family.group != "cluster"
         )
     ]
-    store = Store(folder)
-    inventory = store.inventory() if (folder / INVENTORY).exists() else Inventory(architecture=manifest.architecture)
-    if not inventory.lacks(manifest, families):
-        return
-    print(f"The bundle in {folder} lacks programs or images of the cluster; building them, once.", file=sys.stderr)
-    build(folder, families, None, True, DEFAULT_CACHE, False)
 
 
 def load_checked(config: StackConfig, stack: str) -> Settings:

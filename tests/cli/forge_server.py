@@ -86,6 +86,8 @@ class Forge:
             ("POST", r"/issues/(\d+)/comments", lambda number: self._comment(number, body["body"])),
             ("PATCH", r"/issues/comments/(\d+)", lambda number: _change(self._all_comments, "id", number, body)),
             ("POST", r"/issues()", lambda _: self._open(body)),
+            ("POST", r"/pulls()", lambda _: self._propose(body)),
+            ("PATCH", r"/pulls/(\d+)", lambda number: _change(self.pulls, "number", number, body)),
             ("PATCH", r"/issues/(\d+)", lambda number: _change(self.issues, "number", number, body)),
         )
         for wanted, pattern, act in routes:
@@ -107,6 +109,12 @@ class Forge:
     def _open(self, body: Json) -> Json:
         self.issues.append({"number": self._id(), "state": "open", **body})
         return self.issues[-1]
+
+    def _propose(self, body: Json) -> Json:
+        head = {"ref": body["head"], "sha": "", "repo": {"full_name": REPOSITORY}}
+        record = self.pull(self._id(), "")
+        record.update(body, head=head)
+        return record
 
     def listed(self, path: str, state: str) -> list[Json] | None:
         """The list at a path that has pages."""
