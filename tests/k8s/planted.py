@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import urllib3
 
-from infra.secret_layout import MONITORED, OTHERS, PLATFORM
+from infra.secret_layout import FORGE, MONITORED, OTHERS, PLATFORM
 from tests.engine.harness import wait_for
 from tests.k8s.receivers import LOOPBACK, Web
 
@@ -55,7 +55,7 @@ class Planted:
     values: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        layouts = {name: list(layout.keys) for name, layout in {**PLATFORM, **MONITORED}.items()}
+        layouts = {name: list(layout.keys) for name, layout in {**PLATFORM, **MONITORED, **FORGE}.items()}
         others = {name: re.findall(r"`([^`]+)`", keys) or ["ada"] for name, (keys, _) in OTHERS.items()}
         for name, keys in {**layouts, **others}.items():
             # With what URLs and Base64 write otherwise.
