@@ -53,7 +53,7 @@ class Night:
     size: int
     """Bytes of rows and files."""
     missing: int
-    """Number of files that are in no place."""
+    """Number of files that are missing in all places."""
     where: tuple[str, ...]
 
     @property
@@ -72,7 +72,7 @@ class Night:
 @app.command("now")
 @report_cluster_errors
 def now(context: typer.Context) -> None:
-    """Make a backup now, as every night, and wait for its end."""
+    """Make a backup now, like the nightly one, and wait for its end."""
     session: Session = context.obj
     platform = Platform.of(session)
     job = _job(platform)
@@ -294,7 +294,7 @@ def _scale(platform: Platform, replicas: int, note: str | None) -> None:
         fieldManager=MANAGER,
     )
     if note is None:
-        # The field's former owner keeps it.
+        # The field's previous owner keeps it.
         wait(
             lambda: _given_up(platform, target), TRACKING_SECONDS, lambda: f"waiting to release the fields of {target}"
         )
@@ -346,7 +346,7 @@ def _forge(platform: Platform) -> Object | None:
 
 
 def _restart_forge(platform: Platform) -> None:
-    """Start the forge anew: before it does, it takes the rows and files that the restore has left."""
+    """Restart the forge: on start, it loads the restored rows and files."""
     from providers.kubernetes.objects import Identity
 
     pod = Identity("v1", "Pod", PLATFORM, f"{FORGE}-0")

@@ -1,4 +1,4 @@
-"""Applications of the GitOps controller: how they are, and waiting until they are as in Git."""
+"""Applications of the GitOps controller: their status, and waiting until they are in sync with Git."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 API, NAMESPACE = "argoproj.io/v1alpha1", "gitops"
 REFRESH = "argocd.argoproj.io/refresh"
 APPLIED_SECONDS = 1800
-"""Time until a platform that is new is as in Git: each wave pulls its images first."""
+"""Time until a new platform is in sync with Git: each wave pulls its images first."""
 ERROR_SECONDS = 180
-"""How long an error of rendering or comparing may stay: the forge or the controller may just be starting."""
-REMEDY = "`lab status` shows it; `lab logs gitops` has what the controller says"
+"""How long an error of rendering or comparing may last: the forge or the controller may be starting."""
+REMEDY = "`lab status` shows it; `lab logs gitops` shows the controller's log"
 SHOWN = 5
 REVISION_LENGTH = 12
 
 
 @dataclass(frozen=True)
 class Application:
-    """How an application of the controller is."""
+    """The status of an application."""
 
     name: str
     revision: str
     sync: str
     health: str
     errors: list[str] = field(default_factory=list)
-    """Why it cannot be rendered, compared or applied."""
+    """Errors of rendering, comparing or applying."""
     waiting: list[str] = field(default_factory=list)
-    """Objects that are not healthy, or not as in Git, and why."""
+    """Objects that are not healthy or not in sync, with the reasons."""
     warnings: list[str] = field(default_factory=list)
-    """What of Git is not applied, though all else is."""
+    """Objects in Git that are not applied, although the others are."""
     is_current: bool = True
-    """Whether the controller has seen the application as it is now."""
+    """Whether the controller has observed the current specification."""
 
     @classmethod
     def of(cls, one: Object) -> Application:
-        """What an object of the controller says."""
+        """Read the status of an Application object."""
         status = one.get("status") or {}
         sync, spec = status.get("sync") or {}, one["spec"]
         operation = status.get("operationState") or {}
@@ -76,18 +76,18 @@ class Application:
 
     @property
     def is_done(self) -> bool:
-        """Whether all of it is as in Git, and healthy."""
+        """Whether it is in sync and healthy."""
         return self.is_current and (self.sync, self.health) == ("Synced", "Healthy")
 
     @property
     def reasons(self) -> list[str]:
-        """What keeps it from that, the first few; and what of Git is left out."""
+        """The first few reasons why it is not, and the warnings."""
         told = self.warnings if self.is_done else [*self.errors, *self.waiting, *self.warnings]
         return told[:SHOWN] + ([f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else [])
 
 
 def applications(cluster: Cluster) -> list[Application]:
-    """All applications, by name; none without a controller."""
+    """All applications by name; empty without a controller."""
     from providers.kubernetes.client import UnknownKindError
 
     try:
@@ -98,7 +98,7 @@ def applications(cluster: Cluster) -> list[Application]:
 
 
 def describe(found: list[Application]) -> str:
-    """A table of applications, with the reasons of those that are not as they should be."""
+    """A table of applications, with the reasons of those that are not in sync or healthy."""
     rows = [(one.name, one.revision[:REVISION_LENGTH] or "none", one.sync, one.health) for one in found]
     lines = [table(("APPLICATION", "REVISION", "SYNC", "HEALTH"), rows, prefix="    ")]
     lines += [f"    {one.name}: {reason}" for one in found for reason in one.reasons]
@@ -106,10 +106,10 @@ def describe(found: list[Application]) -> str:
 
 
 def wait_until_applied(platform: Platform) -> None:
-    """Have the controller look into Git now, and wait until all applications are as in it, and healthy.
+    """Request a refresh from Git, and wait until all applications are in sync and healthy.
 
     Raises:
-        LabError: one does not become so; names it, and says why.
+        LabError: an application does not become so; the message has its name and the reasons.
     """
     cluster = platform.cluster
     for one in applications(cluster):
@@ -144,7 +144,7 @@ def _progress(found: list[Application]) -> str:
 
 
 def _refresh(cluster: Cluster, name: str) -> None:
-    """Ask for a look into Git; the controller takes the annotation away when it has looked."""
+    """Request a refresh with an annotation, which the controller removes when it is done."""
     from providers.kubernetes.objects import Identity
 
     path = cluster.path(Identity(API, "Application", NAMESPACE, name))

@@ -1,4 +1,4 @@
-"""The store of logs, as `lab logs` asks it: lines of pods, of those that are gone too, and of nodes' journals."""
+"""Queries of `lab logs` to the log store, which keeps lines of pods, also deleted ones, and of nodes' journals."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from cli.workloads import Object, Platform
 
 SERVICE = "monitoring"
-"""Host name and login of what stands before the store."""
+"""Host name and login of the proxy in front of the store."""
 CAPABILITY_OF_LOGS = "logging"
 POD, NAMESPACE, CONTAINER = (f"kubernetes.{word}" for word in ("pod_name", "pod_namespace", "container_name"))
 APP, OF_MODEL = (f"kubernetes.pod_labels.{label}" for label in ("app", MODEL))
 NODE, UNIT = "_HOSTNAME", "_SYSTEMD_UNIT"
 OWN = re.compile(r"kubernetes\..*|_(time|msg|stream|stream_id)$|[A-Z_]+$")
-"""Fields that are not of the line itself: of its pod, of the store, of the journal."""
+"""Fields that are not part of the line: those of the pod, the store and the journal."""
 MOST = 1000
-"""How many lines are shown where nobody says."""
+"""Default number of lines."""
 
 
 class StoreError(LabError):
-    """The store does not answer, or refuses."""
+    """The store does not answer, or rejects the query."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What something said, and when."""
+    """A line, with its source and time."""
 
     at: str
     source: str
@@ -44,14 +44,14 @@ class Line:
 
 
 class LogStore:
-    """Asks by LogsQL."""
+    """Client of the store, which uses LogsQL."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool, headers: Mapping[str, str] | None = None) -> None:
         self._pool, self._headers = pool, dict(headers or {})
 
     @classmethod
     def of(cls, platform: Platform) -> LogStore | None:
-        """The platform's, through the gateway; None where its profile has none."""
+        """The platform's store, through the gateway; None if its profile has none."""
         from infra.manifests import capabilities
 
         if SERVICE not in platform.credentials or CAPABILITY_OF_LOGS not in capabilities(platform.profile):
@@ -60,12 +60,12 @@ class LogStore:
         return cls(pool, {**(pool.headers or {}), **platform.login_headers(SERVICE)})
 
     def lines(self, sources: str, since: str, text: str = "", most: int = MOST) -> list[Line]:
-        """The last lines of `sources` (`pods`, `journal`), the oldest first, that have a text in them.
+        """The last lines of `sources` (`pods`, `journal`), oldest first, that contain a text.
 
         `since`: a span, such as `1h` or `14d`.
 
         Raises:
-            StoreError: it does not answer, or refuses.
+            StoreError: it does not answer, or rejects the query.
         """
         having = f" *:~{quoted(re.escape(text))}" if text else ""
         found = self._ask(f"_time:{since} {sources}{having} | sort by (_time) desc | limit {most}")
@@ -91,14 +91,14 @@ OF_PODS = f"{json.dumps(POD)}:*"
 
 
 def pods(name: str, workloads: Iterable[Object]) -> str:
-    """Filter: pods that have a name, or are of a capability, a model or a Job that has it."""
+    """Filter: pods with this name, or of the capability, model or Job with this name."""
     filters = [f"{quoted(POD)}:={quoted(name)}", f"{quoted(POD)}:={quoted(f'{name}-')}*"]
     filters += [f"{quoted(OF_MODEL)}:={quoted(name)}", f"{quoted(APP)}:={quoted(name)}"]
     return f"({' or '.join([*filters, *_of_capability(name, workloads)])})"
 
 
 def capability(name: str, workloads: Iterable[Object]) -> str:
-    """Filter: pods of a capability alone.
+    """Filter: pods of a capability.
 
     Raises:
         LabError: there is no such capability.
@@ -116,7 +116,7 @@ def journal(node: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """As LogsQL has a name or a value: nothing in it means anything."""
+    """A quoted name or value in LogsQL."""
     return json.dumps(text, ensure_ascii=False)
 
 

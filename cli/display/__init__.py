@@ -43,12 +43,12 @@ def make_display(
     show_full_output: bool = False,
     suppress_outputs: bool = False,
 ) -> Display:
-    """The display for an operation; it starts at once, and must be closed.
+    """Create the display for an operation. It starts immediately; the caller must close it.
 
-    `kind` is `preview`, `update`, `refresh`, `destroy` or `import`. `interactive` None means: if `out` is a terminal
-    and `CI` is not set; a terminal that can't move its cursor (`TERM=dumb`) gets plain lines in any case. `color` is
-    `auto`, `always`, `never` or `raw`. `out` and `errors` default to standard output and error. The other flags are
-    the Pulumi CLI's of the same names.
+    `kind` is `preview`, `update`, `refresh`, `destroy` or `import`. `interactive` None means interactive if `out` is
+    a terminal and `CI` is not set; a terminal that can't move its cursor (`TERM=dumb`) always gets plain lines.
+    `color` is `auto`, `always`, `never` or `raw`. `out` and `errors` default to standard output and error. The other
+    flags are the Pulumi CLI's flags of the same names.
     """
     out, errors = out or sys.stdout, errors or sys.stderr
     options = Options(

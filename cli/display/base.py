@@ -1,4 +1,4 @@
-"""What all displays share: a lock, and an end that comes once."""
+"""Base class of all displays: a lock, and `end`, which is called once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ DEFAULT_PROVIDER = re.compile(r"[:$]pulumi:providers:[^:]+::default[^:]*$")
 
 
 class Result(Protocol):
-    """What a display reads of an update's result."""
+    """The part of an update's result that displays use."""
 
     @property
     def changes(self) -> dict[str, int]:
-        """How many resources each operation changed."""
+        """Number of resources by operation."""
 
     @property
     def duration_seconds(self) -> float:
-        """How long the update took."""
+        """Duration of the update."""
 
 
 def is_internal(event: Mapping[str, Any]) -> bool:
-    """Whether the engine does a step for its own ends: default providers, the bookkeeping of a replacement."""
+    """Whether a step is internal to the engine: default providers, bookkeeping of a replacement."""
     for name in STEP_EVENTS:
         if (payload := event.get(name)) is not None:
             metadata = payload["metadata"]
@@ -50,7 +50,7 @@ class Display(abc.ABC):
                 self.handle(event)
 
     def close(self, result: Result | None = None) -> None:
-        """Show what is left and give the terminal back. Later calls do nothing."""
+        """Show the remaining output and release the terminal. Later calls do nothing."""
         with self.lock:
             if self._closed:
                 return
@@ -65,8 +65,8 @@ class Display(abc.ABC):
 
     @abc.abstractmethod
     def handle(self, event: dict[str, Any]) -> None:
-        """Show one event; the lock is held."""
+        """Show one event. The caller holds the lock."""
 
     @abc.abstractmethod
     def end(self, result: Result | None) -> None:
-        """Show what is left; called once."""
+        """Show the remaining output. Called once."""

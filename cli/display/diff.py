@@ -25,7 +25,7 @@ OWN_COLOR = frozenset({"create", "delete", "delete-replaced", "discard", "discar
 
 
 class DiffRenderer:
-    """Turns step events into lines. `unchanged` shows unchanged properties too, and what gets deleted in full."""
+    """Turns step events into lines. `unchanged` also shows unchanged properties, and those of deleted resources."""
 
     def __init__(self, options: Options, *, unchanged: bool = True) -> None:
         self._options, self._unchanged = options, unchanged
@@ -138,13 +138,13 @@ class DiffRenderer:
 
 
 def show_reference(provider: str) -> str:
-    """A provider reference `<urn>::<id>` to show, its id as `[unknown]` where it is not known yet."""
+    """A provider reference `<urn>::<id>` to show, with the ID as `[unknown]` if it is not known yet."""
     urn, _, identity = provider.rpartition("::")
     return f"{urn}::{Special.UNKNOWN.value}" if identity in UNKNOWNS else provider
 
 
 class DiffDisplay(Display):
-    """Prints each step's diff when its event comes; diagnostics go to `errors`."""
+    """Prints each step's diff as soon as its event arrives; diagnostics go to `errors`."""
 
     def __init__(self, options: Options, console: Console, errors: Console) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class DiffDisplay(Display):
             self._print(*summary_lines(payload, self._failed, pack_table(payload)))
 
     def end(self, result: Result | None) -> None:
-        """All has been printed."""
+        """Do nothing: everything has been printed."""
 
     def _print(self, *lines: Text) -> None:
         if lines:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cli.display.base import Display, Result
 from cli.display.model import Options, Step, is_listed
-from cli.display.values import BLINDED, blind
+from cli.display.values import MASK, mask_secrets
 from protocol.signatures import OUTPUT_SIG, SECRET_SIG, SIG
 from terminal.text import Output, plain
 
@@ -20,7 +20,7 @@ STATE_FIELDS = ("id", "parent", "provider", "initErrors")
 
 
 class JsonStream(Display):
-    """Writes each event on a line of its own. Unless `color`, colour tags are taken out."""
+    """Writes one event per line, without colour tags unless `color`."""
 
     def __init__(self, out: TextIO, *, color: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class JsonStream(Display):
 
     def handle(self, event: dict[str, Any]) -> None:
         """Write one event."""
-        event = blind(event)
+        event = mask_secrets(event)
         for name in ("diagnosticEvent", "stdoutEvent", "policyEvent"):
             if (payload := event.get(name)) is not None and not self._color:
                 for field in ("message", "prefix"):
@@ -39,11 +39,11 @@ class JsonStream(Display):
         self._out.flush()
 
     def end(self, result: Result | None) -> None:
-        """All has been written."""
+        """Do nothing: everything has been written."""
 
 
 class PreviewDigest(Display):
-    """Writes one JSON document when the preview is done, so that what is written is always whole."""
+    """Writes one JSON document at the end of the preview, so that the output is always complete."""
 
     def __init__(self, options: Options, out: TextIO) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class PreviewDigest(Display):
         self._summary: Mapping[str, Any] = {}
 
     def handle(self, event: dict[str, Any]) -> None:
-        """Keep what the digest tells."""
+        """Collect what the digest contains."""
         if (payload := event.get("resourcePreEvent")) is not None:
             self._begin(Step(payload["metadata"]))
         elif (payload := event.get("resOutputsEvent")) is not None:
@@ -69,7 +69,7 @@ class PreviewDigest(Display):
                     payload.get("severity", "info"),
                 )
         elif (payload := event.get("policyEvent")) is not None:
-            # The CLI's digest leaves them out, and with them why it failed.
+            # The CLI's digest omits them, and with them the reason for a failure.
             policy = f"{payload['policyPackName']}@v{payload['policyPackVersion']} {payload['policyName']}"
             severity = "error" if payload["enforcementLevel"] == "mandatory" else "warning"
             self._note(payload.get("resourceUrn", ""), f"{policy}: {payload['message']}", severity)
@@ -154,6 +154,6 @@ def _flatten(wire: Any) -> Any:
         case dict():
             signature = wire.get(SIG)
             if signature == SECRET_SIG or (signature == OUTPUT_SIG and wire.get("secret")):
-                return BLINDED
+                return MASK
             return {key: _flatten(item) for key, item in wire.items()}
     return wire

@@ -1,4 +1,4 @@
-"""What the displays for people share: the fold, a console, and the closing report."""
+"""Base class of the displays for people: the model, a console, and the final report."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class ProgressDisplay(Display):
         self.print(*report(self.model))
 
     def print(self, *lines: Text) -> None:
-        """Write lines, all at once."""
+        """Write lines in one call."""
         if lines:
             self.console.print(Text("\n").join(lines))
 
     @abc.abstractmethod
     def finish(self) -> None:
-        """Show the rows a last time."""
+        """Show the rows for the last time."""

@@ -1,4 +1,4 @@
-"""Engine events folded into rows, one a resource: what every human-readable display shows."""
+"""Engine events folded into rows, one per resource: the data that every human-readable display shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECENT = 64
 
 @dataclass(frozen=True)
 class Options:
-    """What to show, and how; the names are the Pulumi CLI's flags."""
+    """What to show, and how; named after the Pulumi CLI's flags."""
 
     stack: str
     project: str
@@ -36,7 +36,7 @@ class Options:
 
     @property
     def label(self) -> str:
-        """What is being done, as in `Updating (dev):`."""
+        """Label of the operation, as in `Updating (dev):`."""
         noun, verb = {
             "refresh": ("refresh", "Refreshing"),
             "destroy": ("destroy", "Destroying"),
@@ -55,7 +55,7 @@ class Urn:
 
     @classmethod
     def parse(cls, text: str) -> Urn:
-        """Split a URN; what is none becomes the name of something without a type."""
+        """Split a URN. A text that is not a URN becomes a name without a type."""
         parts = text.split("::", 3)
         return cls(text, parts[2].rsplit("$", 1)[-1], parts[3]) if len(parts) == 4 else cls(text, "", text)
 
@@ -90,12 +90,12 @@ class State:
 
     @cached_property
     def inputs(self) -> dict[str, Value]:
-        """The properties that the program gave."""
+        """The inputs, from the program."""
         return decode_object(self.wire.get("inputs"))
 
     @cached_property
     def outputs(self) -> dict[str, Value]:
-        """The properties that the provider gave back."""
+        """The outputs, from the provider."""
         return decode_object(self.wire.get("outputs"))
 
     @property
@@ -127,7 +127,7 @@ class Step:
 
     @property
     def parent(self) -> str:
-        """The URN of the parent, or nothing."""
+        """The URN of the parent, or an empty text."""
         state = self.new or self.old
         return state.parent if state else ""
 
@@ -144,7 +144,7 @@ class Step:
 
     @property
     def retains(self) -> bool:
-        """Whether the step forgets the resource but leaves it in the cloud."""
+        """Whether the step removes the resource from the state but keeps it in the cloud."""
         forgets = self.op in ("delete", "replace", "create-replacement", "delete-replaced")
         return forgets and self.old is not None and self.old.retain
 
@@ -155,11 +155,11 @@ class Step:
 
     @property
     def has_provider_diff(self) -> bool:
-        """Whether the provider said what changed; an empty answer counts."""
+        """Whether the provider reported a detailed diff, which may be empty."""
         return self.wire.get("detailedDiff") is not None
 
     def provider_diff(self, hidden: Hidden, *, refreshed: bool = False) -> dict[Any, Diff] | None:
-        """The provider's diff. After a refresh, what is compared is the state then with the state now."""
+        """The provider's diff. After a refresh, it compares the state before with the state now."""
         old, new = self.old, self.new
         return diff_by_provider(
             self.wire["detailedDiff"],
@@ -192,7 +192,7 @@ class Step:
 
 
 def is_listed(step: Step, options: Options) -> bool:
-    """Whether the diff view and JSON digest list a step: what changes, and of a replacement's steps the logical one."""
+    """Whether the diff view and the JSON digest list a step: changes, and only the logical step of a replacement."""
     if step.urn.is_stack:
         return True
     if step.op == "same":
@@ -202,7 +202,7 @@ def is_listed(step: Step, options: Options) -> bool:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A message about a resource. `text` may hold colour tags; `stream` groups the pieces of one message."""
+    """A message about a resource. `text` may contain colour tags; `stream` groups the parts of one message."""
 
     severity: str
     text: str
@@ -212,7 +212,7 @@ class Diagnostic:
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """What is known of one resource. Times are of the fold's clock, in seconds."""
+    """The state of one resource. Times are in seconds of the model's clock."""
 
     urn: Urn
     order: int
@@ -222,25 +222,25 @@ class Row:
     ended: float | None = None
     failed: bool = False
     wanted: bool = False
-    """Shown for its own sake, not only for its children's."""
+    """Whether the row is shown for itself, not only as a parent."""
     shown: bool = False
     children: dict[str, Row] = field(default_factory=dict)
-    """Those that are shown."""
+    """The children that are shown."""
     finished: dict[str, Step] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     last_error: Diagnostic | None = None
     violation: Event | None = None
-    """The last violation of a policy, a mandatory one before others."""
+    """The last policy violation; mandatory ones take precedence."""
 
     @property
     def op(self) -> str:
-        """The operation under way, or done last."""
+        """The current or last operation."""
         return self.step.op if self.step else "same"
 
 
 class Model:
-    """Folds events, in the order they come. `apply` costs the same whatever has come before."""
+    """Folds events in the order of arrival. The cost of `apply` does not grow with their number."""
 
     def __init__(self, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
         self.options, self.clock = options, clock
@@ -249,7 +249,7 @@ class Model:
         self.rows: dict[str, Row] = {}
         self.stack: Row | None = None
         self.active: dict[str, Row] = {}
-        """Wanted rows whose operation is under way, the root's aside."""
+        """Shown rows whose operation is in progress, except the root."""
         self.failed: dict[str, Row] = {}
         self.recent: deque[Row] = deque(maxlen=RECENT)
         self.shown = 0
@@ -264,10 +264,10 @@ class Model:
         self.remediations: list[Event] = []
         self.finished = False
         self.revision = 0
-        """Grows with each event that changes what there is to see."""
+        """Increases with each event that changes the display."""
 
     def apply(self, event: Event) -> Row | None:
-        """Take in one event; return the row to show again where rows are shown one by one."""
+        """Apply one event. Returns the row to print again in displays that print rows one by one."""
         self.revision += 1
         for name, record in (
             ("resourcePreEvent", self._begin),
@@ -295,7 +295,7 @@ class Model:
         return None
 
     def finish(self) -> list[Row]:
-        """Nothing more will come. Returns the rows whose operation had not ended."""
+        """Mark the end of the events. Returns the rows whose operation had not ended."""
         unfinished = [row for row in self.rows.values() if not self.is_done(row)]
         self.finished = True
         self.revision += 1
@@ -303,27 +303,27 @@ class Model:
         return unfinished
 
     def is_done(self, row: Row) -> bool:
-        """Whether nothing is under way for `row`; the root is done when all is."""
+        """Whether no operation is in progress for `row`; the root is done when all rows are."""
         return row.failed or self.finished or (not row.urn.is_stack and row.op in row.finished)
 
     def is_interrupted(self, row: Row) -> bool:
-        """Whether all ended while a provider was still at work on `row`."""
+        """Whether the update ended while an operation on `row` was in progress."""
         if not self.finished or row.failed or row.counts["error"] or row.step is None or not row.step.custom:
             return False
         return row.op not in row.finished and row.op not in ("same", "remove-pending-replace")
 
     def elapsed(self, row: Row) -> float | None:
-        """Seconds since the operation began, or that it took."""
+        """Duration of the operation so far, or in total, in seconds."""
         if row.started is None:
             return None
         return (self.clock() if row.ended is None else row.ended) - row.started
 
     def is_wanted(self, step: Step) -> bool:
-        """Whether a step is worth a row of its own."""
+        """Whether a step gets its own row."""
         return step.op != "same" or self.options.show_sames or step.changes_protection or step.urn.is_stack
 
     def _step(self, payload: Mapping[str, Any], record: Callable[[Row, Step], Row | None]) -> Row | None:
-        """Give a step to its row and `record` it. Unless asked for, reads are but a passing word about the stack."""
+        """Add a step to its row and `record` it. Unless requested, reads only show as a short message of the stack."""
         step = Step(payload["metadata"])
         if not self.options.show_reads:
             if step.op in ("discard", "read-replacement"):
@@ -355,7 +355,7 @@ class Model:
             self.sames.add(row.urn.text)
         elif row.wanted:
             self.recent.append(row)
-        # Elsewhere the row would only repeat the line printed when the step began.
+        # Otherwise the row would only repeat the line printed at the start of the step.
         repeats = self.options.dry_run or not step.custom or step.op == "same"
         return None if repeats else row
 
@@ -378,7 +378,7 @@ class Model:
         return self._record(row, diagnostic)
 
     def _violate(self, payload: Event) -> Row:
-        """Show the row of a resource that violates a policy: it may never get another."""
+        """Show the row of a resource that violates a policy: it may get no step."""
         self.violations.append(payload)
         row = self._row(Urn.parse(payload["resourceUrn"])) if payload.get("resourceUrn") else self._stack_row()
         if row.parent is None:
@@ -427,7 +427,7 @@ class Model:
         return row
 
     def _link(self, row: Row, parent: str) -> None:
-        """Hang `row` below its parent, or below the stack. A parent not heard of yet gets a row to hang things on."""
+        """Add `row` below its parent, or below the stack. An unknown parent gets a row first."""
         if row is self.stack:
             return
         stack = self._stack_row()

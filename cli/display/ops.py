@@ -14,9 +14,9 @@ class Op(NamedTuple):
     done: str
     failed: str
     plan: str
-    """What a preview says while it looks at the step."""
+    """Shown in a preview while the step is checked."""
     planned: str
-    """What it says when it has: a replacement's steps are one thing then."""
+    """Shown after that; the steps of a replacement have one label."""
     counted: str
     """Past tense, in the summary of an update."""
 
@@ -65,5 +65,5 @@ UNCOUNTED = frozenset({"same", "read", "discard", "read-replacement"})
 
 
 def describe(op: str) -> Op:
-    """How to show `op`; an operation of a newer engine is shown by its name."""
+    """How to show `op`; an unknown operation of a newer engine is shown by its name."""
     return OPS.get(op) or Op("  ", "", op, op, f"{op} failed", op, op, op)

@@ -1,4 +1,4 @@
-"""Progress as plain lines, for pipes, logs and CI: one line when a step begins and one when it ends."""
+"""Progress as plain lines, for pipes, logs and CI: one line at the start of a step and one at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 20.0
 
 
 class PlainDisplay(ProgressDisplay):
-    """Prints each row when it changes, and after 20 silent seconds says what is still under way."""
+    """Prints each row when it changes, and after 20 seconds without output the operations in progress."""
 
     def __init__(self, model: Model, console: Console) -> None:
         super().__init__(model, console)
@@ -63,12 +63,12 @@ class PlainDisplay(ProgressDisplay):
             self.print(Text(f"{payload['message']}: starting"))
 
     def print(self, *lines: Text) -> None:
-        """Write lines, and put the next heartbeat off."""
+        """Write lines, and postpone the next heartbeat."""
         super().print(*lines)
         self._printed_at = self.model.clock()
 
     def beat(self) -> None:
-        """Say what is under way, if nothing was printed for long."""
+        """Print the operations in progress, if nothing was printed for some time."""
         with self.lock:
             silence = self.model.clock() - self._printed_at
             if silence < HEARTBEAT_SECONDS or not self.model.active:

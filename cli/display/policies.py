@@ -1,4 +1,4 @@
-"""Policy packs and what they found, in the Pulumi CLI's layout (`pkg/backend/display/{progress,diff}.go`)."""
+"""Policy packs and their results, in the Pulumi CLI's layout (`pkg/backend/display/{progress,diff}.go`)."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def policies(model: Model) -> list[Text]:
 
 
 def violation_lines(event: Event) -> list[Text]:
-    """A violation where it happens, as the diff view shows it."""
+    """A violation, as the diff view shows it below the resource."""
     head = Text.assemble("    ", (clean(_name(event)), "magenta"), " ", heading(event))
     return [head, *(Text(f"        {line}".rstrip()) for line in _message(event))]
 
 
 def remediation_lines(event: Event) -> list[Text]:
-    """A remediation where it happens: which properties it changed. None where it changed nothing."""
+    """A remediation and the properties it changed, as the diff view shows it. None if it changed nothing."""
     diff = diff_objects(decode_object(event.get("before")), decode_object(event.get("after")))
     if diff is None:
         return []
@@ -68,7 +68,7 @@ def remediation_lines(event: Event) -> list[Text]:
 
 
 def pack_table(summary: Event) -> list[Text]:
-    """The packs that ran, as the diff view ends with them."""
+    """The table of packs at the end of the diff view."""
     packs: Mapping[str, str] = summary.get("PolicyPacks") or {}
     if not packs:
         return []
@@ -99,7 +99,7 @@ def _name(event: Event) -> str:
 
 
 def _packs(summary: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Name and version of each pack, and where it is: `name|local|path` is how events name one from a folder."""
+    """Name and version of each pack, and its folder: events name a local pack `name|local|path`."""
     packs: dict[str, list[str]] = {}
     for key, version in (summary.get("PolicyPacks") or {}).items():
         name, _, path = key.partition("|local|")

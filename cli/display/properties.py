@@ -23,19 +23,19 @@ REPLACES = " (forces replacement)"
 
 @dataclass(frozen=True)
 class At:
-    """Where and how to print: steps of four columns, the operation that colours a line, whether its symbol marks it."""
+    """Where and how to print: indentation in steps of four columns, the operation, whether its symbol is shown."""
 
     indent: int
     op: str = "same"
     marked: bool = False
 
     def deeper(self, by: int = 1) -> At:
-        """The same, `by` steps further in."""
+        """The same, indented by `by` more steps."""
         return replace(self, indent=self.indent + by)
 
     @property
     def margin(self) -> str:
-        """The blank space before a line, ending in the operation's symbol where the line is marked."""
+        """The indentation of a line, with the operation's symbol at the end if the line is marked."""
         blank = "    " * self.indent
         return blank[:-2] + describe(self.op).symbol if self.marked else blank
 
@@ -73,7 +73,7 @@ class PropertyPrinter:
                 self.value(properties[key], at)
 
     def diffs(self, items: Mapping[Any, Diff], at: At, only: Iterable[str] = ()) -> None:
-        """Print the diff of every property of an object; of those named in `only`, where any is."""
+        """Print the diff of every property of an object; only of those in `only`, unless it is empty."""
         wanted = set(only)
         keys = [key for key in sorted(items) if not wanted or key in wanted]
         width = max((len(key) for key in keys), default=0)
@@ -90,7 +90,7 @@ class PropertyPrinter:
         self.value(value, at)
 
     def hidden(self, paths: Iterable[tuple[str | int, ...]], at: At) -> None:
-        """Say which changed properties the program asked to hide."""
+        """Print which changed properties the program hides."""
         at = replace(at, op="update", marked=True)
         for text in sorted({format_path(path) for path in paths}):
             self.write(f"{at.margin}{text} (hidden)\n", at.op)
@@ -166,7 +166,7 @@ class PropertyPrinter:
             self.write(f"{head} {asset.where} }}", at.op)
 
     def diff(self, item: Diff, title: Title, at: At) -> None:
-        """Print how a property changed, and whether that is why its resource gets replaced."""
+        """Print how a property changed, and whether the change replaces the resource."""
         first = len(self.lines) - 1
         match item.kind:
             case "add":
@@ -316,7 +316,7 @@ def is_primitive(value: Value) -> bool:
 
 
 def is_blank(value: Value) -> bool:
-    """Whether a value is not worth a line: null, or an empty text, list or object."""
+    """Whether a value is empty, and not printed: null, or an empty text, list or object."""
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 
@@ -324,7 +324,7 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b", "\f
 
 
 def quote(text: str, *, quotes: bool = True) -> str:
-    """`text` in double quotes, whatever is not printable escaped (Go's `%q`); without `quotes` only the escaping."""
+    """`text` in double quotes, with non-printable characters escaped (Go's `%q`); without `quotes`, only escaped."""
     if not text.isprintable() or (quotes and ('"' in text or "\\" in text)):
         text = "".join(_quote_character(character, quotes) for character in text)
     return f'"{text}"' if quotes else text

@@ -1,4 +1,4 @@
-"""What is printed once, at the end: diagnostics, outputs, counts and duration."""
+"""The report at the end: diagnostics, outputs, counts and duration."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def banner(options: Options) -> Text:
 
 
 def configuration(config: Mapping[str, str]) -> list[Text]:
-    """The stack's configuration, whose secrets the engine has blinded."""
+    """The stack's configuration, in which the engine has replaced secrets."""
     return [Text("Configuration:"), *(Text(f"    {key}: {plain(config[key])}") for key in sorted(config))]
 
 
 def report(model: Model) -> list[Text]:
-    """All closing sections. What a mandatory policy forbids ends without a summary, as in the CLI."""
+    """All sections. After a violation of a mandatory policy there is no summary, as in the CLI."""
     ending = [] if is_forbidden(model) else summary(model)
     return [*policies(model), *diagnostics(model), *outputs(model), *ending]
 
@@ -46,7 +46,7 @@ def diagnostics(model: Model) -> list[Text]:
 
 
 def _streams(row: Row) -> list[list[Diagnostic]]:
-    """The row's messages, one list a stream: a stream's pieces make one text."""
+    """The row's messages by stream; the parts of a stream make one text."""
     streams: dict[int, list[Diagnostic]] = {}
     for diagnostic in row.diagnostics:
         if not diagnostic.ephemeral:
@@ -75,7 +75,7 @@ def outputs(model: Model) -> list[Text]:
 
 
 def output_lines(step: Step, indent: int, options: Options, *, refreshed: bool = False) -> list[Text]:
-    """The outputs of a step that are not just its inputs: changed ones, or for the stack after an update all."""
+    """The outputs of a step that differ from its inputs: the changed ones; of the stack after an update, all."""
     planning = options.dry_run
     show_sames = options.show_sames or (not planning and step.urn.is_stack)
     reads = ("read", "read-replacement", "import", "import-replacement")
@@ -152,7 +152,7 @@ def _without_marker(value: Value) -> Value:
 
 
 def summary(model: Model) -> list[Text]:
-    """How many resources each operation changed, and how long it all took."""
+    """Number of resources by operation, and the duration."""
     if model.summary is None:
         return []
     errored = sum(1 for row in model.rows.values() if row.counts["error"])
@@ -160,7 +160,7 @@ def summary(model: Model) -> list[Text]:
 
 
 def summary_lines(event: Mapping[str, Any], errored: int, packs: Sequence[Text] = ()) -> list[Text]:
-    """The lines of a summary event; `packs` stand before the duration."""
+    """The lines of a summary event; `packs` precede the duration."""
     changes: Mapping[str, int] = event.get("resourceChanges") or {}
     preview = bool(event.get("isPreview"))
     lines = [Text("Resources:", HEADLINE)]

@@ -1,4 +1,4 @@
-"""The cells of a resource's row: operation, type, name, status and what else there is to say."""
+"""The cells of a resource's row: operation, type, name, status and information."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cells(model: Model, row: Row, *, live: bool) -> Cells:
 
 
 def status(model: Model, row: Row, op: str) -> Text:
-    """What is being done to a resource, or what was, and how long it takes."""
+    """The current or last operation on a resource, and its duration."""
     words = describe(op)
     retain = "[retain]" if row.step is not None and row.step.retains else ""
     dry_run = model.options.dry_run
@@ -70,7 +70,7 @@ def _time(model: Model, row: Row, op: str) -> str:
 
 
 def info(model: Model, row: Row, *, live: bool) -> Text:
-    """Which properties change, and the last message, or once all is done how many there were."""
+    """The properties that change, and the last message, or at the end the number of messages."""
     parts = []
     if row.step is not None and (changed := short_diff(_telling_step(row, row.step))):
         parts.append(changed)
@@ -84,7 +84,7 @@ def info(model: Model, row: Row, *, live: bool) -> Text:
                 number, word = plural(count, noun).split(" ")
                 parts.append(Text.assemble(f"{number} ", (word, style)))
     else:
-        # What a resource waited for is of no interest once it is done.
+        # Status messages matter only until the resource is done.
         left = [one for one in row.diagnostics if not (one.ephemeral and model.is_done(row))]
         last = row.last_error if live and row.last_error else left[-1] if left else None
         if last is not None:
@@ -93,7 +93,7 @@ def info(model: Model, row: Row, *, live: bool) -> Text:
 
 
 def _telling_step(row: Row, step: Step) -> Step:
-    """The step that knows what changed: of a replacement's three, the logical one."""
+    """The step with the changes: of a replacement's three, the logical one."""
     if step.op in ("create-replacement", "delete-replaced"):
         return row.finished.get("replace", step)
     if step.op in ("import", "import-replacement"):

@@ -32,8 +32,8 @@ DOTS_WIDTH = 3
 class TreeDisplay(ProgressDisplay):
     """Draws at most ten frames a second, and one a second while nothing happens.
 
-    A frame costs what fits on the screen, however many resources there are: where the tree does not fit, only rows that
-    failed, are under way or ended last are drawn. The whole tree is printed at the end.
+    The cost of a frame depends on the screen, not on the number of resources: if the tree does not fit, only rows that
+    failed, are in progress or ended last are drawn. The whole tree is printed at the end.
     """
 
     def __init__(self, model: Model, console: Console) -> None:
@@ -47,13 +47,13 @@ class TreeDisplay(ProgressDisplay):
         self._ticker = Ticker(1 / FRAMES_PER_SECOND, self.draw)
 
     def handle(self, event: dict[str, Any]) -> None:
-        """Fold an event; the next frame shows it."""
+        """Apply an event; the next frame shows it."""
         self.model.apply(event)
         if "preludeEvent" in event and self.model.options.show_config and self.model.config:
             self.print(*configuration(self.model.config), Text())
 
     def finish(self) -> None:
-        """Take the last frame away and print the tree as it ended."""
+        """Remove the last frame and print the final tree."""
         atexit.unregister(self.close)
         self._ticker.stop()
         try:
@@ -68,7 +68,7 @@ class TreeDisplay(ProgressDisplay):
             self.print(*(tagged(message.rstrip("\n")) for message in self.model.system), Text())
 
     def draw(self) -> None:
-        """Draw a frame, if there is anything new to see."""
+        """Draw a frame if anything has changed."""
         with self.lock:
             now = (self.model.revision, int(self.model.clock() - self.model.started))
             if now != self._drawn:
@@ -86,7 +86,7 @@ class TreeDisplay(ProgressDisplay):
         return [*self._table(rows, width), *footer]
 
     def _busiest(self, room: int) -> list[Row]:
-        """The rows worth looking at where not all fit: failed, under way, ended last, in the order they came."""
+        """The rows to draw if not all fit: failed, in progress, ended last; in order of arrival."""
         failed = islice(reversed(self.model.failed.values()), max(room // 3, 1))
         candidates = chain(failed, self.model.active.values(), reversed(self.model.recent))
         chosen: dict[str, Row] = {}
@@ -142,7 +142,7 @@ class TreeDisplay(ProgressDisplay):
         return lines
 
     def _cells(self, row: Row) -> Cells:
-        """The cells of a row; dots that move show that it is under way."""
+        """The cells of a row; moving dots show that it is in progress."""
         result = cells(self.model, row, live=True)
         if not self.model.is_done(row) and (row.op != "same" or row.urn.is_stack):
             beat = DOTS[int(self.model.clock() - self.model.started) % len(DOTS)]

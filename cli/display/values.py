@@ -15,13 +15,13 @@ from typing import Any
 from protocol import paths
 from protocol.signatures import ARCHIVE_SIG, ASSET_SIG, BYTES_SIG, OUTPUT_SIG, RESOURCE_SIG, SECRET_SIG, SIG, UNKNOWNS
 
-BLINDED = "[secret]"
+MASK = "[secret]"
 
 
 class Special(enum.Enum):
     """A value that is known only by its kind."""
 
-    SECRET = BLINDED
+    SECRET = MASK
     UNKNOWN = "[unknown]"
 
 
@@ -62,7 +62,7 @@ def decode(wire: object) -> Value:
         case str():
             if wire in UNKNOWNS:
                 return Special.UNKNOWN
-            return Special.SECRET if wire == BLINDED else wire
+            return Special.SECRET if wire == MASK else wire
         case list():
             return [decode(item) for item in wire]
         case dict():
@@ -94,23 +94,23 @@ def _decode_asset(wire: Mapping[str, Any], kind: str) -> Asset:
     return Asset(kind, "file" if form == "path" else form, digest, wire.get(form, ""))
 
 
-def blind(wire: Any) -> Any:
-    """`wire` with whatever a secret's wrapper still holds replaced, as the CLI's event stream has it."""
+def mask_secrets(wire: Any) -> Any:
+    """`wire` with the contents of secrets replaced, as in the CLI's event stream."""
     match wire:
         case list():
-            return [blind(item) for item in wire]
+            return [mask_secrets(item) for item in wire]
         case dict():
             if wire.get(SIG) == SECRET_SIG:
-                return {SIG: SECRET_SIG, "ciphertext": BLINDED}
+                return {SIG: SECRET_SIG, "ciphertext": MASK}
             if wire.get(SIG) == OUTPUT_SIG and wire.get("secret"):
                 return {key: item for key, item in wire.items() if key != "value"}
-            return {key: blind(item) for key, item in wire.items()}
+            return {key: mask_secrets(item) for key, item in wire.items()}
     return wire
 
 
 @dataclass
 class Diff:
-    """How one value became another. `items` holds the parts' diffs when both are lists or both are objects."""
+    """How one value became another. `items` holds the diffs of the parts if both are lists or both are objects."""
 
     kind: str
     old: Value = None
@@ -126,7 +126,7 @@ class Diff:
 
 @dataclass
 class Hidden:
-    """Property paths whose differences the program asked not to see (`hide_diffs`), and those that had one."""
+    """Property paths whose diffs the program hides (`hide_diffs`), and those of them that had a diff."""
 
     paths: Sequence[PropertyPath] = ()
     hits: set[PropertyPath] = field(default_factory=set)
@@ -141,14 +141,14 @@ class Hidden:
 
 
 def is_internal(key: object) -> bool:
-    """Whether the engine or an SDK put this property there for itself."""
+    """Whether the engine or an SDK added this property for internal use."""
     return isinstance(key, str) and key.startswith("__")
 
 
 def diff_objects(
     old: Mapping[str, Value], new: Mapping[str, Value], hidden: Hidden | None = None, path: PropertyPath = ()
 ) -> dict[Any, Diff] | None:
-    """The diff of each property, unchanged ones included; None where nothing changed. A null equals an absence."""
+    """The diff of each property, including unchanged ones; None if nothing changed. Null is the same as absent."""
     items: dict[Any, Diff] = {}
     for key in sorted(old.keys() | new.keys()):
         before, after, here = old.get(key), new.get(key), (*path, key)
@@ -167,7 +167,7 @@ def diff_objects(
 
 
 def diff_values(old: Value, new: Value, hidden: Hidden | None = None, path: PropertyPath = ()) -> Diff | None:
-    """How `old` became `new`; None where it did not change."""
+    """How `old` became `new`; None if it did not change."""
     if isinstance(old, dict) and isinstance(new, dict):
         items = diff_objects(old, new, hidden, path)
     elif isinstance(old, list) and isinstance(new, list):
@@ -191,9 +191,9 @@ def diff_by_provider(
     new_of: Callable[[bool], Value],
     hidden: Hidden,
 ) -> dict[Any, Diff] | None:
-    """The diff a provider reported, property path by property path, with the values it speaks of.
+    """A provider's detailed diff by property path, with the values at each path.
 
-    `old_of` and `new_of` give the properties to look in, and are told whether the entry compares inputs with inputs.
+    `old_of` and `new_of` return the properties to look in. The argument is whether the entry compares inputs.
     """
     items: dict[Any, Diff] = {}
     for text, entry in detailed.items():
@@ -230,7 +230,7 @@ def _insert(items: dict[Any, Diff], path: PropertyPath, kind: str, old_parent: V
 
 
 def _child(parent: Value, key: str | int) -> tuple[Value, ...]:
-    """The part of `parent` at `key`: one value, or none. What is unknown or secret may contain any key."""
+    """The part of `parent` at `key`: one value, or none. An unknown or secret value may contain any key."""
     if isinstance(parent, Special):
         return (parent,)
     if isinstance(parent, list) and isinstance(key, int):
@@ -241,7 +241,7 @@ def _child(parent: Value, key: str | int) -> tuple[Value, ...]:
 
 
 def parse_path(text: str) -> PropertyPath:
-    """The steps of a property path like `a.b["c.d"][0]`; a text that is none is one property's name."""
+    """The steps of a property path like `a.b["c.d"][0]`; a text that is not a path is the name of a property."""
     try:
         return paths.parse_path(text)
     except ValueError:

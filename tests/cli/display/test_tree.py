@@ -170,7 +170,8 @@ def test_the_cost_of_a_frame_is_what_fits_on_the_screen(monkeypatch: pytest.Monk
     assert rendered <= frames * height
     rendered = 0
     display.close()
-    assert rendered == resources + 1
+    # The drawing thread may have added a frame since.
+    assert resources + 1 <= rendered <= resources + 1 + (display.frames - frames) * height
 
 
 def test_events_do_not_draw_frames_the_clock_does() -> None:
