@@ -10,17 +10,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bundle.conftest import Copy, copy_code, make_key, public_key
+from infra.settings import Cluster
+from tests.bundle.conftest import HELLO, Copy, copy_code, make_key, public_key
 from tests.cli.forge_server import REPOSITORY, TOKEN, Forge
 from tests.cli.harness import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PASSPHRASE = "planted-passphrase"  # noqa: S105
 SETTINGS = "config:\n  ml-cluster:cluster: {{bundle: {bundle}, imageKeys: {keys}}}\n"
@@ -34,6 +35,32 @@ spec:
       image: localhost/hello
 """
 
+CLUSTER = """
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, ResourceProvider
+
+class Nothing(ResourceProvider):
+    def create(self, props):
+        return CreateResult("dev", props)
+
+class KubernetesCluster(Resource, module="ansible", name="KubernetesCluster"):
+    def __init__(self, name, props):
+        super().__init__(Nothing(), name, props, pulumi.ResourceOptions(additional_secret_outputs=["private_key"]))
+
+KubernetesCluster("kubernetes", {
+    "name": "dev", "user": "root", "private_key": pulumi.Output.secret(open(KEY).read()),
+    "machines": [{"host": "control-0", "role": "control-plane", "address": "127.0.0.1", "floating_ip": None}],
+    "servers": {"control-0": {"server": "id-0"}}, "variables": {"cluster_bundle": BUNDLE},
+})
+"""
+"""A program whose cluster is one machine, which does not answer SSH."""
+KUBERNETES = f"""
+  kubernetes:
+    version: {Cluster().kubernetes_version}
+    module: hello
+    programs: {{kubeadm: .}}
+"""
+
 
 class Repository:
     """A checkout of the main branch as a job has it, beside a bundle."""
@@ -44,6 +71,8 @@ class Repository:
         self.tree = self.copy.tree
         self.remote = folder / f"{REPOSITORY}"
         self.key = make_key(folder / "images.pem")
+        self.login = folder / "login"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.login], check=True)
         for name in ("Pulumi.yaml", "__main__.py", "pyproject.toml", "uv.lock", "lab"):
             (self.tree / name).write_bytes((ROOT / name).read_bytes())
         (self.tree / "k8s/hello.yaml").write_text(POD)
@@ -88,7 +117,7 @@ class Repository:
         done = subprocess.run(
             command, cwd=self.tree, env={**self.env, **env}, check=False, capture_output=True, text=True
         )
-        for planted in (TOKEN, PASSPHRASE, self.key.read_text().splitlines()[1]):
+        for planted in (TOKEN, PASSPHRASE, *(path.read_text().splitlines()[1] for path in (self.key, self.login))):
             assert planted not in done.stdout + done.stderr
         return done
 
@@ -173,3 +202,19 @@ def test_without_a_key_images_are_not_signed_and_a_stack_that_wants_them_signed_
     refused = repository.job(signs=False, status=1).stderr
     assert "there is no key to sign with" in refused
     assert "give this job the secret LAB_IMAGE_KEY" in refused
+
+
+def test_images_that_the_cluster_did_not_get_are_not_proposed(repository: Repository, forge: Forge) -> None:
+    """The nodes, and the key that logs in to them, are those of the stack's state."""
+    repository.copy.manifest(HELLO + KUBERNETES)
+    constants = f"KEY, BUNDLE = {str(repository.login)!r}, {str(repository.copy.bundle)!r}\n"
+    (repository.tree / "__main__.py").write_text(constants + CLUSTER)
+    repository.save("a cluster")
+    (repository.tree / ".venv").symlink_to(Path(sys.executable).parents[1])
+    done = repository.lab("up", "--yes", "--skip-preview")
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = repository.job(status=1).stderr
+    assert "the cluster's registry did not get the images: images.yml failed:" in refused
+    assert "control-0" in refused
+    assert "cannot be reached" in refused
+    assert not forge.pulls
