@@ -33,9 +33,10 @@ def urn(name: str) -> str:
 
 
 def told(outcome: Outcome) -> str:
-    """The last thing that a command says, without a remedy."""
+    """The last reason that a command gives, without the remedy."""
     lines = [line.strip() for line in outcome.messages.splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("remedy:")), "nothing")
+    reasons = [line for line in lines if line not in {"", "update failed"} and not line.startswith("remedy:")]
+    return reasons[-1] if reasons else "nothing"
 
 
 def takes_its_own_state(stack: Stack) -> None:
