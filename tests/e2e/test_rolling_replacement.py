@@ -38,15 +38,15 @@ CONTROL_PLANES: Final = 3
 MARKER: Final = "/var/lib/local-path/marker"
 """On the volume that holds the stores."""
 IN_ORDER: Final = (
-    "kubernetes_node: Move their pods to other nodes",
+    "kubernetes_node: Drain the nodes",
     "kubernetes_node: Stop the pods",
-    "kubernetes_node: Take them out of the cluster",
+    "kubernetes_node: Delete the nodes",
     r"DELETE nova/\S*/servers/[0-9a-f-]+$",
     r"POST nova/\S*/servers$",
     "containerd: Install containerd and runc",
     "kubernetes_node: Import the images",
-    "kubernetes_node: Let it work: ",
-    "cni: Start it",
+    "kubernetes_node: Run kubeadm ",
+    "cni: Start the pod network",
     "Wait until every node is ready",
 )
 """What a replacement does to a node, from its leave to its successor's: requests to the cloud, tasks of playbooks."""
