@@ -95,8 +95,7 @@ class Decisions:
             return Compared(served, known["correct"])
         if evidence.baseline and evidence.baseline.version == served:
             return Compared(served, evidence.baseline.right)
-        version = work.version(model, served)
-        if version and not self._registry.exists(model, served, version["run"]):
+        if self._is_there(work, model, served) is False:
             return None  # nobody can ask it any more
         raise RefusedError(
             f"{model}'s gate compares with production's version {served}, and nothing says what that is right about on"
@@ -175,12 +174,12 @@ class Decisions:
         """A version that may be promoted; by default the newest that is there."""
         known = [number] if number is not None else work.newest(model)
         for version in known:
-            found = work.version(model, version)
-            if found and self._registry.exists(model, version, found["run"]):
+            there = self._is_there(work, model, version)
+            if there:
                 return version
             if number is None:
                 continue
-            if found:
+            if there is False:
                 raise RefusedError(f"{model} has no version {number} any more")
             raise RefusedError(
                 f"{model} has no version {number} that has passed the gate",
@@ -195,8 +194,7 @@ class Decisions:
         verdict, known = work.verdict_of_version(model, version), work.verdict_of_version(model, served)
         if gate.production is None or verdict is None:
             return
-        found = work.version(model, served)
-        if found and not self._registry.exists(model, served, found["run"]):
+        if self._is_there(work, model, served) is False:
             return  # it cannot be asked any more
         if (
             known
@@ -223,11 +221,8 @@ class Decisions:
         with self._store.work() as work:
             work.lock(model)
             state = work.stage(model, stage)
-            former, current = list(state["former"]), state["version"]
-            passed_over: list[int] = []
-            while former and not self._is_there(work, model, former[-1]):
-                passed_over.append(former.pop())
-            version = former.pop() if former else None
+            current = state["version"]
+            version, former, passed_over = self._before(work, model, state["former"])
             if version is not None:
                 self._registry.serve(model, stage, version)
                 work.add_move(
@@ -246,9 +241,28 @@ class Decisions:
             "model": model, "stage": stage, "version": str(version), "before": _text(current), "passed_over": told
         }  # fmt: skip
 
-    def _is_there(self, work: Work, model: str, version: int) -> bool:
+    def former(self, model: str, stage: str) -> Answer:
+        """Where a rollback of a stage would lead, which nothing is changed by; no version where it would be refused."""
+        with self._store.work() as work:
+            state = work.stage(model, stage)
+            version, _, passed_over = self._before(work, model, state["former"])
+        told = [str(one) for one in passed_over]
+        return {
+            "model": model, "stage": stage, "version": _text(version), "before": _text(state["version"]),
+            "passed_over": told,
+        }  # fmt: skip
+
+    def _before(self, work: Work, model: str, served: list[int]) -> tuple[int | None, list[int], list[int]]:
+        """Of versions, the oldest first: the last that is still there, those before it, and those that are not."""
+        former, passed_over = list(served), []
+        while former and not self._is_there(work, model, former[-1]):
+            passed_over.append(former.pop())
+        return former.pop() if former else None, former, passed_over
+
+    def _is_there(self, work: Work, model: str, version: int) -> bool | None:
+        """Whether the registry has a version still; None where it was never registered here."""
         found = work.version(model, version)
-        return found is not None and self._registry.exists(model, version, found["run"])
+        return None if found is None else self._registry.exists(model, version, found["run"])
 
     def withdraw(self, model: str, stage: str, number: int, caller: str) -> Answer:
         """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.

@@ -220,6 +220,10 @@ def _rollback(decisions: Decisions, caller: str, at: Mapping[str, str], body: di
     return decisions.rollback(at["model"], at["stage"], Rollback.model_validate(body).incident, caller)
 
 
+def _former(decisions: Decisions, _: str, at: Mapping[str, str], __: dict[str, Any], ___: Query) -> Answer:
+    return decisions.former(at["model"], at["stage"])
+
+
 def _withdraw(decisions: Decisions, caller: str, at: Mapping[str, str], body: dict[str, Any], _: Query) -> Answer:
     return decisions.withdraw(at["model"], at["stage"], Withdrawal.model_validate(body).version, caller)
 
@@ -265,6 +269,7 @@ VERBS = {
     f"GET {MODEL}/history": Verb(READ, _history),
     f"POST {STAGE}/promote": Verb(DECIDE, _promote),
     f"POST {STAGE}/rollback": Verb(DECIDE, _rollback),
+    f"GET {STAGE}/rollback": Verb(READ, _former),
     f"POST {STAGE}/withdraw": Verb(DECIDE, _withdraw),
     "GET /v1/changes": Verb(READ, _changes),
 }
