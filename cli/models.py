@@ -24,6 +24,7 @@ from cli.workloads import (
     Object,
     Platform,
     Stage,
+    answers_early,
     report_cluster_errors,
     rolled_out,
     served_version,
@@ -206,9 +207,9 @@ def rollback(
     stage: Annotated[Stage, typer.Option("--stage", help="The stage.")] = Stage.production,
     incident: Incident = None,
 ) -> None:
-    """Return a stage to the version before its last promotion, and wait until the stage serves it.
+    """Return a stage to the version before its last promotion, and wait until all its pods serve it.
 
-    Deleted versions are skipped.
+    Production answers with it within seconds if it is still warm: see `lab stages`. Deleted versions are skipped.
     """
     platform = Platform.of(context.obj)
     if stage is Stage.canary:
@@ -264,6 +265,8 @@ def _await_rollout(platform: Platform, model: str, stage: Stage, version: str) -
         if served_version(live) != version:
             return f"waiting for the rollout of version {version} to {stage}"
         ready = live["status"].get("updatedReplicas", 0)
+        if answers_early(live, version):
+            return f"{stage} answers with version {version}, which was warm; {ready} pods of its own have followed"
         return f"rolling out version {version} to {stage}: {ready} of {live['spec'].get('replicas', 1)} pods updated"
 
     wait(served, ROLLOUT_SECONDS, missing)

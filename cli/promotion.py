@@ -54,11 +54,15 @@ def decide(
 
 @report_cluster_errors
 def stages(context: typer.Context, model: Model, json: Json = False) -> None:
-    """Show which version each stage of a model is to serve, since when, and what was done last, by whom."""
+    """Show which version each stage of a model is to serve, since when, and what was done last, by whom.
+
+    Also the version that is kept warm for a rollback of production, and until when.
+    """
     platform = Platform.of(context.obj)
     found, history = ask(platform, model, "stages"), ask(platform, model, f"history?count={SHOWN}")
+    warm = platform.kept_warm(model)
     if json:
-        print(as_json({**found, "history": history["history"]}))
+        print(as_json({**found, "history": history["history"], "warm": warm}))
         return
     known = {stage.value: found["stages"].get(stage.value, {}) for stage in Stage}
     rows = [
@@ -66,6 +70,9 @@ def stages(context: typer.Context, model: Model, json: Json = False) -> None:
         for stage, one in known.items()
     ]
     print(table(("STAGE", "VERSION", "SINCE", "BEFORE"), rows))
+    for stage, one in warm.items():
+        state = "is kept warm" if one["ready"] else "is being made warm"
+        print(f"Version {one['version']} {state} for a rollback of {stage}, until {one['until']}.")
     if moves := history["history"]:
         done = [(one["at"], one["stage"], f"{one['did']} {one['version']}", one["by"]) for one in moves]
         print("\n" + table(("TIME", "STAGE", "WHAT", "BY"), done))

@@ -29,6 +29,7 @@ SERVING, TRAINING, PLATFORM = "serving", "training", "platform"
 NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "monitoring", "forge-jobs", "gitops")
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
 SHARE, REGISTRY = "ml-cluster.dev/share", "ml-cluster.dev/registry"
+WARM, WARM_UNTIL, ANSWERED = (f"ml-cluster.dev/{word}" for word in ("warm", "warm-until", "answered"))
 CAPABILITY = "app.kubernetes.io/name"
 ASK_SECONDS = 30
 """Timeout for an answer of a service."""
@@ -139,8 +140,13 @@ class Platform:
 
     def deployments(self, model: str) -> dict[str, Object]:
         """A model's Deployments, by stage."""
-        items = self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=f"{MODEL}={model}")
+        items = self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=f"{MODEL}={model},{ALIAS}")
         return {item["metadata"]["labels"][ALIAS]: item for item in items}
+
+    def kept_warm(self, model: str) -> dict[str, Object]:
+        """The versions of a model that are kept warm for a rollback, by stage: `version`, `until`, `ready`."""
+        items = self.cluster.items("apps/v1", "Deployment", SERVING, labelSelector=f"{MODEL}={model},{WARM}")
+        return {item["metadata"]["labels"][WARM]: warm for item in items if (warm := _warm(item))}
 
     def workloads(self) -> Iterator[Object]:
         """All Deployments and StatefulSets."""
@@ -170,6 +176,11 @@ class Platform:
             labels, status = one["metadata"]["labels"], one["status"]
             version = served_version(one)
             pods = f"{status.get('readyReplicas', 0)} of {one['spec'].get('replicas', 1)} ready"
+            if WARM in labels:
+                if warm := _warm(one):
+                    told = f"{pods}, warm until {warm['until']}"
+                    rows.append((len(Stage), (labels[MODEL], f"{labels[WARM]} before", warm["version"], told)))
+                continue
             row = (labels[MODEL], labels[ALIAS], version or "none", pods if version else "")
             rows.append((list(Stage).index(Stage(labels[ALIAS])), row))
             if version and (note := registry_note(one)):
@@ -241,6 +252,21 @@ def served_version(deployment: Object) -> str | None:
     """The version that a Deployment serves, or is to serve."""
     version = deployment["spec"]["template"]["metadata"].get("annotations", {}).get(VERSION)
     return None if version is None or deployment["spec"].get("replicas") == 0 else str(version)
+
+
+def _warm(deployment: Object) -> Object | None:
+    """What a Deployment keeps warm; None where it has no pods."""
+    version, metadata = served_version(deployment), deployment["metadata"]
+    if version is None:
+        return None
+    ready = deployment["status"].get("availableReplicas", 0) >= deployment["spec"].get("replicas", 1)
+    return {"version": version, "until": metadata.get("annotations", {}).get(WARM_UNTIL, ""), "ready": ready}
+
+
+def answers_early(deployment: Object, version: str) -> bool:
+    """Whether pods that were kept warm answer with a version in the place of a stage's own."""
+    answered = json.loads(deployment["metadata"].get("annotations", {}).get(ANSWERED, "[]"))
+    return bool(answered) and answered[-1]["version"] == version and not answered[-1]["revision"]
 
 
 def registry_note(deployment: Object) -> str:

@@ -115,14 +115,19 @@ def test_a_refusal_is_told_with_its_remedy(platform: Platform, asked: list[tuple
 
 
 @pytest.mark.usefixtures("platform")
-def test_stages_and_gates_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_and_gates_are_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    warm = {"production": {"version": "5", "until": "2026-11-03T10:00:00Z", "ready": True}}
+    monkeypatch.setattr(Platform, "kept_warm", lambda *_: warm)
     promotion.stages(context(), "digits")
-    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    output = capsys.readouterr().out
+    assert "Version 5 is kept warm for a rollback of production, until 2026-11-03T10:00:00Z." in output
+    shown = [line.split() for line in output.splitlines()]
     assert ["production", "7", SINCE, "5,", "3"] in shown
     assert ["canary", "none"] in shown
     assert [SINCE, "production", "rolled", "back", "7", "trainer"] in shown
     promotion.stages(context(), "digits", json=True)
-    assert json.loads(capsys.readouterr().out)["history"] == HISTORY
+    told = json.loads(capsys.readouterr().out)
+    assert (told["history"], told["warm"]) == (HISTORY, warm)
     promotion.gate(context(), "digits")
     assert ["score", "minimum", "0.95"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     promotion.gate(context(), "digits", version=4)
