@@ -58,9 +58,13 @@ def test_an_own_model_stands_beside_the_example(tmp_path: Path) -> None:
             server = made[f"Deployment serving/{model}-{stage}"]
             assert server["metadata"]["labels"]["ml-cluster.dev/model"] == model
             assert server["metadata"]["labels"]["ml-cluster.dev/alias"] == stage
-            selector = server["spec"]["selector"]["matchLabels"]
-            assert selector.items() <= server["spec"]["template"]["metadata"]["labels"].items()
-            assert made[f"Service serving/{model}-{stage}"]["spec"]["selector"] == selector
+            of_pods = server["spec"]["template"]["metadata"]["labels"].items()
+            assert server["spec"]["selector"]["matchLabels"].items() <= of_pods
+            selector = made[f"Service serving/{model}-{stage}"]["spec"]["selector"]
+            assert selector.items() <= of_pods
+            assert selector["app"] == model
+        warm = made[f"Deployment serving/{model}-warm"]
+        assert warm["metadata"]["labels"]["ml-cluster.dev/warm"] == "production"
         (host,) = made[f"HTTPRoute serving/{model}"]["spec"]["hostnames"]
         assert host == f"{model}.lab.internal"
     command = [str(program("kubernetes", "kubectl")), "kustomize", str(tmp_path / "k8s/models/wines/training/base")]

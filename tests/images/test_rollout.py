@@ -5,7 +5,6 @@ What kubelets would report of pods, the tests do. `pytest -m slow_images tests/i
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from contextlib import contextmanager
@@ -14,17 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from cli import models
 from cli.workloads import VERSION, Platform, Stage, rolled_out
-from providers.kubernetes.client import ClusterError
 from services.delivery import deployments
 from tests.engine.harness import wait_for
+from tests.images.controlled import prepared, report, start_controller
 from tests.images.registry import MODEL, Between, Registry
-from tests.images.services import Images, free_port, start_object_store, start_postgres, start_tracking
-from tests.k8s.conftest import apply, kubectl
-from tests.providers.kubernetes.control_plane import ControlPlane, running
+from tests.images.services import Images, start_object_store, start_postgres, start_tracking
+from tests.providers.kubernetes.control_plane import ControlPlane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(600)]
 ROUTES = "gateway.networking.k8s.io/v1"
 NOTE = "ml-cluster.dev/registry"
-LONG_AGO = "2026-01-01T00:00:00Z"
 SHARE = 20
 PASSES = 3
 """How often the controller is let look before it is believed to leave something alone."""
@@ -99,38 +95,10 @@ class World:
         return served == version and wanted > 0 and rolled_out(self.deployment(stage)) and not self.note(stage)
 
 
-def report(plane: ControlPlane, unwell: set[str], ended: threading.Event) -> None:
-    """A kubelet's part: pods are ready, but for those of stages that are not well."""
-    while not ended.wait(0.1):
-        for pod in plane.pods("serving"):
-            stage = pod["metadata"]["labels"].get("ml-cluster.dev/stage")
-            if stage is None:
-                continue
-            status = running(pod)
-            status["conditions"][0] |= {
-                "lastTransitionTime": LONG_AGO, "status": "False" if stage in unwell else "True"
-            }  # fmt: skip
-            if pod["status"].get("conditions") != status["conditions"]:
-                try:
-                    plane.report("Pod", f"serving/{pod['metadata']['name']}", status)
-                except ClusterError as error:
-                    if error.code not in {404, 409}:
-                        raise
-
-
-def kubeconfig(plane: ControlPlane) -> str:
-    """One of the controller's own service account."""
-    token = kubectl(plane, "create", "token", "rollout", "--namespace=serving", "--duration=2h").stdout.strip()
-    content = json.loads(kubectl(plane, "config", "view", "--flatten", "--minify", "--output=json").stdout)
-    content["users"][0]["user"] = {"token": token}
-    return yaml.safe_dump(content)
-
-
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as made:
-        apply(made, "infrastructure/gateway-api", "infrastructure/base", "platform/serving/base", "models/digits")
-        yield made
+        yield prepared(made)
 
 
 @pytest.fixture(scope="module")
@@ -147,19 +115,9 @@ def controlled(runtime: Runtime, images: Images, plane: ControlPlane, registry: 
     unwell: set[str] = set()
     ended = threading.Event()
     reporter = threading.Thread(target=report, args=(plane, unwell, ended))
-    file = runtime.work / "kubeconfig"
-    file.write_text(kubeconfig(plane))
-    file.chmod(0o644)
     with Between(registry.environment["MLFLOW_TRACKING_URI"]) as between:
-        environment = {
-            **registry.environment, "MLFLOW_TRACKING_URI": between.url, "KUBECONFIG": "/run/kubeconfig",
-            "NAMESPACE": "serving", "POLL_SECONDS": "1", "PORT": str(free_port()), "HOME": "/tmp",  # noqa: S108
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-        }  # fmt: skip
-        controller = runtime.start(
-            images["model-server"], "rollout", ["-m", "model_rollout"], entrypoint=["/usr/bin/python3"],
-            environment=environment, read_only={file: "/run/kubeconfig"},
-        )  # fmt: skip
+        environment = {**registry.environment, "MLFLOW_TRACKING_URI": between.url}
+        controller = start_controller(runtime, images, plane, environment)
         platform = Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, plane.kubeconfig.read_text())
         reporter.start()
         try:

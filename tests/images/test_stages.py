@@ -78,3 +78,12 @@ def test_the_last_ones_are_remembered(stages: Any) -> None:
     many = [{"version": str(n), "revision": str(n), "since": "2026-01-01T00:00:00Z"} for n in range(stages.REMEMBERED)]
     found = noted(stages, deployment("99", 99, many))
     assert (len(found), found[0]["version"], found[-1]["version"]) == (stages.REMEMBERED, "1", "99")
+
+
+def test_what_was_kept_warm_answers_before_its_own_pods_are_noted(stages: Any) -> None:
+    """Both are: the delivery figures go by the first, and what comes after the last one is new again."""
+    before = [{"version": "3", "revision": "7", "since": "2026-03-02T09:00:00Z"}]
+    patch = stages.Stage(deployment("3", 7, before)).taken_over("2", NOW)
+    early = json.loads(patch["metadata"]["annotations"][ANSWERED])
+    assert early == [*before, {"version": "2", "revision": "", "since": "2026-03-02T10:00:09Z"}]
+    assert noted(stages, deployment("2", 8, early))[-1]["revision"] == "8"

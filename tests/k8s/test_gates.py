@@ -110,9 +110,9 @@ def test_nobody_promotes_by_editing_a_deployment(control_plane: ControlPlane, st
         },
     }  # fmt: skip
 
-    def patch(change: dict[str, Any], user: str) -> subprocess.CompletedProcess[str]:
+    def patch(change: dict[str, Any], user: str, stage: str = "production") -> subprocess.CompletedProcess[str]:
         return kubectl(
-            control_plane, "patch", "deployment", "digits-production", "--namespace=serving", f"--as={user}",
+            control_plane, "patch", "deployment", f"digits-{stage}", "--namespace=serving", f"--as={user}",
             f"--patch={json.dumps(change)}",
         )  # fmt: skip
 
@@ -123,6 +123,8 @@ def test_nobody_promotes_by_editing_a_deployment(control_plane: ControlPlane, st
         return "decided by the promotion service alone" in done.stderr
 
     wait_for(is_refused, "the API server knows the policy", 30)
+    warm = patch(of_pods(version="1"), student, "warm")
+    assert "decided by the promotion service alone" in warm.stderr
     written = patch({"spec": {"template": {"spec": {"containers": [env]}}}}, student)
     assert "MODEL_VERSION and MODEL_SOURCE come from the pod's annotations alone" in written.stderr
     made = kubectl(control_plane, "create", f"--as={student}", "--filename=-", text=json.dumps(new))

@@ -301,6 +301,33 @@ def test_production_is_never_without_a_server_while_it_is_rolled() -> None:
 
 
 @rendering
+def test_what_is_kept_warm_gets_no_requests_and_takes_nobodys_room() -> None:
+    found = rendered("clusters/lab")
+    warm = deployments(found)["digits-warm"]
+    assert warm["metadata"]["labels"]["ml-cluster.dev/warm"] == "production"
+    assert "ml-cluster.dev/alias" not in warm["metadata"]["labels"], "it is no stage"
+    assert warm["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0, "one pod at a time"
+    priorities = {one["metadata"]["name"]: one for one in found if one["kind"] == "PriorityClass"}
+    of_warm = priorities[warm["spec"]["template"]["spec"]["priorityClassName"]]
+    assert of_warm["value"] == min(one["value"] for one in priorities.values())
+    assert of_warm["preemptionPolicy"] == "Never"
+    labels = warm["spec"]["template"]["metadata"]["labels"]
+    selectors = {one["metadata"]["name"]: one["spec"].get("selector") for one in found if one["kind"] == "Service"}
+    assert not [name for name, selector in selectors.items() if selector and selector.items() <= labels.items()]
+    # The label that the rollout controller gives it, which production's own pods have.
+    own = deployments(found)["digits-production"]["spec"]["template"]["metadata"]["labels"]
+    assert selectors["digits-production"].items() <= {**labels, "ml-cluster.dev/answers": "production"}.items()
+    assert selectors["digits-production"].items() <= own.items()
+
+
+@rendering
+def test_the_smallest_profile_keeps_nothing_warm() -> None:
+    for profile, hours in (("ci", "0"), ("lab", "24"), ("production", "24")):
+        (container,) = deployments(rendered(f"clusters/{profile}"))["rollout"]["spec"]["template"]["spec"]["containers"]
+        assert {"name": "WARM_HOURS", "value": hours} in container["env"]
+
+
+@rendering
 def test_images_that_the_bundle_holds_take_the_place_of_those_named() -> None:
     newer = "sha256:" + "0" * 64
     found = render("clusters/ci", str(program("kubernetes", "kubectl")), {"mlflow": newer})

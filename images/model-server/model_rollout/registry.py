@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow import MlflowClient
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
@@ -41,8 +43,19 @@ class Registry:
         Raises:
             RegistryError: there is no telling.
         """
+        return self._told(model, lambda: self._look_up(model, alias))
+
+    def version(self, model: str, version: str) -> Answer:
+        """A version; nothing where it is not there any more.
+
+        Raises:
+            RegistryError: there is no telling.
+        """
+        return self._told(model, lambda: self._version(model, version))
+
+    def _told(self, model: str, asked: Callable[[], Answer]) -> Answer:
         try:
-            return self._look_up(model, alias)
+            return asked()
         except RegistryError:
             raise
         except MlflowException as error:
@@ -52,12 +65,15 @@ class Registry:
         except Exception as error:  # the client parses whatever came: any of its steps may fail
             raise RegistryError(f"{type(error).__name__}: {_line(error)}") from error
 
+    def _version(self, model: str, version: str) -> Answer:
+        return Answer(version, str(self._client.get_model_version_download_uri(model, version)))
+
     def _look_up(self, model: str, alias: str) -> Answer:
         try:
             version = str(self._client.get_model_version_by_alias(model, alias).version)
             if not version.isdecimal():
                 raise RegistryError(f"the version of {model}@{alias} is {version!r}, which is no number")
-            return Answer(version, str(self._client.get_model_version_download_uri(model, version)))
+            return self._version(model, version)
         except MlflowException as error:
             if error.error_code not in MISSING:
                 raise
