@@ -232,6 +232,9 @@ def test_a_rollback_passes_over_what_was_deleted_once(world: World) -> None:
     for version in (first, second, third):
         world.promote("canary", version)
     world.made("DELETE", "model-versions/delete", "admin", name=MODEL, version=second)  # nothing serves it any more
+    for _ in range(2):  # asked where it would lead, nothing is done
+        asked_only = world.read("stages/canary/rollback")
+        assert (asked_only["version"], asked_only["before"], asked_only["passed_over"]) == (first, third, [second])
     status, answer = world.decide("stages/canary/rollback", incident="wrong-digits")
     assert (status, answer["version"], answer["passed_over"]) == (200, first, [second])
     assert world.aliases()["canary"] == first
@@ -239,6 +242,7 @@ def test_a_rollback_passes_over_what_was_deleted_once(world: World) -> None:
     assert world.decide("stages/canary/rollback")[1]["passed_over"] == []  # it is not tried again
     status, answer = world.decide("stages/canary/rollback")
     assert (status, answer["error"]) == (409, f"canary of {MODEL} has served nothing before version {first}")
+    assert world.read("stages/canary/rollback")["version"] is None
 
 
 def test_a_stage_is_withdrawn_and_comes_back(world: World) -> None:
