@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow_cloud, pytest.mark.timeout(3600)]
 ACCURACY = 0.95
 LOAD_SECONDS = 60
+ROLLBACK_SECONDS = 10
+"""From the start of `lab rollback` to the old version's first answer: five, and those of the command before it asks."""
 SHARE_REQUESTS = 2000
 SEED = 7
 ANSWER = "answer: "
@@ -198,6 +200,12 @@ def answers_alone(platform: PlatformStack, version: str) -> bool:
     return answering(platform).keys() == {version}
 
 
+def is_warm(platform: PlatformStack, version: str) -> bool:
+    """Whether a version is kept warm for a rollback of production."""
+    warm = platform.platform.kept_warm(MODEL).get("production", {})
+    return warm.get("version") == version and warm["ready"]
+
+
 def test_promotion_and_rollback_under_load_fail_no_request(
     platform: PlatformStack,
     served: str,
@@ -211,6 +219,8 @@ def test_promotion_and_rollback_under_load_fail_no_request(
             ("promote", ("--to", "production", "--version", other), other),
             ("rollback", (), served),
         ):
+            if verb == "rollback":
+                wait(partial(is_warm, platform, served), "the version before is warm")
             began = time.monotonic()
             response = platform.lab.run(verb, MODEL, *arguments).stdout
             took[verb] = time.monotonic() - began
@@ -220,7 +230,10 @@ def test_promotion_and_rollback_under_load_fail_no_request(
         wait(lambda: time.monotonic() - load.began >= LOAD_SECONDS, "the load has lasted")
     assert load.faults == []
     assert {answer.version for answer in load.answers} == {served, other}
+    first = min(one.began + one.seconds for one in load.answers if one.version == served and one.began >= began) - began
+    assert first <= ROLLBACK_SECONDS
     durations = ", ".join(f"{verb} {seconds:.0f} s" for verb, seconds in took.items())
+    durations += f", first answer after the rollback's begin {first:.1f} s"
     record_property("figures", f"digits: promotion and rollback under load: {load}; {durations}")
 
 
