@@ -40,7 +40,7 @@ LOG = """
 import sys, mlflow, numpy
 from sklearn.dummy import DummyClassifier
 rows = numpy.zeros((3, 64))
-model = DummyClassifier(strategy="constant", constant=int(sys.argv[1])).fit(rows, [1, 2, 3])
+model = DummyClassifier(strategy="constant", constant=int(sys.argv[1])).fit(rows, [int(sys.argv[1]), 10, 11])
 mlflow.set_experiment("constant")
 with mlflow.start_run() as run:
     mlflow.sklearn.log_model(

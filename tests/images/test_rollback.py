@@ -66,8 +66,7 @@ def test_the_old_version_answers_within_seconds_and_nothing_fails(cluster: Clust
             assert last <= MOST_SECONDS + 1
     assert not load.failed, load.failed[:3]
     # There is nothing before that any more.
-    wait_for(lambda: cluster.version("warm") is None, "nothing is warm", 60)
-    assert cluster.labels() == {"production": {"production"}}
+    wait_for(lambda: cluster.labels() == {"production": {"production"}}, "nothing is warm", 60)
     assert not cluster.kubelet.failures
 
 
@@ -102,7 +101,7 @@ def test_without_a_warm_pod_that_answers_a_rollback_goes_the_long_way(
         wait_for(lambda: cluster.serves("production", old), "production serves it", 240)
         wait_for(lambda: load.has(old, began), "it answers", 60)
     assert not load.failed, load.failed[:3]
-    assert cluster.labels()["production"] == {"production"}
+    wait_for(lambda: cluster.labels()["production"] == {"production"}, "those alone answer", 60)
     assert cluster.labels().get("warm", {None}) == {None}
 
 
