@@ -48,11 +48,16 @@ def provide_repository(platform: Platform, project: Path) -> None:
 
 
 def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
-    """Variables by which git reaches the forge through the gateway, by address, as its administrator."""
+    """Variables by which git reaches the forge through the gateway, by address, as its administrator.
+
+    The user's own proxy and authorities are for other servers.
+    """
     name = f"{FORGE}.{platform.domain}"
     settings = {
         "credential.helper": HELPER,
-        "http.sslCAInfo": str(authority),
+        "http.proxy": "",
+        # Debian 12's libcurl loses some large pushes over HTTP/2.
+        "http.version": "HTTP/1.1",
         "http.curloptResolve": f"{name}:{platform.port}:{platform.address}",
     }
     pairs: dict[str, str] = {}
@@ -61,6 +66,7 @@ def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
     return {
         **pairs,
         "GIT_CONFIG_COUNT": str(len(settings)),
+        "GIT_SSL_CAINFO": str(authority),  # the variable wins over http.sslCAInfo
         "GIT_TERMINAL_PROMPT": "0",
         "LAB_FORGE_USER": ADMIN,
         "LAB_FORGE_PASSWORD": platform.credentials[FORGE][ADMIN],
