@@ -24,6 +24,7 @@ from prometheus_client import Gauge
 from uvicorn.importer import import_from_string
 
 from model_server import refusals
+from model_server.drift import Watch
 from model_server.inputs import InputError
 from model_server.models import load
 
@@ -38,6 +39,7 @@ APPLICATION = "kserve.model_server:app"
 # How long a server that is told to stop goes on answering, as gateways still send it requests: those that noticed late.
 SECONDS_TO_DRAIN = "10"
 SECONDS_TO_FINISH = 30
+SECONDS_OF_A_WINDOW = "300"
 MOST_BYTES = str(16 << 20)
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
 """What the registry answers where a version, or its model, is not there any more."""
@@ -46,11 +48,11 @@ GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED
 class RegisteredModel(Model):  # type: ignore[misc]
     """A version of a registered model."""
 
-    def __init__(self, name: str, version: str, loaded: Loaded) -> None:
+    def __init__(self, name: str, version: str, loaded: Loaded, watch: Watch) -> None:
         super().__init__(name)
         self.version = version
         self.ready = True
-        self._loaded = loaded
+        self._loaded, self._watch = loaded, watch
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """What it takes, for its metadata."""
@@ -92,6 +94,7 @@ class RegisteredModel(Model):  # type: ignore[misc]
         for name, values in outputs.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise InputError(f"the model's {name} of these rows is no finite number")
+        self._watch.note(outputs)
         return outputs
 
 
@@ -175,8 +178,10 @@ def main() -> None:
         loaded = load_version(name, str(version), os.environ.get("MODEL_SOURCE", ""))
     except (MlflowException, ValueError) as error:
         sys.exit(f"error: {name}@{alias} cannot be loaded from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}")
+    seconds = float(os.environ.get("DRIFT_WINDOW_SECONDS") or SECONDS_OF_A_WINDOW)
+    watch = Watch((name, str(version), alias), loaded.folder, seconds)
     models = ModelRepository()
-    models.update(RegisteredModel(name, str(version), loaded))
+    models.update(RegisteredModel(name, str(version), loaded, watch))
     Gauge("model_info", "The model that is served.", ["name", "version"]).labels(name, version).set(1)
     readiness = Readiness(model_registry=models)
     rest = RESTServer(

@@ -27,6 +27,8 @@ class Loaded:
 
     schema: Schema
     predict: Predictor
+    folder: Path
+    """Its files."""
 
 
 def load(uri: str) -> Loaded:
@@ -39,9 +41,9 @@ def load(uri: str) -> Loaded:
     path = mlflow.artifacts.download_artifacts(uri)
     recorded = Model.load(path)
     if "onnx" in recorded.flavors:
-        return _onnx(Path(path, recorded.flavors["onnx"]["data"]), recorded)
+        return _onnx(Path(path), recorded)
     if "sklearn" in recorded.flavors:
-        return Loaded(Schema.of(recorded), _sklearn(path))
+        return Loaded(Schema.of(recorded), _sklearn(path), Path(path))
     model = mlflow.pyfunc.load_model(path)
 
     def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -50,10 +52,11 @@ def load(uri: str) -> Loaded:
         except MlflowException as error:  # it holds them against the signature itself
             raise InputError(str(error)) from error
 
-    return Loaded(Schema.of(recorded), predict)
+    return Loaded(Schema.of(recorded), predict, Path(path))
 
 
-def _onnx(path: Path, recorded: Model) -> Loaded:
+def _onnx(folder: Path, recorded: Model) -> Loaded:
+    path = folder / recorded.flavors["onnx"]["data"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one request at a time, beside other servers on the same cores
     session = onnxruntime.InferenceSession(str(path), options)
@@ -65,7 +68,7 @@ def _onnx(path: Path, recorded: Model) -> Loaded:
     def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         return dict(zip(names, session.run(names, {taken.name: rows}), strict=True))
 
-    return Loaded(schema, predict)
+    return Loaded(schema, predict, folder)
 
 
 def _sklearn(path: str) -> Predictor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,13 @@ from mlflow.models import infer_signature
 
 from digits.data import BRIGHTEST, CLASSES
 from digits.settings import BAD_DATA, REFUSED, UNAVAILABLE, DigitsError
+from services.drift.answers import LABEL, PROBABILITIES
+from services.drift.reference import FILE as REFERENCE
+from services.drift.reference import Reference
 from services.promotion.client import Promotion, PromotionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -46,7 +50,7 @@ def log(settings: Settings, data: Dataset, model: Any, *, variant: str, seed: in
             example = example.astype(np.float32)
             mlflow.onnx.log_model(
                 onnx.load_from_string(model), name="model", save_as_external_data=False, input_example=example,
-                metadata=TAKEN, signature=infer_signature(example, _ask_onnx(model, example)),
+                metadata=TAKEN, signature=infer_signature(example, _asking_onnx(model)(example)),
                 pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
             )  # fmt: skip
         else:
@@ -69,7 +73,8 @@ def evaluate(settings: Settings, run: str, test: Dataset) -> dict[str, float]:
     if trained_on != test.version:
         raise DigitsError(f"run {run} was trained on dataset {trained_on}, not on {test.version}", BAD_DATA)
     path, rows = mlflow.artifacts.download_artifacts(f"runs:/{run}/model"), f"{test.version}.{len(test.labels)}"
-    right = _predictions(path, test.pixels) == test.labels
+    answers = _asking(path)(test.pixels)
+    right = answers[LABEL] == test.labels
     metrics = {"test_accuracy": float(right.mean())}
     metrics |= {f"test_recall_{digit}": float(right[test.labels == digit].mean()) for digit in range(CLASSES)}
     for name, value in metrics.items():
@@ -78,10 +83,12 @@ def evaluate(settings: Settings, run: str, test: Dataset) -> dict[str, float]:
         "run": run, "test": rows, "right": _bits(right), "columns": {"digit": [str(label) for label in test.labels]},
         "figures": {"latency_ms": _latency_ms(path, test.pixels), "size_bytes": float(_size(Path(path)))},
     }  # fmt: skip
+    if not Path(path, REFERENCE).exists():  # files that a gate has passed stay as they are
+        _keep_reference(client, run, answers)
     served = _asked(decides, "GET", f"models/{settings.model}/gate", test=rows)["baseline"]
     if served and not served["known"]:
-        answers = predictions(f"models:/{settings.model}/{served['version']}", test.pixels)
-        evidence["baseline"] = {"version": int(served["version"]), "right": _bits(answers == test.labels)}
+        before = predictions(f"models:/{settings.model}/{served['version']}", test.pixels)
+        evidence["baseline"] = {"version": int(served["version"]), "right": _bits(before == test.labels)}
     verdict = _asked(decides, "POST", f"models/{settings.model}/verdicts", evidence)
     client.set_tag(run, GATE, PASSED if verdict["passed"] else REFUSAL)
     if not verdict["passed"]:
@@ -89,6 +96,13 @@ def evaluate(settings: Settings, run: str, test: Dataset) -> dict[str, float]:
         client.set_tag(run, f"{GATE}.reasons", reasons)
         raise DigitsError(f"the gate refuses run {run}: {reasons}", REFUSED)
     return metrics
+
+
+def _keep_reference(client: mlflow.MlflowClient, run: str, answers: Mapping[str, NDArray[Any]]) -> None:
+    """Put the answers to test rows beside the model: its server tells drift by them."""
+    (model,) = client.get_run(run).outputs.model_outputs
+    with tempfile.TemporaryDirectory() as folder:
+        client.log_model_artifact(model.model_id, str(Reference.of(answers).write(Path(folder))))
 
 
 def _bits(right: NDArray[np.bool_]) -> str:
@@ -111,38 +125,29 @@ def _size(folder: Path) -> int:
 
 def predictions(uri: str, pixels: NDArray[np.float64]) -> NDArray[np.int64]:
     """What the model at an MLflow URI takes images for."""
-    return _predictions(mlflow.artifacts.download_artifacts(uri), pixels)
+    labels: NDArray[np.int64] = _asking(mlflow.artifacts.download_artifacts(uri))(pixels)[LABEL]
+    return labels
 
 
-def _predictions(path: str, pixels: NDArray[np.float64]) -> NDArray[np.int64]:
-    return _asking(path)(pixels)
-
-
-def _asking(path: str) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
-    """What answers with a model's labels, of the model in a folder."""
+def _asking(path: str) -> Callable[[NDArray[np.float64]], dict[str, NDArray[Any]]]:
+    """What answers as the model server does, of the model in a folder: `label` and `probabilities`, a row an image."""
     flavors = mlflow.models.Model.load(path).flavors
     if "onnx" in flavors:
-        session = onnxruntime.InferenceSession(Path(path, flavors["onnx"]["data"]).read_bytes())
-
-        def label(pixels: NDArray[np.float64]) -> NDArray[np.int64]:
-            labels: NDArray[np.int64] = session.run(["label"], {"pixels": pixels.astype(np.float32)})[0]
-            return labels
-
-        return label
+        return _asking_onnx(Path(path, flavors["onnx"]["data"]).read_bytes())
     model = mlflow.sklearn.load_model(path)
 
-    def likeliest(pixels: NDArray[np.float64]) -> NDArray[np.int64]:
+    def likeliest(pixels: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         # As the model server has it, so that a tie is the same digit here and there.
-        labels: NDArray[np.int64] = model.classes_[model.predict_proba(pixels).argmax(axis=1)]
-        return labels
+        probabilities = model.predict_proba(pixels)
+        return {LABEL: model.classes_[probabilities.argmax(axis=1)], PROBABILITIES: probabilities}
 
     return likeliest
 
 
-def _ask_onnx(model: bytes, pixels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _asking_onnx(model: bytes) -> Callable[[NDArray[np.float64]], dict[str, NDArray[Any]]]:
     session = onnxruntime.InferenceSession(model)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"pixels": pixels.astype(np.float32)}), strict=True))
+    return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels.astype(np.float32)}), strict=True))
 
 
 def register(settings: Settings, run: str) -> str:
