@@ -129,6 +129,7 @@ class Platform(pulumi.ComponentResource):
         credentials: dict[str, Any] = {
             "tracking": {"username": "admin", "password": passwords["tracking-admin"]},
             "artifacts": {"accessKey": "admin", "secretKey": passwords["artifacts-admin"]},
+            "code": {"accessKey": "code", "secretKey": passwords["artifacts-code"]},
         }
         if monitored:
             credentials[MONITORING] = {"username": "admin", "password": passwords["monitoring-admin"]}

@@ -22,10 +22,12 @@ S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
     "setup": ("Admin",),
     "admin": _USE,
     "platform": _USE,
-    "trainer": tuple(f"{action}:datasets" for action in _USE),
+    "trainer": (*(f"{action}:datasets" for action in _USE), "Read:code"),
+    "code": ("Read:code", "Write:code", "List:code"),
 }
-"""Actions that each access key of the object store may perform. Admin may create buckets, and delete a versioned bucket
-with all its objects: only the key of the set-up has it, which is not given to people."""
+"""Actions that each access key of the object store may perform. `lab train` has the key `code`. Admin may create
+buckets, and delete a versioned bucket with all its objects: only the key of the set-up has it, which is not given to
+people."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ PLATFORM: Mapping[str, Layout] = {
         "MLflow's users, who are the promotion service's callers too; `promotion` is its own",
     ),
     "training/tracking": Layout(_login("trainer", "tracking-trainer")),
-    "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`"),
+    "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`, reads `code`"),
     "serving/tracking": Layout(_login("server", "tracking-server")),
 }
 """By `<namespace>/<name>`. Profiles without monitoring leave out keys with a password of MONITORING_PASSWORDS."""

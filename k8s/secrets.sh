@@ -37,7 +37,8 @@ identities() {
     printf '{"identities": [{"name": "setup", "credentials": [{"accessKey": "setup", "secretKey": "%s"}], "actions": ["Admin"]}, ' "$(password artifacts-setup)"
     printf '{"name": "admin", "credentials": [{"accessKey": "admin", "secretKey": "%s"}], "actions": ["Read", "Write", "List", "Tagging"]}, ' "$(password artifacts-admin)"
     printf '{"name": "platform", "credentials": [{"accessKey": "platform", "secretKey": "%s"}], "actions": ["Read", "Write", "List", "Tagging"]}, ' "$(password artifacts-platform)"
-    printf '{"name": "trainer", "credentials": [{"accessKey": "trainer", "secretKey": "%s"}], "actions": ["Read:datasets", "Write:datasets", "List:datasets", "Tagging:datasets"]}]}' "$(password artifacts-trainer)"
+    printf '{"name": "trainer", "credentials": [{"accessKey": "trainer", "secretKey": "%s"}], "actions": ["Read:datasets", "Write:datasets", "List:datasets", "Tagging:datasets", "Read:code"]}, ' "$(password artifacts-trainer)"
+    printf '{"name": "code", "credentials": [{"accessKey": "code", "secretKey": "%s"}], "actions": ["Read:code", "Write:code", "List:code"]}]}' "$(password artifacts-code)"
 }
 echo mlflow | put platform metadata-store username
 password metadata-store | put platform metadata-store password

@@ -173,7 +173,7 @@ def test_the_server_takes_what_is_pushed_protects_main_and_is_what_a_night_had(
 
         subprocess.run([PROGRAMS / "createdb", "mlflow"], env=box.rows, check=True)
         with running(tmp_path) as s3:
-            for bucket in ("mlflow", "datasets"):
+            for bucket in ("mlflow", "datasets", "code"):
                 s3.create_bucket(Bucket=bucket)
             volume = runtime.work / "backup"
             box.run_backup("base/backup.yaml", "CronJob", s3, volume)

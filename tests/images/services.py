@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PLATFORM = [name for name, family in load().families.items() if family.group == "platform"]
 PASSWORD = "a-password-of-tests"  # noqa: S105
-BUCKETS = ("datasets", "mlflow", "backups")
+BUCKETS = ("datasets", "mlflow", "code", "backups")
 
 
 @pytest.fixture(scope="session")

@@ -176,7 +176,7 @@ def test_a_new_empty_platform_gets_all_from_the_second_place_alone(
         new.second = elsewhere
         assert new.nights() == []
         # Its buckets are not there yet either.
-        for bucket in ("mlflow", "datasets"):
+        for bucket in ("mlflow", "datasets", "code"):
             new.files.client().delete_bucket(Bucket=bucket)
         new.run("restore/restore.yaml", "Job")
         assert new.state() == seen[second]

@@ -68,9 +68,10 @@ def test_no_key_that_is_given_to_anybody_makes_or_deletes_a_bucket_even_one_with
 
 
 def test_the_platforms_keys_use_the_buckets_that_are_there(s3: Any) -> None:
-    for bucket in ("mlflow", "datasets"):
+    for bucket in ("mlflow", "datasets", "code"):
         s3.create_bucket(Bucket=bucket)
-    for user, buckets in {"admin": ("mlflow", "datasets"), "platform": ("mlflow",), "trainer": ("datasets",)}.items():
+    uses = {"admin": ("mlflow", "datasets"), "platform": ("mlflow",), "trainer": ("datasets",), "code": ("code",)}
+    for user, buckets in uses.items():
         theirs = connect(s3.meta.endpoint_url, user)
         for bucket in buckets:
             theirs.put_object(Bucket=bucket, Key=user, Body=user.encode())
@@ -78,3 +79,23 @@ def test_the_platforms_keys_use_the_buckets_that_are_there(s3: Any) -> None:
             theirs.delete_object(Bucket=bucket, Key=user)
     with pytest.raises(ClientError, match="AccessDenied"):
         connect(s3.meta.endpoint_url, "trainer").list_objects_v2(Bucket="mlflow")
+
+
+def test_code_is_written_by_one_key_and_only_read_by_training(s3: Any) -> None:
+    for bucket in {"code", "datasets"} - {one["Name"] for one in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=bucket)
+    url = s3.meta.endpoint_url
+    lab, trainer = connect(url, "code"), connect(url, "trainer")
+    lab.put_object(Bucket="code", Key="a.tar", Body=b"1")
+    assert trainer.get_object(Bucket="code", Key="a.tar")["Body"].read() == b"1"
+    for operation, arguments in {
+        "put_object": {"Key": "a.tar", "Body": b"2"}, "delete_object": {"Key": "a.tar"}, "list_objects_v2": {},
+    }.items():  # fmt: skip
+        with pytest.raises(ClientError, match="AccessDenied"):
+            getattr(trainer, operation)(Bucket="code", **arguments)
+    for operation in ("put_object", "get_object"):
+        given = {"Body": b"2"} if operation == "put_object" else {}
+        with pytest.raises(ClientError, match="AccessDenied"):
+            getattr(lab, operation)(Bucket="datasets", Key="digits.csv", **given)
+    assert content(lab, "code") == {"a.tar": b"1"}
+    assert [one["Name"] for one in trainer.list_buckets()["Buckets"]] == ["datasets"]

@@ -36,7 +36,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from sources import CHUNK, FORGE, Bucket, Forge, ForgeError, Source
 
-BUCKETS = ["mlflow", "datasets"]
+BUCKETS = ["mlflow", "datasets", "code"]
 BEFORE = "before-"
 """How the names of copies begin that a restore makes; those of nights begin with the year."""
 NIGHTS_KEPT, BEFORE_KEPT = 14, 5

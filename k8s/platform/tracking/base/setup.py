@@ -12,7 +12,7 @@ import boto3  # type: ignore[import-untyped]
 import sqlalchemy  # type: ignore[import-not-found]
 from botocore.config import Config  # type: ignore[import-untyped]
 
-BUCKETS = ("mlflow", "datasets")
+BUCKETS = ("mlflow", "datasets", "code")
 PATIENCE_SECONDS = 300
 URI = os.environ["MLFLOW_BACKEND_STORE_URI"]
 # <user>-password in the Secret tracking-users: these may do all, others what they are granted, and read.
