@@ -24,6 +24,7 @@ from cli import (
     lease,
     logs,
     models,
+    own_models,
     promotion,
     services,
     ssh,
@@ -31,6 +32,7 @@ from cli import (
     state,
     status,
     sweep,
+    train,
     update,
 )
 from cli.errors import ExitCode, LabError, exit_code, report, report_unexpected
@@ -166,7 +168,7 @@ app.command("extend")(lease.extend)
 app.command("cancel", hidden=True)(state.unlock)
 app.command("kubeconfig")(kubeconfig.kubeconfig)
 app.command("ssh", context_settings=development.PASS_THROUGH)(ssh.ssh)
-app.command("train")(models.train)
+app.command("train")(train.train)
 app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
 app.command("withdraw")(models.withdraw)
@@ -180,6 +182,7 @@ app.command("doctor")(doctor.doctor)
 app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.run_tests)
 app.command("bench", context_settings=development.PASS_THROUGH)(development.bench)
+app.add_typer(own_models.app, name="model")
 app.add_typer(backup.app, name="backup")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(stack.app, name="stack")

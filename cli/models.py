@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +11,9 @@ import typer
 
 from cli.errors import ExitCode, LabError
 from cli.jobs import MANAGER, follow_job, rendered, start_job
+from cli.model_code import pack, put, settings_of
 from cli.promotion import Model, decide
 from cli.session import confirm
-from cli.text import table
 from cli.workloads import (
     ALIAS,
     MODEL,
@@ -32,12 +31,14 @@ from cli.workloads import (
 )
 
 if TYPE_CHECKING:
+    from cli.model_code import Code
     from cli.session import Session
+    from services.training.settings import Model as Settings
 
 ROLLOUT_SECONDS = 600
 CANARY_PATH = "/v2"
 REFUSED = 3
-"""Exit status of a model's program if its gate refuses the model (models/digits/README.md)."""
+"""Exit status of training if the gate refuses the model (services/training/README.md)."""
 ROUTE_API = "gateway.networking.k8s.io/v1"
 
 
@@ -47,23 +48,34 @@ Incident = Annotated[
 ]
 
 
-def manifests(session: Session, model: str, variant: str | None = None) -> list[Object]:
-    """The manifests of a model's training run.
+def training_job(session: Session, settings: Settings, code: Code, variant: str | None = None) -> list[Object]:
+    """The manifests of a training run of a model: the generic ones of k8s/platform/training/run, filled in.
 
     Raises:
-        LabError: there is no such model or variant, or no kubectl to render it.
+        LabError: there is no such variant, or no kubectl to render them.
     """
-    from infra.manifests import TREE
-
-    folder = TREE / "models" / model / "training"
-    if not (folder / "base").is_dir():
-        known = sorted(path.parent.name for path in TREE.glob("models/*/training"))
-        raise LabError(f"model '{model}' does not exist", remedy=f"choose one of: {', '.join(known)}")
-    part = f"overlays/{variant}" if variant else "base"
-    if not (folder / part).is_dir():
-        known = sorted(path.name for path in folder.glob("overlays/*"))
-        raise LabError(f"{model} has no variant '{variant}'", remedy=f"choose one of: {', '.join(known)}, or none")
-    return rendered(session, f"models/{model}/training/{part}")
+    if variant is not None and variant not in settings.variants:
+        known = f"choose one of: {', '.join(settings.variants)}, or none" if settings.variants else "it has none"
+        raise LabError(f"{settings.name} has no variant '{variant}'", remedy=known)
+    workers = settings.variants[variant].workers if variant else 1
+    objects = rendered(session, f"platform/training/run/{'workers' if workers > 1 else 'base'}")
+    (job,) = [one for one in objects if one["kind"] == "Job"]
+    template, takes = job["spec"]["template"], settings.resources(variant)
+    (container,) = template["spec"]["containers"]
+    told = {
+        "MODEL_NAME": settings.name, "MODEL_CODE": code.digest, "CODE_VERSION": code.version,
+        "CODE_COMMIT": code.commit, "CODE_DIRTY": str(code.dirty).lower(), "WORKERS": str(workers),
+    }  # fmt: skip
+    container["env"] = [
+        {**entry, **({"value": told[entry["name"]]} if entry["name"] in told else {})} for entry in container["env"]
+    ]
+    container["resources"] = {"requests": {"cpu": takes.cpu, "memory": "384Mi"}, "limits": {"memory": takes.memory}}
+    container["args"] += [f"--variant={variant}"] if variant else []
+    for labels in (job["metadata"]["labels"], template["metadata"]["labels"]):
+        labels[MODEL] = settings.name
+    if workers > 1:
+        job["spec"] |= {"completions": workers, "parallelism": workers}
+    return objects
 
 
 def run_job(platform: Platform, objects: list[Object], name: str, arguments: list[str] | None = None) -> Object:
@@ -89,53 +101,6 @@ def run_job(platform: Platform, objects: list[Object], name: str, arguments: lis
     return follow_job(platform, start_job(platform, job, name, TRAINING), TRAINING)
 
 
-def _require_success(result: Object) -> Object:
-    """The result of a Job that succeeded.
-
-    Raises:
-        LabError: it failed; the text is the program's.
-    """
-    if result["exit"]:
-        remedy = "the model is not registered, and no stage serves it" if result["exit"] == REFUSED else None
-        raise LabError(result.get("error", "the Job failed"), remedy=remedy)
-    return result
-
-
-@report_cluster_errors
-def train(
-    context: typer.Context,
-    model: Model,
-    variant: Annotated[
-        str | None, typer.Option("--variant", help="Variant of the training, e.g. bad or torch.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default=False)] = None,
-    data_version: Annotated[
-        str | None, typer.Option("--data-version", help="Version of the dataset. Default: the current one.")
-    ] = None,
-    to: Annotated[Stage | None, typer.Option("--promote", help="Then promote it to this stage.")] = None,
-    json_output: Annotated[bool, typer.Option("--json", "-j", help="Print the result as JSON.")] = False,
-) -> None:
-    """Train a model on the cluster, test it, and register it if it passes its gate.
-
-    Prints the run, its metrics and the gate's result. Fails if the gate refuses the model.
-    """
-    session: Session = context.obj
-    platform = Platform.of(session)
-    # With --json, standard output has only the result.
-    with redirect_stdout(sys.stderr) if json_output else nullcontext():
-        result = train_model(session, platform, model, variant, seed=seed, data_version=data_version, promote=to)
-        if to is not None and not result["exit"]:
-            finish_promotion(platform, model, to, str(result["version"]))
-    if json_output:
-        print(json.dumps(result))
-        _require_success(result)
-        return
-    _require_success(result)
-    rows = [(key, f"{value:.4f}" if isinstance(value, float) else str(value)) for key, value in result.items()]
-    print(table(("RESULT", ""), [row for row in rows if row[0] != "exit" and "recall" not in row[0]]))
-    print(f"Registered as version {result['version']} of {model}: it passed the gate.")
-
-
 def train_model(
     session: Session,
     platform: Platform,
@@ -146,9 +111,22 @@ def train_model(
     data_version: str | None = None,
     promote: Stage | None = None,
 ) -> Object:
-    """Train a model and, if it passes the gate, promote it; return the result. The stage may not serve it yet."""
-    objects = manifests(session, model, variant)
+    """Train a model and, if it passes the gate, promote it; return the result. The stage may not serve it yet.
+
+    Raises:
+        LabError: there is no such model or variant; its settings or its files are refused; the Job did not end.
+    """
+    from cli.own_models import folder_of
+
+    folder = folder_of(model)
+    settings, code = settings_of(folder), pack(folder)
+    objects = training_job(session, settings, code, variant)
     (job,) = [one for one in objects if one["kind"] == "Job"]
+    if code.dirty:
+        where = f"commit {code.commit[:12]}" if code.commit != "none" else "any commit: there is no Git repository"
+        print(f"warning: models/{model} differs from {where}; the lineage says so.", file=sys.stderr)
+    sent = "sent" if put(platform, code) else "there already"
+    print(f"Code: {len(code.files)} files of models/{model}, {len(code.content)} bytes, {code.digest[:12]} ({sent})")
     given = job["spec"]["template"]["spec"]["containers"][0].get("args", [])
     options = [f"--seed={seed}"] if seed is not None else []
     options += [f"--data-version={data_version}"] if data_version else []
@@ -251,7 +229,7 @@ def withdraw(
 def _deployment(platform: Platform, model: str, stage: Stage) -> Object:
     deployment = platform.deployments(model).get(stage)
     if deployment is None:
-        raise LabError(f"{model} has no Deployment for {stage}", remedy=f"k8s/models/{model} declares them")
+        raise LabError(f"{model} has no Deployment for {stage}", remedy=f"`lab up` makes them, of k8s/models/{model}")
     return deployment
 
 
@@ -286,7 +264,7 @@ def split(platform: Platform, model: str, share: int) -> bool:
         return platform.cluster.delete(target, "Background")
     live = platform.cluster.find(Identity(ROUTE_API, "HTTPRoute", SERVING, model))
     if live is None:
-        raise LabError(f"{model} has no route", remedy=f"k8s/models/{model}/routes.yaml declares it")
+        raise LabError(f"{model} has no route", remedy=f"`lab up` makes it, of k8s/models/{model}")
     weights = {"production": 100 - share, "canary": share}
     spec = {
         "parentRefs": live["spec"]["parentRefs"],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SERVICE, LOGIN = "promotion", "tracking"
 """Host name of the service. MLflow's users are its callers."""
 SHOWN = 10
-Model = Annotated[str, typer.Argument(help="A model: a folder of k8s/models.", metavar="MODEL")]
+Model = Annotated[str, typer.Argument(help="A model: a folder of models/.", metavar="MODEL")]
 
 
 def ask(platform: Platform, model: str, path: str, body: Object | None = None) -> Object:

@@ -116,6 +116,11 @@ def has_platform(session: Session, stack: str) -> bool:
     return any(resource["type"] == f"{PROJECT}:infra:Platform" for resource in deployment.get("resources") or ())
 
 
+def applied_from_git(session: Session, stack: str) -> bool:
+    """Whether a GitOps controller applies the platform."""
+    return (_section(session, stack, "platform") or {}).get("apply") == "gitops"
+
+
 def cluster_of(session: Session, stack: str) -> Cluster:
     """The settings of a stack's cluster; their defaults where it has none."""
     from infra.settings import Cluster

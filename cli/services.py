@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cli.session import Session
 
 EXAMPLE = "digits"
-SAMPLE = Path(__file__).resolve().parent.parent / "k8s" / "models" / EXAMPLE / "sample.json"
+SAMPLE = Path(__file__).resolve().parent.parent / "models" / EXAMPLE / "sample.json"
 READY_SECONDS = 300
 
 

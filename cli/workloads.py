@@ -190,7 +190,7 @@ class Platform:
 
     def table(self) -> str:
         """A table with the address of each service, and where to find its credentials."""
-        from infra.manifests import capabilities
+        from infra.manifests import capabilities, models
 
         logging = "monitoring" in self.credentials and "logging" in capabilities(self.profile)
         rows = [
@@ -204,7 +204,7 @@ class Platform:
             ),
             *([("logs", f"{self.url('monitoring')}/select/vmui/", "user admin, the same")] if logging else []),
             *([("pull requests", self.url("forge"), "user admin, the same")] if "forge" in self.credentials else []),
-            ("model digits", f"{self.url('digits')}/v2/models/digits/infer", "none"),
+            *((f"model {name}", f"{self.url(name)}/v2/models/{name}/infer", "none") for name in models()),
             ("Kubernetes", f"https://{self.address}:6443", '`eval "$(lab kubeconfig)"`'),
             ("certificate authority", "", "`lab open --authority FILE` writes its certificate"),
         ]

@@ -178,6 +178,11 @@ def profiles() -> list[str]:
     return sorted(path.parent.name for path in TREE.glob("clusters/*/kustomization.yaml"))
 
 
+def models() -> list[str]:
+    """Names of the models."""
+    return sorted(path.parent.name for path in TREE.glob("models/*/kustomization.yaml"))
+
+
 def capabilities(profile: str) -> set[str]:
     """Folders of k8s/platform that a profile has anything of."""
     (kustomization,) = kubeyaml.read_documents((TREE / "clusters" / profile / "kustomization.yaml").read_text())

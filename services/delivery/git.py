@@ -62,13 +62,16 @@ class Repository:
     def code(self, model: str, wanted: Iterable[str]) -> Iterator[Event]:
         """Of digests of a model's code (`code_version`), the first commit with that code; those that are found.
 
-        A digest is over names and contents of the folder's Python files, as models/digits/digits/settings.py has it. A
-        commit's own name stands for itself.
+        A digest is over names and contents of the folder's Python files, as `lab train` writes it for code that was not
+        committed. A commit's own name stands for itself.
 
         Raises:
             GitError: there is no repository.
         """
-        found = self._commits_of_code(f"models/{model}/{model}", wanted)
+        wanted = set(wanted)
+        found = self._commits_of_code(f"models/{model}", wanted)
+        # Where models of an image of their own had their code.
+        found |= self._commits_of_code(f"models/{model}/{model}", wanted - found.keys())
         for digest, commit in found.items():
             at = moment(int(self._run("log", "-1", "--format=%ct", commit)))
             yield Event(CODE, of_model(model), digest, at, {"commit": commit})

@@ -331,7 +331,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=3.0, help="of each way in a round; default: %(default)s")
     options.add_argument("--requests", type=int, default=5000, help="of each way in a round, at most: %(default)s")
     chosen = options.parse_args()
-    sample = chosen.sample or TREE / "models" / chosen.model / "sample.json"
+    sample = chosen.sample or TREE.parent / "models" / chosen.model / "sample.json"
     session = session_of(chosen)
     given = session.config(session.stack()).get(f"{PROJECT}:cluster")
     wanted = Cluster.model_validate(json.loads(given.value)) if given and given.is_object else Cluster()

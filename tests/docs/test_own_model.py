@@ -1,8 +1,9 @@
-"""The how-tos of an own model, and of GitOps under another domain: their commands in a copy, and what comes of them."""
+"""The how-to of an own model, in a copy; that of GitOps under another domain, and what comes of its commands."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import yaml
 
 import kubeyaml
-from infra.manifests import TREE, qualified_name
+from cli import own_models
+from infra.manifests import TREE
+from services.training.settings import Data, Inputs, Model
 from tests.cli.harness import ROOT
 from tests.docs.pages import blocks
 from tests.providers.kubernetes.control_plane import program
@@ -51,29 +54,34 @@ def followed(page: str, folder: Path) -> list[dict[str, Any]]:
     return kubeyaml.read_documents(done.stdout)
 
 
-def test_an_own_model_stands_beside_the_example(tmp_path: Path) -> None:
-    made = {f"{one['kind']} {qualified_name(one)}": one for one in followed("own-model.md", tmp_path)}
-    for model in ("digits", "wines"):
-        for stage in ("staging", "canary", "production"):
-            server = made[f"Deployment serving/{model}-{stage}"]
-            assert server["metadata"]["labels"]["ml-cluster.dev/model"] == model
-            assert server["metadata"]["labels"]["ml-cluster.dev/alias"] == stage
-            of_pods = server["spec"]["template"]["metadata"]["labels"].items()
-            assert server["spec"]["selector"]["matchLabels"].items() <= of_pods
-            selector = made[f"Service serving/{model}-{stage}"]["spec"]["selector"]
-            assert selector.items() <= of_pods
-            assert selector["app"] == model
-        warm = made[f"Deployment serving/{model}-warm"]
-        assert warm["metadata"]["labels"]["ml-cluster.dev/warm"] == "production"
-        (host,) = made[f"HTTPRoute serving/{model}"]["spec"]["hostnames"]
-        assert host == f"{model}.lab.internal"
-    command = [str(program("kubernetes", "kubectl")), "kustomize", str(tmp_path / "k8s/models/wines/training/base")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (job,) = [one for one in kubeyaml.read_documents(run) if one["kind"] == "Job"]
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["python3", "-m", "wines"]
-    assert container["image"].startswith("localhost/wines")
-    assert "digits" not in run.replace("DIGITS_RESULT", "")
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the models' folders."""
+    for folder in ("models", "k8s"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(own_models, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_the_page_of_an_own_model_shows_what_the_commands_say(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/how-to/own-model.md").read_text()
+    own_models.new("wines")
+    assert capsys.readouterr().out in page
+    own_models.list_models()
+    assert capsys.readouterr().out.rstrip() in page
+    own_models.sync(check=False)
+    assert capsys.readouterr().out in page
+    assert (copy / "models/wines/wines.py").exists()
+
+
+def test_the_page_names_every_setting_and_every_function() -> None:
+    page = (ROOT / "docs/how-to/own-model.md").read_text()
+    for name in Model.model_fields:
+        assert re.search(rf"^\| `{name}\b", page, re.MULTILINE), name
+    for inner in (*(f"data.{name}" for name in Data.model_fields), *(f"inputs.{name}" for name in Inputs.model_fields)):
+        assert f"`{inner}`" in page, inner
+    for function in ("train", "evaluate", "data", "faults", "log"):
+        assert f"| `{function}(" in page, function
 
 
 def test_another_domain_is_everywhere(tmp_path: Path) -> None:

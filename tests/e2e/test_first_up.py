@@ -100,7 +100,7 @@ def replace_every_node(newcomer: Newcomer, devcloud: Devcloud, record_property: 
     assert {server.status for server in nodes()} == {"ACTIVE"}
     assert not before & {server.id for server in nodes()}
     # The registry's version 1 is still there, in the database and in the object store, and served.
-    sample = newcomer.clone / "k8s/models/digits/sample.json"
+    sample = newcomer.clone / "models/digits/sample.json"
     assert '"model_version": "1"' in newcomer.lab("predict", "digits", str(sample))
     assert re.search(r"digits +production +1 +\d of \d ready", newcomer.lab("status"))
     newcomer.lab("up", "--yes", "--expect-no-changes")
@@ -131,7 +131,7 @@ def test_plain_up_in_a_fresh_clone(tmp_path: Path, record_property: Callable[[st
         assert str(passphrase) in up
         assert passphrase.stat().st_mode & 0o777 == 0o600
         assert [server.status for server in nodes()] == ["ACTIVE"] * 3
-        sample = newcomer.clone / "k8s/models/digits/sample.json"
+        sample = newcomer.clone / "models/digits/sample.json"
         assert '"model_version": "1"' in newcomer.lab("predict", "digits", str(sample))
         assert re.search(r"digits +production +1 +\d of \d ready", newcomer.lab("status"))
         newcomer.lab("up", "--yes", "--expect-no-changes")

@@ -117,7 +117,7 @@ def test_a_client_of_the_open_inference_protocol_asks_the_model(platform: Platfo
     assert result["json"] == result["binary"]
     assert len(result["json"]) == ROWS
     assert result["right"] >= 0.9 * ROWS
-    sample = platform.lab.run("predict", MODEL, str(ROOT / "k8s" / "models" / MODEL / "sample.json")).json
+    sample = platform.lab.run("predict", MODEL, str(ROOT / "models" / MODEL / "sample.json")).json
     assert result["version"] == sample["model_version"]
     (label,) = next(output["data"] for output in sample["outputs"] if output["name"] == "label")
     # The sample is the first of the images that scikit-learn ships.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.model_code import pack
 from cli.services import SAMPLE
 from infra.bundle import image_digests
 from infra.manifests import kubectl, render
@@ -39,15 +40,17 @@ ANSWER = "answer: "
 TEST_SET = """
 import json, sys
 import mlflow
-from digits import data, registry
-from digits.settings import Settings
+from services.training import datasets, flavors, module
+from services.training.settings import Told
 version, data_version = sys.argv[1:]
-part = data.fetch(Settings().data_url, data_version).split()[1]
+code = module.fetched(Told())
+data = code.settings.data
+part = datasets.fetch(code, Told().data_url, data_version).split(data.test, stratify=data.stratify)[1]
 uri = f"models:/digits/{version}"
 answer = {
-    "rows": part.pixels.tolist(), "truth": part.labels.tolist(),
-    "labels": registry.predictions(uri, part.pixels).tolist(),
-    "probabilities": mlflow.sklearn.load_model(uri).predict_proba(part.pixels).ravel().tolist(),
+    "rows": part.features.tolist(), "truth": part.labels.tolist(),
+    "labels": flavors.asking(mlflow.artifacts.download_artifacts(uri))(part.features)["label"].tolist(),
+    "probabilities": mlflow.sklearn.load_model(uri).predict_proba(part.features).ravel().tolist(),
 }
 print("\\nanswer: " + json.dumps(answer), flush=True)
 """
@@ -97,13 +100,24 @@ def test_the_registry_entry_says_what_it_was_made_of(tracking: Tracking, served:
     entry = tracking.versions(MODEL)[served]
     tags = entry["tags"]
     assert len(bytes.fromhex(tags["data_version"])) == hashlib.md5(usedforsecurity=False).digest_size
-    code = hashlib.sha256()
-    for path in sorted((ROOT / "models/digits/digits").glob("*.py")):
-        code.update(path.name.encode() + b"\0" + path.read_bytes())
-    assert tags["code_version"] == f"sha256:{code.hexdigest()}"
+    code = pack(ROOT / "models" / MODEL)
+    assert tags["code_archive"] == f"sha256:{code.digest}"
+    assert len(bytes.fromhex(tags["code_commit"])) == hashlib.sha1(usedforsecurity=False).digest_size
+    # The work tree may have got a commit since; the files of the model are the same.
+    assert tags["code_version"] == (code.version if tags["code_dirty"] == "true" else tags["code_commit"])
     assert tags["image_digest"] == f"localhost/trainer@{image_digests(str(BUNDLE))['trainer']}"
     run = tracking.run(entry["run_id"])
-    lineage = ("data_version", "code_version", "image_digest", "variant", "seed", "gate")
+    lineage = (
+        "data_version",
+        "code_version",
+        "code_archive",
+        "code_commit",
+        "code_dirty",
+        "image_digest",
+        "variant",
+        "seed",
+        "gate",
+    )
     assert {name: run["tags"][name] for name in lineage} == {name: tags[name] for name in lineage}
 
 
@@ -149,12 +163,16 @@ def told_by_the_registered_model(platform: PlatformStack, version: str, data_ver
     """The test set, and what a version of the model says of it in a Job of its own."""
     program = kubectl(str(BUNDLE), VERSION)
     assert program
-    manifests = render("models/digits/training/base", program, image_digests(str(BUNDLE)))
-    (job,) = [one for one in manifests if one["kind"] == "Job"]
+    (job,) = [
+        one for one in render("platform/training/run/base", program, image_digests(str(BUNDLE))) if one["kind"] == "Job"
+    ]
     del job["metadata"]["name"]
     job["metadata"]["generateName"] = "test-set-"
     container = job["spec"]["template"]["spec"]["containers"][0]
     container |= {"command": ["python3", "-c", TEST_SET], "args": [version, data_version]}
+    # Its code is on the object store since it was trained.
+    told = {"MODEL_NAME": MODEL, "MODEL_CODE": pack(ROOT / "models" / MODEL).digest}
+    container["env"] = [{**one, "value": told[one["name"]]} if one["name"] in told else one for one in container["env"]]
     made = platform.kubectl("create", "--output=name", "--filename=-", text=json.dumps(job)).stdout.strip()
     where = ("--namespace=training", made)
 

@@ -92,6 +92,21 @@ def _callers(runtime: Runtime, uid: int) -> Path:
     return folder
 
 
+def _gates(runtime: Runtime) -> Path:
+    """The gates of the models of the tree, in a folder that more can be added to."""
+    folder = runtime.work / "gates"
+    for path in TREE.glob("models/*/gate.yaml"):
+        add_gate(runtime, path.parent.name, path.read_text())
+    return folder
+
+
+def add_gate(runtime: Runtime, model: str, text: str) -> None:
+    """Give the promotion service a model's gate."""
+    folder = runtime.work / "gates" / model
+    folder.mkdir(parents=True)
+    (folder / "gate.yaml").write_text(text)
+
+
 @pytest.fixture(scope="module")
 def decided(runtime: Runtime, images: Images) -> Decided:
     """All of it, with empty stores."""
@@ -115,7 +130,7 @@ def decided(runtime: Runtime, images: Images) -> Decided:
             "DATABASE_USER": "mlflow", "DATABASE_PASSWORD": PASSWORD, "REGISTRY": url, "GATES": "/run/gates",
             "PORT": str(other),
         },
-        read_only={callers: "/run/callers", TREE / "models": "/run/gates"},
+        read_only={callers: "/run/callers", _gates(runtime): "/run/gates"},
     )  # fmt: skip
     promotion.until(lambda: answers(f"{address}/readyz"))
     stack = Stack(runtime, images, mlflow.postgres, mlflow.objects, Tracking(server, url), address)

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 FOLDERS = ("clusters/ci", "clusters/lab", "clusters/production")
 RUNS = (
-    "models/digits/training/base",
-    "models/digits/training/overlays/bad",
-    "models/digits/training/overlays/torch",
+    "platform/training/run/base",
+    "platform/training/run/workers",
     "platform/backup/restore",
     "platform/backup/to-volume",
     "platform/forge",

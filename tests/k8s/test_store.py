@@ -88,9 +88,10 @@ def test_code_is_written_by_one_key_and_only_read_by_training(s3: Any) -> None:
     lab, trainer = connect(url, "code"), connect(url, "trainer")
     lab.put_object(Bucket="code", Key="a.tar", Body=b"1")
     assert trainer.get_object(Bucket="code", Key="a.tar")["Body"].read() == b"1"
-    for operation, arguments in {
-        "put_object": {"Key": "a.tar", "Body": b"2"}, "delete_object": {"Key": "a.tar"}, "list_objects_v2": {},
-    }.items():  # fmt: skip
+    refused: dict[str, dict[str, Any]] = {
+        "put_object": {"Key": "a.tar", "Body": b"2"}, "delete_object": {"Key": "a.tar"}, "list_objects_v2": {}
+    }  # fmt: skip
+    for operation, arguments in refused.items():
         with pytest.raises(ClientError, match="AccessDenied"):
             getattr(trainer, operation)(Bucket="code", **arguments)
     for operation in ("put_object", "get_object"):

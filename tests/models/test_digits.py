@@ -11,11 +11,13 @@ from urllib.parse import urlencode
 
 import pytest
 
+from cli.model_code import pack
 from services.delivery import registry as delivery
 from services.delivery.events import PROMOTED, REGISTERED, ROLLED_BACK, TRAINED, WITHDRAWN
+from tests.cli.harness import ROOT
 from tests.images.registry import Registry
 from tests.images.services import answers, free_port
-from tests.models.example import digits, infer, numbers, serve
+from tests.models.example import digits, infer, serve
 
 if TYPE_CHECKING:
     from tests.images.services import Stack
@@ -59,6 +61,7 @@ def test_the_model_is_good_and_its_entry_says_where_it_came_from(stack: Stack, f
     assert float(tags["test_accuracy"]) >= 0.95
     assert tags["data_version"] == first["data_version"]
     assert tags["code_version"] == "abc123"
+    assert tags["code_archive"] == f"sha256:{pack(ROOT / 'models/digits').digest}"
     assert tags["image_digest"] == "sha256:feed"
     assert tags["run_id"] == first["run"]
     assert alias(stack, "staging") == first["version"]
@@ -93,7 +96,7 @@ def test_two_workers_train_one_model_that_is_served_without_torch(stack: Stack, 
     for _ in range(2):
         done = digits(
             stack, "--nnodes=1", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}", "-m",
-            "digits", "run", "--variant", "torch", entrypoint=torchrun,
+            "services.training", "run", "--variant", "torch", entrypoint=torchrun,
         )  # fmt: skip
         assert done.status == 0, done.output
         results.append({name: value for name, value in done.result.items() if name.startswith("test_")})
@@ -200,23 +203,30 @@ def test_a_new_pod_serves_a_version_that_the_registry_forgot(stack: Stack, first
 
 
 def test_invalid_data_is_refused_with_all_errors(stack: Stack, first: dict[str, Any]) -> None:
-    lines = ["header", ",".join(["17", *["0"] * 63, "3"]), ",".join([*["0"] * 64, "11"])]
+    header = ",".join([*(f"pixel{number}" for number in range(64)), "digit"])
+    lines = [header, ",".join(["17", *["0"] * 63, "3"]), ",".join([*["0"] * 64, "11"])]
     (stack.runtime.work / "faulty.csv").write_text("\n".join(lines) + "\n")
     mounted = {stack.runtime.work / "faulty.csv": "/faulty.csv"}
     refused = digits(stack, "ingest", "--file", "/faulty.csv", read_only=mounted)
     assert refused.status == BAD_DATA
     assert "1 rows with pixels outside 0 to 16, the first in line 2" in refused.result["error"]
     assert "1 labels that are no digit, the first in line 3" in refused.result["error"]
+    assert "2 rows, fewer than 10" in refused.result["error"]
     assert "Traceback" not in refused.output
     trained = digits(stack, "train")  # on what is current still
     assert trained.result["data_version"] == first["data_version"]
 
 
-def test_a_wrong_password_is_reported_without_a_traceback(stack: Stack) -> None:
-    refused = digits(stack, "train", environment={"AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert refused.status == UNAVAILABLE
-    assert "the dataset in s3://datasets/digits cannot be had" in refused.result["error"]
-    assert "Traceback" not in refused.output
+def test_a_wrong_password_or_place_is_reported_without_a_traceback(stack: Stack) -> None:
+    for environment, told in (
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the code of digits, s3://code/"),
+        ({"DATA_URL": "s3://nothing"}, "the dataset in s3://nothing/digits cannot be had"),
+        ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, "the tracking server says"),
+    ):
+        refused = digits(stack, "train", environment=environment)
+        assert refused.status == UNAVAILABLE
+        assert told in refused.result["error"]
+        assert "Traceback" not in refused.output
 
 
 def test_a_stopping_server_is_not_ready_and_still_answers(stack: Stack, first: dict[str, Any]) -> None:
@@ -268,12 +278,12 @@ def with_server(stack: Stack, number: str, *, agree: float) -> None:
 def held_out(stack: Stack) -> tuple[list[list[float]], list[int]]:
     """The rows that no training saw, from the dataset as it is packaged."""
     code = (
-        "import json; from digits import data; part = data.validated(data.packaged()).split()[1];"
-        "open('/tmp/rows.json', 'w').write(json.dumps([part.pixels.tolist(), part.labels.tolist()]))"
+        "import json; from services.training import datasets, module; from services.training.settings import Told;"
+        "code = module.fetched(Told()); data = code.settings.data;"
+        "part = datasets.validated(code, datasets.own(code)).split(data.test, stratify=data.stratify)[1];"
+        "found = {'rows': part.features.tolist(), 'labels': part.labels.tolist()};"
+        "open('/tmp/result.json', 'w').write(json.dumps(found))"
     )
-    container = stack.runtime.start(
-        stack.images["trainer"], f"rows-{next(numbers)}", ["-c", code], entrypoint=["/usr/bin/python3"]
-    )
-    assert container.wait() == 0, container.output
-    rows, labels = json.loads((container.folder / "tmp/rows.json").read_text())
-    return rows, labels
+    done = digits(stack, "-c", code, entrypoint=["/usr/bin/python3"])
+    assert done.status == 0, done.output
+    return done.result["rows"], done.result["labels"]

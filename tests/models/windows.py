@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from digits.data import BRIGHTEST, Dataset, packaged, validated
-from digits.training import train_sklearn
+from digits import BRIGHTEST, DIGIT, data
+from digits import train as train_digits
 from scipy import ndimage, stats
 from sklearn.model_selection import train_test_split
 
@@ -37,11 +37,12 @@ class Model:
     """The example's, trained on half of its images; and the rest of them."""
 
     def __init__(self) -> None:
-        data = validated(packaged())
+        rows = data()
+        pixels, digits = rows.drop(columns=DIGIT).to_numpy(dtype=np.float64), rows[DIGIT].to_numpy()
         train, self.pixels, labels, _ = train_test_split(
-            data.pixels, data.labels, train_size=len(data.labels) // 2, stratify=data.labels, random_state=0
+            pixels, digits, train_size=len(digits) // 2, stratify=digits, random_state=0
         )
-        self._model = train_sklearn(Dataset(data.version, train, labels), 0)
+        self._model = train_digits(train, labels, 0, None)
 
     def ask(self, pixels: NDArray[np.float64]) -> Outputs:
         """As the model server does."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cli import models
+from cli import models, train
 from cli.errors import LabError
 from cli.workloads import ALIAS, MODEL, SHARE, VERSION, Platform, Stage, rolled_out, served_version
 from tests.engine.harness import wait_for
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow_cluster
-JOB = "models/digits/training/base"
+JOB = "platform/training/run/base"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ class TrainingKubelet(Kubelet):
         self.arguments: list[str] = []
 
     def _see(self, pod: dict[str, Any]) -> None:
-        if pod["status"].get("phase") == "Pending" and pod["metadata"]["labels"].get("app") == "digits":
+        if pod["status"].get("phase") == "Pending" and pod["metadata"]["labels"].get("app") == "training-run":
             (container,) = pod["spec"]["containers"]
             self.arguments = container["args"]
             end = {"exitCode": self._code, "message": json.dumps(self._message), "reason": "Error"}
@@ -72,7 +72,7 @@ def test_a_refusal_of_the_gate_is_reported_and_not_retried(platform: Platform, c
     result, _ = run(platform, control_plane, {"error": "the gate refuses run r2"}, code=models.REFUSED)
     assert result["exit"] == models.REFUSED
     with pytest.raises(LabError, match="the gate refuses run r2"):
-        models._require_success(result)
+        train._require_success(result)
     (last,) = sorted(
         control_plane.cluster.items("batch/v1", "Job", "training"), key=lambda job: job["metadata"]["creationTimestamp"]
     )[-1:]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 SINCE, UNTIL = "2026-03-01", "2026-03-29"
 STACK, MODEL = "dev", "digits"
-CODE = "models/digits/digits/training.py"
+FORMER_CODE, CODE = "models/digits/digits/training.py", "models/digits/digits.py"
+"""Where a model has its code, and had it when it had an image of its own."""
 
 
 def at(text: str) -> datetime:
@@ -68,13 +69,14 @@ class Month:
         self._git("add", "--", *paths)
         self._git("commit", "--quiet", "-m", f"{name}\n\n{message}", when=when)
         self.commits[name] = self._git("rev-parse", "HEAD")
-        if CODE in paths:
-            content = (self.folder / CODE).read_bytes()
-            self.codes[name] = f"sha256:{hashlib.sha256(b'training.py' + bytes(1) + content).hexdigest()}"
+        for path in {FORMER_CODE, CODE} & {*paths}:
+            file = self.folder / path
+            content = file.name.encode() + bytes(1) + file.read_bytes()
+            self.codes[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def _play(self) -> None:
         infra = "infra/nodes.py"
-        self.commit("c0", "-20 10:00", infra, CODE)
+        self.commit("c0", "-20 10:00", infra, FORMER_CODE)
         self.commit("c1", "2 09:00", infra)
         self.commit("c2", "2 13:00", infra, CODE)
         self.commit("c3", "9 08:00", infra)

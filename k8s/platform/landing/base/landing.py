@@ -29,7 +29,7 @@ DOMAIN, PUBLIC_PORT = os.environ["DOMAIN"], os.environ.get("PUBLIC_PORT", "30443
 LISTEN_PORT = int(os.environ.get("PORT", "8080"))
 SERVICES = json.loads(Path(os.environ.get("SERVICES") or FOLDER / "services.json").read_text(encoding="utf-8"))
 OTHERS = Path(os.environ.get("OTHERS", "/etc/landing"))
-"""Services of capabilities that a profile has not by itself: a file each, which comes and goes with the capability."""
+"""Models, and services of capabilities that a profile has not by itself: a file each with one or a list of them."""
 PAGE = (FOLDER / "page.html").read_text(encoding="utf-8")
 ASK_SECONDS = 5
 READY, IDLE, DOWN, UNKNOWN = "ready", "idle", "down", "unknown"
@@ -61,7 +61,8 @@ def listed() -> list[dict[str, str]]:
     found = list(SERVICES)
     for path in sorted(OTHERS.glob("*.json")):
         with suppress(FileNotFoundError):  # it has just gone
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            more = json.loads(path.read_text(encoding="utf-8"))
+            found += more if isinstance(more, list) else [more]
     return found
 
 
