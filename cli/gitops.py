@@ -49,18 +49,18 @@ class Application:
         sync, spec = status.get("sync") or {}, one["spec"]
         operation = status.get("operationState") or {}
         conditions = status.get("conditions") or ()
-        errors = [told["message"] for told in conditions if told["type"].endswith("Error")]
+        errors = [each["message"] for each in conditions if each["type"].endswith("Error")]
         results = (operation.get("syncResult") or {}).get("resources") or ()
         if operation.get("phase") in {"Failed", "Error"} or operation.get("retryCount"):
-            failed = [_told(each, each.get("message")) for each in results if each.get("status") == "SyncFailed"]
+            failed = [_reason(each, each.get("message")) for each in results if each.get("status") == "SyncFailed"]
             errors += failed or ([operation["message"]] if operation.get("message") else [])
         waiting = []
         for each in status.get("resources") or ():
             health = each.get("health") or {}
             if health.get("status", "Healthy") != "Healthy":
-                waiting.append(_told(each, f"{health['status']}: {health.get('message') or 'no reason given'}"))
+                waiting.append(_reason(each, f"{health['status']}: {health.get('message') or 'no reason given'}"))
             elif each.get("status") == "OutOfSync":
-                waiting.append(_told(each, "not as in Git"))
+                waiting.append(_reason(each, "out of sync with Git"))
         compared = sync.get("comparedTo") or {}
         return cls(
             name=one["metadata"]["name"],
@@ -69,7 +69,7 @@ class Application:
             health=str((status.get("health") or {}).get("status") or "Unknown"),
             errors=list(dict.fromkeys(errors)),
             waiting=waiting,
-            warnings=[told["message"] for told in conditions if told["type"].endswith("Warning")],
+            warnings=[each["message"] for each in conditions if each["type"].endswith("Warning")],
             is_current=compared.get("source") == spec.get("source")
             and REFRESH not in (one["metadata"].get("annotations") or {}),
         )
@@ -82,8 +82,8 @@ class Application:
     @property
     def reasons(self) -> list[str]:
         """The first few reasons why it is not, and the warnings."""
-        told = self.warnings if self.is_done else [*self.errors, *self.waiting, *self.warnings]
-        return told[:SHOWN] + ([f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else [])
+        reasons = self.warnings if self.is_done else [*self.errors, *self.waiting, *self.warnings]
+        return reasons[:SHOWN] + ([f"and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else [])
 
 
 def applications(cluster: Cluster) -> list[Application]:
@@ -136,11 +136,11 @@ def wait_until_applied(platform: Platform) -> None:
 
 
 def _progress(found: list[Application]) -> str:
-    waited_for = [one for one in found if not one.is_done]
-    if not waited_for:
+    unfinished = [one for one in found if not one.is_done]
+    if not unfinished:
         return "waiting for the GitOps controller"
-    told = (f"application {one.name} ({one.sync}, {one.health}): {'; '.join(one.reasons)}" for one in waited_for)
-    return "; ".join(text.rstrip(": ") for text in told)
+    reasons = (f"application {one.name} ({one.sync}, {one.health}): {'; '.join(one.reasons)}" for one in unfinished)
+    return "; ".join(text.rstrip(": ") for text in reasons)
 
 
 def _refresh(cluster: Cluster, name: str) -> None:
@@ -152,6 +152,6 @@ def _refresh(cluster: Cluster, name: str) -> None:
     cluster.request("refreshing", "PATCH", path, change, content_type="application/merge-patch+json")
 
 
-def _told(one: Object, text: object) -> str:
+def _reason(one: Object, text: object) -> str:
     where = f"{one['namespace']}/" if one.get("namespace") else ""
     return f"{one.get('kind', '')} {where}{one.get('name', '')}: {text}"

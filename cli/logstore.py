@@ -80,10 +80,10 @@ class LogStore:
             )
         except urllib3.exceptions.HTTPError as error:
             raise StoreError(f"the log store does not answer: {error}") from None
-        told = answer.data.decode(errors="replace")
+        body = answer.data.decode(errors="replace")
         if answer.status >= 400:
-            raise StoreError(f"the log store answers {answer.status}: {told.strip()[:300]}")
-        return [json.loads(line) for line in told.splitlines() if line]
+            raise StoreError(f"the log store answers {answer.status}: {body.strip()[:300]}")
+        return [json.loads(line) for line in body.splitlines() if line]
 
 
 OF_PODS = f"{json.dumps(POD)}:*"

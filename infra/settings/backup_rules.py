@@ -90,8 +90,8 @@ def backup_key(context: Context) -> Iterator[Violation]:
         if bucket is not None and known and not encrypted:
             yield Violation(KEY, "is a secret that platform.backup.copyTo.s3 needs", SET_KEY, also)
     elif known and not encrypted:
-        told = f"Make a new key (this one may have been seen). {SET_KEY}"
-        yield Violation(KEY, "stands in plain text in the stack's file", told)
+        remedy = f"Make a new key (this one may have been seen). {SET_KEY}"
+        yield Violation(KEY, "is stored in plain text in the stack's file", remedy)
     elif bucket is None:
         yield Violation(KEY, "has no platform.backup.copyTo.s3 that it belongs to", "Add it, or remove the key.", also)
     elif not context.settings.backup_secret_key.get_secret_value().strip():

@@ -43,7 +43,7 @@ def gitops_login(context: Context) -> Iterator[Violation]:
             yield Violation((PASSWORD,), problem, SET_PASSWORD, (USERNAME,))
     elif context.secret_keys is not None and not encrypted:
         remedy = f"Get a new one (this one may have been seen). {SET_PASSWORD}"
-        yield Violation((PASSWORD,), "stands in plain text in the stack's file", remedy)
+        yield Violation((PASSWORD,), "is stored in plain text in the stack's file", remedy)
     elif not username:
         remedy = "Set platform.gitops.username, or remove it."
         yield Violation((PASSWORD,), "has no platform.gitops.username that it belongs to", remedy, (USERNAME,))

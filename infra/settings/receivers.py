@@ -39,8 +39,8 @@ def mail_has_its_password(context: Context) -> Iterator[Violation]:
     if password is not None:
         yield from _encrypted(context, PASSWORD)
         if username is None:
-            told = "has no monitoring.email.username that it belongs to"
-            yield Violation((PASSWORD,), told, "Set monitoring.email.username, or remove it.", also)
+            problem = "has no monitoring.email.username that it belongs to"
+            yield Violation((PASSWORD,), problem, "Set monitoring.email.username, or remove it.", also)
     elif username and f"{PROJECT}:{PASSWORD}" not in (context.secret_keys or ()):
         yield Violation((PASSWORD,), "is a secret that monitoring.email needs", f"Set it with {command}.", also)
 
@@ -49,6 +49,6 @@ def _encrypted(context: Context, key: str) -> Iterator[Violation]:
     if context.secret_keys is not None and f"{PROJECT}:{key}" not in context.secret_keys:
         yield Violation(
             (key,),
-            "stands in plain text in the stack's file",
+            "is stored in plain text in the stack's file",
             f"Get a new one (this one may have been seen) and set it with `lab config set --secret {key}`.",
         )

@@ -72,7 +72,7 @@ def test_what_is_not_healthy_is_named_with_its_reason() -> None:
     found = application(health={"status": "Progressing"}, resources=[TRACKING, resource, drifted])
     text = describe([Application.of(found)])
     assert "Deployment platform/tracking: Progressing: 0 of 1 updated replicas are available" in text
-    assert "Service platform/landing: not as in Git" in text
+    assert "Service platform/landing: out of sync with Git" in text
 
 
 @pytest.mark.parametrize(

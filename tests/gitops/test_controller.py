@@ -217,7 +217,7 @@ def test_what_leaves_git_is_deleted_but_for_what_holds_data(applied: Controller)
     until(applied, lambda: applied.plane.get("CronJob", gone, "batch/v1") is None, "the end of the CronJob")
     claim = applied.plane.get("PersistentVolumeClaim", gone) or {}
     assert "deletionTimestamp" not in claim["metadata"]
-    assert "PersistentVolumeClaim platform/backup: not as in Git" in describe([applied.application()])
+    assert "PersistentVolumeClaim platform/backup: out of sync with Git" in describe([applied.application()])
     settled(applied, applied.remote.revert())
 
 

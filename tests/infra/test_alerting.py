@@ -90,6 +90,6 @@ def test_wrong_settings_are_refused_by_name_and_no_secret_is_shown(change: str, 
 
 
 def test_a_secret_in_plain_text_is_refused() -> None:
-    with pytest.raises(SettingsError, match="stands in plain text") as told:
+    with pytest.raises(SettingsError, match="is stored in plain text") as told:
         load_settings(configuration(f"{{alertsWebhook: '{SECRET}'}}"), stack="test", secret_keys=[])
     assert SECRET not in str(told.value)
