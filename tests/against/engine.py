@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.engine.harness import Outcome
 
 A_NUMBER_TOO_LARGE = re.compile(r"[-+]?[0-9.]+[eE]\+?[1-9][0-9]{2,}")
+AN_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 FALSY = ("0", "False", "''", "[]", "{}", "0.0")
 
 
@@ -33,10 +34,9 @@ def urn(name: str) -> str:
 
 
 def told(outcome: Outcome) -> str:
-    """The last reason that a command gives, without the remedy."""
-    lines = [line.strip() for line in outcome.messages.splitlines()]
-    reasons = [line for line in lines if line not in {"", "update failed"} and not line.startswith("remedy:")]
-    return reasons[-1] if reasons else "nothing"
+    """What a command says: an error if it names one, or else its first line."""
+    lines = [line.strip() for line in outcome.messages.splitlines() if line.strip()]
+    return next((line for line in lines if AN_ERROR.match(line)), lines[0] if lines else "nothing")
 
 
 def takes_its_own_state(stack: Stack) -> None:

@@ -4,7 +4,7 @@ A program of twelve resources is created, updated, replaced and destroyed; a fir
 calls, then the same operation is cut off at each of them in turn, from the same starting point. After each crash ``up``
 must converge to exactly what the program declares, and ``destroy`` must leave nothing, in the world and in the state.
 
-Costs three commands a crash point, in all some six minutes of two cores.
+Costs three commands a crash point, in all some two minutes of processor time.
 """
 
 from __future__ import annotations
