@@ -37,7 +37,8 @@ from prometheus_client import CollectorRegistry, multiprocess
 
 registry = CollectorRegistry()
 multiprocess.MultiProcessCollector(registry)
-print(*(f"{metric.name}={sample.value:g}" for metric in sorted(registry.collect(), key=lambda m: m.name) for sample in metric.samples))
+samples = [sample for metric in registry.collect() for sample in metric.samples]
+print(*(f"{each.name}={each.value:g}" for each in sorted(samples, key=lambda each: each.name)))
 PY
 export PROMETHEUS_MULTIPROC_DIR=$work/values
 mkdir values
