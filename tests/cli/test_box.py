@@ -17,7 +17,8 @@ import pytest
 
 from cli.box import ADMIN, API, FORGE, MAIN, REPOSITORY, provide_repository
 from cli.workloads import Platform
-from tests.k8s.chain import DOMAIN, certificate
+from infra.manifests import DOMAIN
+from tests.k8s.chain import certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
