@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from protocol.signatures import ARCHIVE_SIG, ASSET_SIG, RESOURCE_SIG, UNKNOWN
-from protocol.values import Properties, Value, signature
+from protocol.values import Properties, Value, is_secret, signature
 
 from .errors import EngineError
 from .state import now
 from .urn import name_of, split_reference
-from .values import contains_unknown, redact
+from .values import contains_unknown, redact, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -406,6 +406,9 @@ def _compare(old: Properties, new: Properties, *, unknowns: bool) -> PropertyPla
 def _equal(one: Value, other: Value, *, unknowns: bool) -> bool:
     if unknowns and UNKNOWN in (one, other):
         return True
+    if is_secret(one) and is_secret(other):
+        # A file keeps one mark for a whole secret, also where parts of it were marked once more.
+        one, other = reveal(one), reveal(other)
     if isinstance(one, dict) and isinstance(other, dict):
         if signature(one) != signature(other):
             return False

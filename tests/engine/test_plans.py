@@ -87,6 +87,21 @@ def urn_of(path: Path, name: str) -> str:
     return str(urn)
 
 
+def test_secrets_within_secrets_are_those_of_the_plan(stack: Stack) -> None:
+    """As in a Secret of Kubernetes: it is made of secret passwords, and its provider marks it as a whole."""
+    stack.config("password", "hunter2-planted", "--secret")
+    program = 'Thing("box", vault={"password": Config().require_secret("password"), "user": "%s"})'
+    stack.program(program % "ada")
+    under(stack, plan_of(stack))
+    path = plan_of(stack)
+    assert resources(path)["box"]["goal"]["inputDiff"] == {}
+    under(stack, path)
+    stack.program(program % "grace")
+    assert under(stack, path, ok=False).exit_code
+    under(stack, plan_of(stack))
+    assert stack.existing()["box"]["inputs"]["vault"]["user"] == "grace"
+
+
 @conformance(
     feature="update plans",
     cli="An operation that the plan does not have, or has another for, is refused before it is done.",

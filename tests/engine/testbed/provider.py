@@ -22,6 +22,7 @@ Every type ``testbed:index:*`` behaves alike. Inputs with a meaning; all others 
 ``name``        autonamed ``<logical name>-<7 hex>`` from the engine's seed; a change replaces
 ``late``        a create writes it last, as if by a second request
 ``secret_out``  returned as the secret output ``token``
+``vault``       marked as secret as a whole by Check, whatever is marked in it
 ``reject``      a reason for which Check refuses
 
 With ``TESTBED_CRASH=<n>:before`` or ``<n>:after`` the n-th call that changes the world ends the engine by ``kill -9``,
@@ -312,6 +313,8 @@ class Testbed(provider_pb2_grpc.ResourceProviderServicer):
                 old_name = olds.get("name") if "name" in olds.get("__defaults", []) else None
                 news["name"] = old_name or f"{request.name}-{request.randomSeed.hex()[:7]}"
                 news["__defaults"] = ["name"]
+            if "vault" in news and not is_secret(news["vault"]):
+                news["vault"] = secret(news["vault"])
             return pb.CheckResponse(inputs=to_struct(news))
 
     def Diff(self, request: pb.DiffRequest, context: grpc.ServicerContext) -> pb.DiffResponse:  # noqa: N802
