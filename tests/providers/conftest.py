@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def offline() -> Iterator[Plugin]:
     """A plugin whose cloud is not known yet: whatever calls it fails."""
     with Plugin({"PATH": os.environ["PATH"]}) as plugin:
