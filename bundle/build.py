@@ -86,9 +86,7 @@ class Builder:
             remedies = [*(error.remedy for error in errors if error.remedy), f"run {REMEDY} to continue"]
             raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
-            locked = [
-                one for one in self._inventory.artifacts if one.source == "built" or one.kind in ("manifest", "unit")
-            ]
+            locked = [one for one in self._inventory.artifacts if one.is_locked]
             self.lock.record(locked, self.manifest.paths(self.manifest.families))
         return self._inventory
 

@@ -55,8 +55,7 @@ class Lock:
         return [
             one
             for one in artifacts
-            if (one.source == "built" or one.kind in ("manifest", "unit"))
-            and ((locked := self._known.get(one.path)) is None or locked.key != one.key)
+            if one.is_locked and ((locked := self._known.get(one.path)) is None or locked.key != one.key)
         ]
 
     def before(self, artifact: Artifact) -> Artifact | None:

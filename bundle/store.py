@@ -53,6 +53,11 @@ class Artifact(BaseModel):
     digest: str | None = Field(default=None, description="Digest of an image or a signature in a registry.")
 
     @property
+    def is_locked(self) -> bool:
+        """Whether the lock keeps it: equal inputs give equal bytes."""
+        return self.source == "built" or self.kind in ("manifest", "unit")
+
+    @property
     def origin(self) -> tuple[object, ...]:
         """Equal origins give equal bytes."""
         return self.path, self.key, self.source, self.tools, self.packages
