@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cli.errors import LabError
+from cli.git_command import configured, git
 from cli.workloads import Platform, wait
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FORGE = "forge"
 ADMIN = "admin"
@@ -33,12 +28,12 @@ def provide_repository(platform: Platform, project: Path) -> None:
     wait(lambda: _there(platform, ""), READY_SECONDS, lambda: "waiting for the forge's repository")
     address = f"{platform.url(FORGE)}/{REPOSITORY}"
     if not _there(platform, f"/branches/{MAIN}"):
-        if (head := _git(project, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").stdout.strip()) == "":
+        if (head := git(project, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").stdout.strip()) == "":
             print(f"{project} is no Git repository: push one to {address}.")
             return
         _push(platform, project, head)
         print(f"Pushed {head[:12]} to {address}.")
-        if _git(project, "status", "--porcelain", "--untracked-files=no").stdout.strip():
+        if git(project, "status", "--porcelain", "--untracked-files=no").stdout.strip():
             print("  Changes that are not committed are not in it.")
     wait(
         lambda: _there(platform, f"/branch_protections/{MAIN}"),
@@ -47,7 +42,7 @@ def provide_repository(platform: Platform, project: Path) -> None:
     )
 
 
-def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
+def settings_ofgit(platform: Platform, authority: Path) -> dict[str, str]:
     """Variables by which git reaches the forge through the gateway, by address, as its administrator.
 
     The user's own proxy and authorities are for other servers.
@@ -60,14 +55,9 @@ def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
         "http.version": "HTTP/1.1",
         "http.curloptResolve": f"{name}:{platform.port}:{platform.address}",
     }
-    pairs: dict[str, str] = {}
-    for index, (key, value) in enumerate(settings.items()):
-        pairs |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
     return {
-        **pairs,
-        "GIT_CONFIG_COUNT": str(len(settings)),
+        **configured(settings),
         "GIT_SSL_CAINFO": str(authority),  # the variable wins over http.sslCAInfo
-        "GIT_TERMINAL_PROMPT": "0",
         "LAB_FORGE_USER": ADMIN,
         "LAB_FORGE_PASSWORD": platform.credentials[FORGE][ADMIN],
     }
@@ -78,8 +68,8 @@ def _push(platform: Platform, project: Path, head: str) -> None:
         authority = Path(folder, "authority.pem")
         authority.write_text(platform.authority)
         target = f"{platform.url(FORGE)}/{REPOSITORY}.git"
-        variables = settings_of_git(platform, authority)
-        done = _git(project, "push", "--quiet", target, f"{head}:refs/heads/{MAIN}", environment=variables)
+        variables = settings_ofgit(platform, authority)
+        done = git(project, "push", "--quiet", target, f"{head}:refs/heads/{MAIN}", environment=variables)
     if done.returncode:
         raise LabError(
             f"the repository could not be pushed to {target}: {done.stderr.strip()[-500:]}",
@@ -98,13 +88,3 @@ def _there(platform: Platform, path: str) -> bool:
     except urllib3.exceptions.HTTPError:
         return False
     return answer.status == 200
-
-
-def _git(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], env={**os.environ, **(environment or {})},
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise LabError("git is not on PATH", remedy="install it, then run `lab up` again") from None

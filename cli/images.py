@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.errors import LabError
+from cli.git_command import configured, git
 from cli.session import ROOT
 from infra.naming import PROJECT
 
@@ -75,7 +75,7 @@ def build(session: Session, stack: str, bundle: Path) -> list[tuple[Artifact | N
     provide_bundle(session, stack)
     manifest, inventory = load(), Store(bundle).inventory()
     lock = Lock(inventory.architecture)
-    wanted = manifest.paths(families_of(session, stack))
+    wanted = manifest.paths(families_of(session, stack, manifest))
     changed = lock.outdated([one for one in inventory.artifacts if one.path in wanted])
     images = [(lock.before(one), one) for one in changed if one.kind == "image"]
     if changed:
@@ -126,13 +126,7 @@ def commit(job: Job) -> None:
         LabError: git refuses.
     """
     place = f"{os.environ.get('GITHUB_SERVER_URL', '')}/{job.repository}"
-    secret = {
-        "LAB_GIT_TOKEN": job.token,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "credential.helper",
-        "GIT_CONFIG_VALUE_0": HELPER,
-    }
+    secret = {"LAB_GIT_TOKEN": job.token, **configured({"credential.helper": HELPER})}
     _git("add", "--", *(name for name in FILES if Path(ROOT, name).exists()))
     # The same content gives the same commit: a push that changes nothing takes no approval away.
     date = _git("show", "--no-patch", "--format=%cI", "HEAD")
@@ -179,10 +173,7 @@ def _git(*words: str, environment: Mapping[str, str] | None = None) -> str:
     Raises:
         LabError: it failed.
     """
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), *words], env={**os.environ, **(environment or {})},
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+    done = git(ROOT, *words, environment=environment)
     if done.returncode:
         raise LabError(
             f"git {words[0]} failed: {done.stderr.strip()[-500:]}",

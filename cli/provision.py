@@ -13,6 +13,7 @@ from infra.naming import PROJECT
 if TYPE_CHECKING:
     from typing import Any
 
+    from bundle.manifest import Manifest
     from cli.session import Session
     from engine.project import StackConfig
     from infra.settings import Cluster, Settings
@@ -33,7 +34,8 @@ def provide_bundle(session: Session, stack: str) -> None:
     from infra.settings import Cluster
 
     folder = Path(Cluster.model_validate(section).bundle).expanduser()
-    manifest, families = load(), families_of(session, stack)
+    manifest = load()
+    families = families_of(session, stack, manifest)
     store = Store(folder)
     inventory = store.inventory() if (folder / INVENTORY).exists() else Inventory(architecture=manifest.architecture)
     if not inventory.lacks(manifest, families) and not signatures.unattached(inventory):
@@ -45,9 +47,8 @@ def provide_bundle(session: Session, stack: str) -> None:
     build(folder, families, None, True, DEFAULT_CACHE, False)
 
 
-def families_of(session: Session, stack: str) -> list[str]:
+def families_of(session: Session, stack: str, manifest: Manifest) -> list[str]:
     """The families of the bundle that a stack with a cluster needs."""
-    from bundle.manifest import load
     from infra.manifests import capabilities
     from infra.settings import Platform
 
@@ -61,7 +62,7 @@ def families_of(session: Session, stack: str) -> list[str]:
             groups.add("gitops")
     return [
         name
-        for name, family in load().families.items()
+        for name, family in manifest.families.items()
         if family.group in groups
         and (
             family.version == cluster.kubernetes_version
