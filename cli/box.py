@@ -42,7 +42,7 @@ def provide_repository(platform: Platform, project: Path) -> None:
     )
 
 
-def settings_ofgit(platform: Platform, authority: Path) -> dict[str, str]:
+def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
     """Variables by which git reaches the forge through the gateway, by address, as its administrator.
 
     The user's own proxy and authorities are for other servers.
@@ -68,7 +68,7 @@ def _push(platform: Platform, project: Path, head: str) -> None:
         authority = Path(folder, "authority.pem")
         authority.write_text(platform.authority)
         target = f"{platform.url(FORGE)}/{REPOSITORY}.git"
-        variables = settings_ofgit(platform, authority)
+        variables = settings_of_git(platform, authority)
         done = git(project, "push", "--quiet", target, f"{head}:refs/heads/{MAIN}", environment=variables)
     if done.returncode:
         raise LabError(
