@@ -272,6 +272,7 @@ def clean_up(context: typer.Context) -> None:
     """
     from cli import environment as environments
     from cli.forge import Forge, Job
+    from engine.backend.bucket import DeniedError
 
     session: Session = context.obj
     job = Job.current()
@@ -285,7 +286,9 @@ def clean_up(context: typer.Context) -> None:
             print(f"There is no stack '{name}'.")
         if not closed.merged:
             for summary in session.backend.list_stacks(session.project.name):
-                session.backend.plans.delete(session.project.name, summary.name, plan_name(closed.number))
+                # Other stacks' plans are for jobs with keys of theirs.
+                with contextlib.suppress(DeniedError):
+                    session.backend.plans.delete(session.project.name, summary.name, plan_name(closed.number))
 
 
 def _destroy_all(session: Session, reasons: dict[str, str]) -> None:

@@ -95,6 +95,26 @@ def import_(
     print("Import complete.")
 
 
+@app.command()
+def policy(
+    context: typer.Context,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="PATTERN", help="Also for stacks of this name, which may have `*` in it."),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Rights to preview and to save update plans, not to update.")
+    ] = False,
+) -> None:
+    """Print an IAM policy for keys that can read and update this stack's state in its bucket, and no other stack's."""
+    from engine.backend.policy import policy as policy_of
+
+    session: Session = context.obj
+    stacks = [session.stack(), *(include or ())]
+    found = policy_of(session.resolved_backend_url, session.project.name, stacks, read_only=read_only)
+    print(json.dumps(found, indent=2))
+
+
 def _encrypted(session: Session, stack: str, deployment: Deployment) -> Deployment:
     """`deployment` with plain-text secrets, which `export --show-secrets` writes, encrypted for the stack."""
     from engine.values import contains, transform

@@ -41,8 +41,8 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def object_store_in(folder: Path) -> Iterator[str]:
-    """A server that keeps its data in a folder, with an empty bucket `state`: its host and port.
+def object_store_in(folder: Path, *options: str) -> Iterator[str]:
+    """A server that keeps its data in a folder, with an empty bucket `state`: its host and port; more of its options.
 
     The variables of the environment that S3's clients read are set to its credentials.
     """
@@ -62,6 +62,7 @@ def object_store_in(folder: Path) -> Iterator[str]:
         f"-s3.localSocket={folder}/s3.sock",
         f"-filer.localSocket={folder}/filer.sock",
         *(f"-{name}.port={port}" for name, port in ports.items()),
+        *options,
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.backend.bucket import ABSENT, ConflictError, StorageError
+from engine.backend.bucket import ABSENT, ConflictError, DeniedError, StorageError
 from engine.backend.checkpoints import ENDINGS, GZIP_MAGIC, compress, decode, digest, encode, flag, parse_json
 from engine.backend.journal import BEGIN, FINISH, Update, line, parse_journal
 from engine.backend.locks import FOLDER as LOCKS
@@ -44,12 +44,15 @@ _FOLD_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class StackSummary:
-    """A stack in a list. ``last_update`` is None before the first update."""
+    """A stack in a list. ``last_update`` is None before the first update.
+
+    Of a stack whose state the credentials may not read, ``resource_count`` is None too.
+    """
 
     name: str
     project: str
     last_update: datetime | None
-    resource_count: int
+    resource_count: int | None
     locked: bool
 
 
@@ -73,7 +76,11 @@ class Backend:
         stacks = []
         for owner, name in sorted(found):
             with contextlib.suppress(StackNotFoundError):
-                key, data = self._read(owner, name)
+                try:
+                    key, data = self._read(owner, name)
+                except DeniedError:
+                    stacks.append(StackSummary(name, owner, None, None, (owner, name) in locks))
+                    continue
                 deployment = decode(data, self._bucket.locate(key))["deployment"]
                 when = (deployment.get("manifest") or {}).get("time") or ""
                 stacks.append(

@@ -14,6 +14,10 @@ class StorageError(EngineError):
     """The storage failed: it is full, broken or out of reach, or access is denied. What was recorded before is kept."""
 
 
+class DeniedError(StorageError):
+    """The credentials may not do this."""
+
+
 class ConflictError(StorageError):
     """Another process has changed what this one was about to write."""
 

@@ -15,7 +15,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # type: ignore[import-untyped]
 
 from engine.backend.base import META
-from engine.backend.bucket import ABSENT, ConflictError, Entry, StorageError
+from engine.backend.bucket import ABSENT, ConflictError, DeniedError, Entry, StorageError
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _OPTIONS = {
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_ABSENT}
 _UNKNOWN_CONDITION = {"NotImplemented", "501"}
+_DENIED = {"AccessDenied", "Forbidden", "403"}
 _MARK = b"$journal "
 _DELETE_LIMIT = 1000  # objects in one request, https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
@@ -67,7 +68,10 @@ class S3Bucket:
 
     @functools.cached_property
     def creates_once(self) -> bool:
-        """Whether the store supports conditional writes: tried on an existing object, which stays as it is."""
+        """Whether the store supports conditional writes: tried on an existing object, which stays as it is.
+
+        Credentials that may not write that object are not told; then locks are taken as with any other store.
+        """
         found = self.read_version(META)
         if found is None:
             return False
@@ -76,7 +80,7 @@ class S3Bucket:
                 self._client.put_object(Bucket=self._bucket, Key=self._prefix + META, Body=found[0], IfNoneMatch="*")
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                if code not in _CONFLICTS | _UNKNOWN_CONDITION:
+                if code not in _CONFLICTS | _UNKNOWN_CONDITION | _DENIED:
                     raise
                 return code in _CONFLICTS
         return False
@@ -200,7 +204,8 @@ class S3Bucket:
         except ClientError as error:
             detail = error.response.get("Error", {})
             request = error.response.get("ResponseMetadata", {}).get("RequestId")
-            raise StorageError(
+            kind = DeniedError if detail.get("Code") in _DENIED else StorageError
+            raise kind(
                 f"'{place}' cannot be {verb}: {detail.get('Message') or 'refused'} ({detail.get('Code')}"
                 + (f", request {request})." if request else ")."),
                 remedy="Check the name of the bucket, its region, and the rights of the credentials, then run the "
