@@ -65,7 +65,10 @@ def object_store_in(folder: Path, *options: str) -> Iterator[str]:
         *options,
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        # Its log files are in the folder too.
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "TMPDIR": str(folder)}
+        )
     try:
         endpoint = f"127.0.0.1:{ports['s3']}"
         os.environ.update(_CREDENTIALS)
@@ -74,6 +77,9 @@ def object_store_in(folder: Path, *options: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+        for name, port in ports.items():
+            # Where it has them is fixed. S108: they are only deleted here.
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)  # noqa: S108
 
 
 def _wait_until_writable(endpoint: str, process: subprocess.Popen[bytes]) -> None:
