@@ -31,8 +31,10 @@ NAME = "%Y%m%dT%H%M%SZ"
 CLUSTER, SECOND = "cluster", "second place"
 RESTORE = "restore"
 REPLICAS = "ml-cluster.dev/replicas-before-restore"
-"""Annotation of the tracking server's Deployment while it is stopped."""
-TRACKING_SECONDS = 600
+"""Annotation of a Deployment that is stopped during a restore."""
+WRITERS = {"tracking": "the tracking server", "promotion": "the promotion service"}
+"""Deployments that read and write the rows; each would wait for locks of the restore, and the restore for its locks."""
+WRITERS_SECONDS = 600
 FORGE = "forge"
 FORGE_SECONDS = 900
 LIST = ["exec python3 /opt/backup/nights.py list /backup"]
@@ -134,7 +136,8 @@ def restore(
 ) -> None:
     """Restore rows and files from a backup.
 
-    The current state is saved first. The tracking server is stopped meanwhile; models continue to serve.
+    The current state is saved first. The tracking server and the promotion service are stopped meanwhile; models
+    continue to serve.
     """
     session: Session = context.obj
     platform = Platform.of(session)
@@ -151,7 +154,8 @@ def restore(
         yes,
         f"Rows and files become what they were in {chosen.name}{made}: {chosen}; from the {chosen.where[0]}.\n"
         "Runs and versions made since are gone from the registry, and files made since from the buckets. How all is\n"
-        "now is saved first. The tracking server is stopped meanwhile; models go on answering."
+        "now is saved first. The tracking server and the promotion service are stopped meanwhile; models continue to\n"
+        "serve."
         + ("\nThe forge starts anew, with repositories and pull requests as of then." if _forge(platform) else ""),
     )
     (job,) = [one for one in rendered(session, "platform/backup/restore") if one["kind"] == "Job"]
@@ -159,27 +163,27 @@ def restore(
         for variable in container["env"]:
             if variable["name"] == "NIGHT":
                 variable["value"] = chosen.name
-    _stop_tracking(platform)
+    _stop_writers(platform)
     try:
         name = start_job(platform, job, RESTORE, PLATFORM)
     except BaseException:
-        _start_tracking(platform)
+        _start_writers(platform)
         raise
     _finish(platform, name)
 
 
 def _finish(platform: Platform, job: str) -> None:
-    """Wait for the end of a restore, start the tracking server again, and report the result."""
+    """Wait for the end of a restore, start the stopped services again, and report the result."""
     try:
         result = follow_job(platform, job, PLATFORM)
     except KeyboardInterrupt:
         print(
             "The restore goes on in the cluster. `lab backup restore` waits for its end, and starts the tracking\n"
-            "server again.",
+            "server and the promotion service again.",
             file=sys.stderr,
         )
         raise
-    _start_tracking(platform)
+    _start_writers(platform)
     if result.get(FORGE):
         _restart_forge(platform)
     before = result.get("before")
@@ -271,19 +275,19 @@ def _alone(platform: Platform) -> None:
         raise LabError(message, remedy="wait for its end; `lab logs backup --follow` shows its progress")
 
 
-def _tracking(platform: Platform) -> Object:
+def _deployment(platform: Platform, name: str) -> Object:
     from providers.kubernetes.objects import Identity
 
-    live = platform.cluster.find(Identity("apps/v1", "Deployment", PLATFORM, "tracking"))
+    live = platform.cluster.find(Identity("apps/v1", "Deployment", PLATFORM, name))
     if live is None:
-        raise LabError("there is no tracking server", remedy="`lab up` creates it, and its tables")
+        raise LabError(f"there is no {WRITERS[name].removeprefix('the ')}", remedy="`lab up` creates it")
     return live
 
 
-def _scale(platform: Platform, replicas: int, note: str | None) -> None:
+def _scale(platform: Platform, name: str, replicas: int, note: str | None) -> None:
     from providers.kubernetes.objects import Identity
 
-    target = Identity("apps/v1", "Deployment", PLATFORM, "tracking")
+    target = Identity("apps/v1", "Deployment", PLATFORM, name)
     change = {"metadata": {"annotations": {REPLICAS: note}}, "spec": {"replicas": replicas}}
     platform.cluster.request(
         f"scaling {target}",
@@ -296,15 +300,17 @@ def _scale(platform: Platform, replicas: int, note: str | None) -> None:
     if note is None:
         # The field's previous owner keeps it.
         wait(
-            lambda: _given_up(platform, target), TRACKING_SECONDS, lambda: f"waiting to release the fields of {target}"
+            lambda: _given_up(platform, target, name),
+            WRITERS_SECONDS,
+            lambda: f"waiting to release the fields of {target}",
         )
 
 
-def _given_up(platform: Platform, target: Identity) -> bool:
+def _given_up(platform: Platform, target: Identity, name: str) -> bool:
     """Release all fields of an object; False if it has changed meanwhile."""
     from providers.kubernetes.client import ClusterError
 
-    live = _tracking(platform)["metadata"]
+    live = _deployment(platform, name)["metadata"]
     entries = [one for one in live["managedFields"] if one["manager"] != MANAGER]
     try:
         platform.cluster.replace_managed_fields(target, entries, live["resourceVersion"])
@@ -315,28 +321,30 @@ def _given_up(platform: Platform, target: Identity) -> bool:
     return True
 
 
-def _stop_tracking(platform: Platform) -> None:
-    """Stop the tracking server, which writes rows, and wait for the end of its pods."""
-    live = _tracking(platform)
-    wanted = live["metadata"].get("annotations", {}).get(REPLICAS) or str(live["spec"].get("replicas", 1))
-    _scale(platform, 0, wanted)
+def _stop_writers(platform: Platform) -> None:
+    """Stop what reads and writes the rows, and wait for the end of its pods."""
+    for name, live in {name: _deployment(platform, name) for name in WRITERS}.items():
+        wanted = live["metadata"].get("annotations", {}).get(REPLICAS) or str(live["spec"].get("replicas", 1))
+        _scale(platform, name, 0, wanted)
 
     def gone() -> bool:
-        return not platform.cluster.items("v1", "Pod", PLATFORM, labelSelector="app=tracking")
+        return not platform.cluster.items("v1", "Pod", PLATFORM, labelSelector=f"app in ({', '.join(WRITERS)})")
 
-    wait(gone, TRACKING_SECONDS, lambda: "waiting until the tracking server has stopped")
+    wait(gone, WRITERS_SECONDS, lambda: f"waiting until {' and '.join(WRITERS.values())} have stopped")
 
 
-def _start_tracking(platform: Platform) -> None:
-    wanted = _tracking(platform)["metadata"].get("annotations", {}).get(REPLICAS)
-    if wanted is None:
-        return
-    _scale(platform, int(wanted), None)
-    wait(
-        lambda: rolled_out(_tracking(platform)),
-        TRACKING_SECONDS,
-        lambda: "waiting until the tracking server answers again",
-    )
+def _start_writers(platform: Platform) -> None:
+    """Start what a restore has stopped, with as many replicas as before."""
+    for name in WRITERS:
+        wanted = _deployment(platform, name)["metadata"].get("annotations", {}).get(REPLICAS)
+        if wanted is not None:
+            _scale(platform, name, int(wanted), None)
+    for name, title in WRITERS.items():
+        wait(
+            lambda name=name: rolled_out(_deployment(platform, name)),  # type: ignore[misc]
+            WRITERS_SECONDS,
+            lambda title=title: f"waiting until {title} answers again",  # type: ignore[misc]
+        )
 
 
 def _forge(platform: Platform) -> Object | None:

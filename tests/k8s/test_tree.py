@@ -27,6 +27,7 @@ from infra.manifests import (
     rank,
     render,
     required,
+    wave,
     write_tree,
 )
 from tests.k8s.conftest import FOLDERS, RUNS, rendered
@@ -267,6 +268,25 @@ def test_what_is_needed_comes_first() -> None:
         before("NetworkPolicy platform/closed", name)
         before(name, "Deployment serving/digits-production")
     assert all(order[one] == (0, 0) for one in order if one.split()[0] in FIRST)
+
+
+@rendering
+@pytest.mark.parametrize("profile", ["ci", "lab", "production"])
+def test_no_route_comes_before_what_it_leads_to(profile: str) -> None:
+    """Argo CD waits until a route's Services exist before it goes on to the next wave."""
+    manifests = rendered(f"clusters/{profile}")
+    services = {qualified_name(one): wave(one) for one in manifests if one["kind"] == "Service"}
+    routes = [one for one in manifests if one["kind"] == "HTTPRoute"]
+    assert routes
+    for route in routes:
+        namespace = route["metadata"]["namespace"]
+        backends = [backend for rule in route["spec"]["rules"] for backend in rule.get("backendRefs", ())]
+        early = [
+            f"{qualified_name(route)} before {backend['name']}"
+            for backend in backends
+            if services[f"{backend.get('namespace', namespace)}/{backend['name']}"] > wave(route)
+        ]
+        assert not early
 
 
 def test_every_folder_says_what_it_is_for() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow_cluster
 NIGHT, OLDER, BEFORE = "20261128T031700Z", "20261127T031700Z", "before-restore-20261129T090000Z"
-TRACKING = Identity("apps/v1", "Deployment", "platform", "tracking")
+WRITERS = [Identity("apps/v1", "Deployment", "platform", name) for name in ("tracking", "promotion")]
 LISTED = {"cluster": {NIGHT: [2_000_000, 34, 12_000_000, 0]}, "second": {OLDER: [1_000_000, 33, 11_000_000, 0]}}
 SAID: dict[str, dict[str, Any]] = {
     "backup-ls": {"files": LISTED},
@@ -39,12 +39,13 @@ SAID: dict[str, dict[str, Any]] = {
 def platform(control_plane: ControlPlane) -> Platform:
     """The parts that a backup has to do with, without pods that run."""
     apply(control_plane, "infrastructure/gateway-api", "infrastructure/base")
-    apply(control_plane, "platform/backup/base", "platform/backup/to-volume", "platform/tracking/base")
+    apply(control_plane, "platform/backup/base", "platform/backup/to-volume")
+    apply(control_plane, "platform/tracking/base", "platform/promotion/base")
     return Platform("lab", "lab.example", "192.0.2.7", 30443, "", {}, control_plane.kubeconfig.read_text())
 
 
 class BackupKubelet(Kubelet):
-    """Ends the pods of the backup's Jobs, and runs the tracking server's."""
+    """Ends the pods of the backup's Jobs, and runs those of what reads and writes the rows."""
 
     def __init__(self, plane: ControlPlane, failing: str = "") -> None:
         super().__init__(plane, "platform")
@@ -52,7 +53,7 @@ class BackupKubelet(Kubelet):
         self.jobs: list[str] = []
         self.nights: list[str] = []
         self.servers: list[int] = []
-        """How many tracking servers there were to be, as each restore ran."""
+        """How many servers of the rows' there were to be, as each restore ran."""
 
     def _see(self, pod: dict[str, Any]) -> None:
         job = pod["metadata"]["labels"].get("batch.kubernetes.io/job-name")
@@ -72,8 +73,7 @@ class BackupKubelet(Kubelet):
     def _end(self, pod: dict[str, Any], job: str) -> None:
         self.jobs.append(job)
         if job == "restore":
-            (live,) = self._plane.cluster.items("apps/v1", "Deployment", "platform")
-            self.servers.append(live["spec"]["replicas"])
+            self.servers.append(sum(one["spec"]["replicas"] for one in writers(self._plane)))
             prepare = next(one for one in pod["spec"]["initContainers"] if one["name"] == "prepare")
             self.nights += [one["value"] for one in prepare["env"] if one["name"] == "NIGHT"]
         statuses: dict[str, list[dict[str, Any]]] = {}
@@ -104,18 +104,25 @@ def context(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> typer.Contex
     return cast("typer.Context", SimpleNamespace(obj=SimpleNamespace(interactive=False)))
 
 
-def tracking(plane: ControlPlane) -> dict[str, Any]:
-    live = plane.cluster.find(TRACKING)
-    assert live
-    return live
+def writers(plane: ControlPlane) -> list[dict[str, Any]]:
+    """The Deployments of what reads and writes the rows."""
+    found = [live for one in WRITERS if (live := plane.cluster.find(one))]
+    assert len(found) == len(WRITERS)
+    return found
+
+
+def generations(plane: ControlPlane) -> list[int]:
+    return [one["metadata"]["generation"] for one in writers(plane)]
 
 
 def is_as_the_stack_has_it(plane: ControlPlane) -> bool:
-    """Whether the server runs again, and its stack alone says how many there are."""
-    live = tracking(plane)
-    others = [one for one in live["metadata"]["managedFields"] if one["manager"] == MANAGER]
-    marked = backup.REPLICAS in live["metadata"].get("annotations", {})
-    return live["spec"]["replicas"] == 1 and not others and not marked
+    """Whether they run again, and their stack alone says how many there are."""
+    return all(
+        live["spec"]["replicas"] == 1
+        and not any(one["manager"] == MANAGER for one in live["metadata"]["managedFields"])
+        and backup.REPLICAS not in live["metadata"].get("annotations", {})
+        for live in writers(plane)
+    )
 
 
 def test_a_night_is_made_and_listed(
@@ -150,7 +157,8 @@ def test_the_server_is_stopped_while_a_night_is_restored_and_started_again(
     assert kubelet.servers == [0, 0]
     assert is_as_the_stack_has_it(control_plane)
     # So the stack can change how many there are, without a conflict.
-    control_plane.cluster.apply(TRACKING, {"spec": {"replicas": 1}}, "another", force=False)
+    for writer in WRITERS:
+        control_plane.cluster.apply(writer, {"spec": {"replicas": 1}}, "another", force=False)
 
 
 def test_the_forge_starts_anew_where_a_restore_has_left_it_something(
@@ -199,20 +207,20 @@ def test_the_server_is_started_again_where_a_restore_fails(
     with BackupKubelet(control_plane, failing), pytest.raises(LabError, match=told[0]) as failed:
         backup.restore(context, night=None, yes=True)
     assert told[1] in (failed.value.remedy or "")
-    wait_for(lambda: is_as_the_stack_has_it(control_plane), "the tracking server is as it was")
+    wait_for(lambda: is_as_the_stack_has_it(control_plane), "the servers are as they were")
 
 
 def test_nothing_is_stopped_before_somebody_agrees_or_for_a_night_that_is_not_there(
     control_plane: ControlPlane, context: typer.Context
 ) -> None:
-    before = tracking(control_plane)["metadata"]["generation"]
+    before = generations(control_plane)
     with BackupKubelet(control_plane) as kubelet:
         with pytest.raises(LabError, match="--yes must be passed in"):
             backup.restore(context, night=None, yes=False)
         with pytest.raises(LabError, match="there is no backup '2020'"):
             backup.restore(context, night="2020", yes=True)
     assert set(kubelet.jobs) == {"backup-ls"}
-    assert tracking(control_plane)["metadata"]["generation"] == before
+    assert generations(control_plane) == before
 
 
 def test_two_do_not_work_at_once_and_a_restore_that_was_left_is_waited_for(
@@ -228,7 +236,7 @@ def test_two_do_not_work_at_once_and_a_restore_that_was_left_is_waited_for(
     # Somebody has interrupted `lab backup restore`: the server is stopped, the Job goes on.
     (job,) = (one for one in rendered("platform/backup/restore") if one["kind"] == "Job")
     with BackupKubelet(control_plane) as kubelet:
-        backup._stop_tracking(platform)
+        backup._stop_writers(platform)
     start_job(platform, job, "restore", "platform")
     wait_for(lambda: backup._at_work(platform), "the Job has a pod")
     with BackupKubelet(control_plane) as kubelet:
