@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from devcloud.database import Schemas, initialise
 from devcloud.errors import DevcloudError
 from devcloud.layout import Layout, Passwords, Settings
 from devcloud.seed import Seed, faults
-from devcloud.services import BASE, BUS, PARENTS, table, virtual_machines
+from devcloud.services import BASE, BUS, EXPORTER, PARENTS, table, virtual_machines
 from terminal.progress import Stages
 
 if TYPE_CHECKING:
@@ -148,7 +148,12 @@ class Devcloud:
             schemas.keep()
         with stages.stage("Start the other services") as stage:
             later = [] if self.is_complete else virtual_machines(self.layout)
-            self._start(stage.wait_for, *(service.name for service in table(self.layout) if service not in later))
+            names = [service.name for service in table(self.layout) if service not in later]
+            names.remove(EXPORTER)
+            self._start(stage.wait_for, *names)
+        # Nothing of the cloud needs it, and a supervisor that an earlier release started does not know it.
+        with suppress(DevcloudError):
+            self.control.call("start", EXPORTER)
 
     def _seed(self, stages: Stages, image: Future[Path]) -> None:
         seed = Seed(self.layout, self.passwords)

@@ -29,6 +29,8 @@ PORTS = {
     "cinder": 8776,
     "blazar": 1234,
 }
+EXPORTER_PORT = 9180
+"""Where metrics and log lines are, at the address of the APIs."""
 
 
 def _roomy(subnet: IPv4Network) -> IPv4Network:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from devcloud.config import CONTROLLER, PROVIDER_BRIDGE
 from devcloud.images import of_machines
-from devcloud.layout import MANAGEMENT, PORTS, UNDERLAY_MTU, write_secret
+from devcloud.layout import EXPORTER_PORT, MANAGEMENT, PORTS, UNDERLAY_MTU, write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,10 @@ FAMILIES = {
         "os_brick.privileged.rootwrap", "vif_plug_linux_bridge.linux_net",
     ),
 }  # fmt: skip
+EXPORTER = "exporter"
+"""The service that nothing waits for: metrics and log lines of the others."""
+# A line for each request, which `inside/exporter.py` counts. uWSGI's own format has no time to the millisecond.
+REQUEST_LOG = '[%(ltime)] %(addr) "%(method) %(uri) %(proto)" status: %(status) len: %(rsize) time: %(secs)'
 PARENTS = tuple(f"{family}-parent" for family in FAMILIES)
 LIBVIRTD_CONF = 'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_group = "root"\nlog_outputs = "3:stderr"\n'
 # Runs as root, in no cgroup and no namespace of its own.
@@ -85,7 +89,7 @@ def uwsgi(name: str, address: str, *application: str, workers: tuple[str, str] =
     """An API under uWSGI: one process, as few callers share it. uWSGI's own HTTP needs `Connection: close`."""
     return (
         "uwsgi_python3", "--lazy-apps", "--enable-threads", "--die-on-term", "--need-app",
-        "--plugins", "python3", *workers, "--buffer-size", "65535", "--disable-logging",
+        "--plugins", "python3", *workers, "--buffer-size", "65535", "--log-format", REQUEST_LOG,
         "--listen", "100", "--socket-timeout", "60", "--procname-prefix-spaced", name,
         "--add-header", "Connection: close", "--http-socket", f"{address}:{PORTS[name]}", *application,
     )  # fmt: skip
@@ -282,7 +286,20 @@ def table(layout: Layout) -> list[Service]:
         command = ("/usr/bin/nova-compute", "--config-file", f"{etc}/nova/fake.conf")
         needs = ("nova-conductor", "neutron", "placement")
         services.append(Service("compute-fake", command, needs=needs, family="nova"))
+    services.append(exporter(layout))
     return services + virtual_machines(layout)
+
+
+def exporter(layout: Layout) -> Service:
+    """Serves metrics and log lines of all services, where instances and this machine reach the APIs."""
+    address, passwords = str(layout.api_address), str(layout.cache / "passwords")
+    command = ("/usr/bin/python3", f"{OPT}/exporter.py", str(plan_file(layout)), address, str(EXPORTER_PORT), passwords)
+    return Service(EXPORTER, command, ready=("tcp", address, EXPORTER_PORT), stop_seconds=2)
+
+
+def plan_file(layout: Layout) -> Path:
+    """Where the plan of the programs inside is."""
+    return layout.run / "plan.json"
 
 
 def virtual_machines(layout: Layout) -> list[Service]:
@@ -369,6 +386,6 @@ def write_plan(layout: Layout) -> Path:
             for service in table(layout)
         ],
     }
-    path = layout.run / "plan.json"
+    path = plan_file(layout)
     write_secret(path, json.dumps(plan, indent=1))
     return path

@@ -268,7 +268,7 @@ class Supervisor:
 def memory_by_session() -> dict[int, int]:
     """Memory (PSS, bytes) of devcloud's own processes by session, without those of instances."""
     sizes: dict[int, int] = {}
-    own = Path("/proc/1/ns/pid").readlink()
+    own = Path("/proc/self/ns/pid").readlink()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             if (process / "ns/pid").readlink() != own or (process / "comm").read_text().startswith("qemu-system"):
