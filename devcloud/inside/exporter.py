@@ -47,6 +47,7 @@ BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # As nova and neutron (oslo.service), glance (eventlet) and the log format of uWSGI in devcloud/services.py have it.
 REQUEST = re.compile(r'"(\w+) \S+ HTTP/[\d.]+" (?:status: )?(\d{3}) .*?(\d+\.\d+)\s*$')
 METADATA = "nova.metadata"
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # oslo.log ends each line with one
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.,](\d{3}))?")
 WEB_STAMP = re.compile(r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]")
 LEVEL = re.compile(r"[\s\[](debug|info|note|warning|error|critical)[\s\]:]", re.IGNORECASE)
@@ -81,8 +82,8 @@ def read(path: Path, start: int, most: int) -> Part:
     end = content.rfind(b"\n") + 1
     if not end and len(content) == most:  # a line that is longer than any should be
         return Part([], start + most)
-    lines = [line[:LONGEST_LINE].decode(errors="replace") for line in content[:end].splitlines()]
-    return Part(lines, start + end)
+    lines = [COLOUR.sub("", line[:LONGEST_LINE].decode(errors="replace")) for line in content[:end].split(b"\n")]
+    return Part(lines[:-1], start + end)
 
 
 def size_of(path: Path) -> int:

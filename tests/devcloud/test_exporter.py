@@ -34,11 +34,11 @@ TOKEN = "gAAAAABn" + "Q" * 80
 # What the programs of Debian 12 write: nova and neutron, glance, and uWSGI with devcloud's format.
 OF_NOVA = (
     "2026-11-30 20:53:35.123 77 INFO nova.osapi_compute.wsgi.server [None req-1 a b - - default default] 172.25.0.1 "
-    '"{method} /v2.1/servers HTTP/1.1" status: {status} len: 1893 time: {seconds}'
+    '"{method} /v2.1/servers HTTP/1.1" status: {status} len: 1893 time: {seconds}\x1b[00m'
 )
 OF_METADATA = (
     '2026-11-30 20:53:36.001 77 INFO nova.metadata.wsgi.server [-] 10.42.0.9,10.42.0.2 "GET /openstack HTTP/1.1" '
-    "status: 200 len: 399 time: 0.0312345"
+    "status: 200 len: 399 time: 0.0312345\x1b[00m"
 )
 OF_GLANCE = (
     "2026-11-30 20:53:35.500 80 INFO eventlet.wsgi.server [-] 172.25.0.1 - - [30/Nov/2026 20:53:35] "
@@ -189,7 +189,7 @@ def test_lines_are_given_once_with_their_time_and_level(exporter: Exporter) -> N
     exporter.log("agent", OF_UWSGI)
     found, after = exporter.lines(cursor)
     assert [(one["service"], one["_time"], one.get("level"), one["_msg"]) for one in found] == [
-        ("nova", "2026-11-30T20:53:36.001000000Z", "info", OF_METADATA),
+        ("nova", "2026-11-30T20:53:36.001000000Z", "info", OF_METADATA.removesuffix("\x1b[00m")),
         ("nova", "2026-11-30T20:53:37.250000000Z", "error", error),
         ("nova", "2026-11-30T20:53:37.250000001Z", None, "  a line of a traceback"),
         ("agent", "2026-11-30T20:53:35.000000000Z", None, OF_UWSGI),
