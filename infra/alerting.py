@@ -21,6 +21,7 @@ QUIETED: tuple[tuple[str, str, list[str]], ...] = (
     ("ModelAnswersErrors", "GatewayErrors", []),
     ("ModelErrorBudgetBurnsFast", "ModelErrorBudgetBurns", ["model", "alias"]),
     ("PodRestartsInALoop", "PodNotReady|TargetDown", ["namespace", "pod"]),
+    ("CloudServiceDown", "CloudServiceRestarts", ["service"]),
 )
 """Whoever hears of the cause needs not hear of what follows from it."""
 

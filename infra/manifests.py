@@ -32,7 +32,7 @@ ADDONS = {
     "nvidia-device-plugin": "nvidia",
 }
 """Add-ons that the playbooks apply: name in the bundle, and the role that has the kustomization."""
-BY_NAME = ("platform/forge", "platform/gitops")
+BY_NAME = ("platform/cloud", "platform/forge", "platform/gitops")
 """Folders that no profile has, but a setting: what they take need not be in the bundle."""
 UPSTREAM = "upstream.yaml"
 LOCK = ROOT / "bundle" / "manifest.lock"

@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi import Input, Output, ResourceOptions
 
-from infra import alerting, bundle, forge, gitops, handover, second_place, secret_layout
+from infra import alerting, bundle, cloud_monitoring, forge, gitops, handover, second_place, secret_layout
 from infra.bundle import InventoryError
 from infra.credentials import Certificate, Password
 from infra.kubernetes.cluster import Cluster
@@ -172,6 +172,8 @@ class Platform(pulumi.ComponentResource):
                 objects = second_place.adapted(objects, self._settings, pulumi.get_stack())
             elif folder == forge.FOLDER and objects:
                 objects = forge.adapted(objects, self._settings)
+            elif folder == cloud_monitoring.FOLDER:
+                objects = cloud_monitoring.adapted(objects, self._settings)
             elif self._division is not None:
                 objects = gitops.adapted(objects, self._settings, self._division.applied)
             manifests, used = [*manifests, *objects], used | images(objects)
@@ -221,6 +223,7 @@ class Platform(pulumi.ComponentResource):
         return [
             f"clusters/{self._settings.platform.profile}",
             *([second] if second else []),
+            *([cloud_monitoring.FOLDER] if cloud_monitoring.wanted(self._settings) else []),
             *([forge.FOLDER] if forge.wanted(self._settings) else []),
             *([gitops.FOLDER] if gitops.wanted(self._settings) else []),
         ]

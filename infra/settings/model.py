@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from infra.naming import PROJECT
 from infra.settings.values import (
     Address4,
+    AddressPort,
     Branch,
     Bucket,
     Cidr,
@@ -411,6 +412,12 @@ class Monitoring(Section):
         description="How long one request of a hundred may take, in milliseconds, at the gateway.",
     )
     email: Email | None = Field(default=None, description="Send alerts by mail.")
+    cloud: AddressPort | None = Field(
+        default=None,
+        description="Where the cloud serves metrics and log lines of its own services, as devcloud does at the address "
+        "of its APIs. Monitoring asks there, and nowhere else outside of the cluster.",
+        examples=["172.25.0.2:9180"],
+    )
 
 
 class Settings(Section):

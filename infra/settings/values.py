@@ -313,6 +313,15 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _address_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not _is_address(host) or ":" in host or not port.isdecimal() or not 0 < int(port) < 65536:
+        refuse("is not an IPv4 address with a port", "Write such as 172.25.0.2:9180.")
+    if ipaddress.ip_address(host).is_loopback:
+        refuse("is the pod itself that asks", "Give an address that the cluster's nodes reach.")
+    return value
+
+
 def _text(form: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": form, "examples": list(examples)})
 
@@ -333,6 +342,7 @@ Version = Annotated[str, AfterValidator(_version), _text("text", "v1.37.2")]
 Domain = Annotated[str, AfterValidator(_domain), _text("domain name", "lab.example.org")]
 MailAddress = Annotated[str, AfterValidator(_mail_address), _text("mail address", "you@example.org")]
 HostPort = Annotated[str, AfterValidator(_host_port), _text("host:port", "mail.example.org:587")]
+AddressPort = Annotated[str, AfterValidator(_address_port), _text("IPv4 address:port", "172.25.0.2:9180")]
 Port = Annotated[int, Field(ge=1, le=65535, examples=[1])]
 Endpoint = Annotated[str, AfterValidator(_endpoint), _text("URL of an S3 service", "https://s3.example.org")]
 Bucket = Annotated[str, AfterValidator(_bucket), _text("name of a bucket", "lab-backups")]

@@ -12,23 +12,22 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devcloud.processes import wait_for
-from devcloud.services import INSIDE
-from tests.devcloud.test_supervisor import SLEEPER, entry, supervise
+from devcloud.services import INSIDE, REQUEST_LOG
+from tests.devcloud.supervised import SLEEPER, Client, entry, is_running, supervised
+from tests.devcloud.supervised import exporter as service
 from tests.providers.kubernetes.control_plane import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.devcloud.test_supervisor import Client
-
-__all__ = ["supervise"]
 LOOPBACK = "127.0.0.1"
+STARTED = ("nova", "glance", "agent", "exporter")
 PASSWORD = "k3ystone-hunter2hunter2"  # noqa: S105
 TOKEN = "gAAAAABn" + "Q" * 80
 # What the programs of Debian 12 write: nova and neutron, glance, and uWSGI with devcloud's format.
@@ -79,32 +78,29 @@ class Exporter:
 
 
 @pytest.fixture
-def exporter(supervise: Callable[[list[dict[str, Any]]], Client], tmp_path: Path) -> Exporter:
+def exporter(tmp_path: Path) -> Iterator[Exporter]:
     """With two services beside it that it takes for APIs, and one that was never started."""
     port, other = free_port(), free_port()
     (tmp_path / "passwords").write_text(f"nova={PASSWORD}\n")
     listens = f"import socket, time; s = socket.create_server(('{LOOPBACK}', {other})); time.sleep(1000)"
-    command = [
-        sys.executable, str(INSIDE / "exporter.py"), str(tmp_path / "plan.json"), LOOPBACK, str(port),
-        str(tmp_path / "passwords"),
-    ]  # fmt: skip
     api = {"ready": ["tcp", LOOPBACK, other]}
-    client = supervise([
+    services = [
         entry("nova", [sys.executable, "-c", listens], tmp_path / "nova.log", **api),
         entry("glance", SLEEPER, tmp_path / "glance.log", **api),
         entry("agent", SLEEPER, tmp_path / "agent.log"),
         entry("later", SLEEPER, tmp_path / "later.log"),
-        entry("exporter", command, tmp_path / "exporter.log", ready=["tcp", LOOPBACK, port]),
-    ])  # fmt: skip
-    client.call("start", "nova", "glance", "agent", "exporter")
-    for name in ("nova", "glance", "agent", "exporter"):
-        client.wait(name, lambda service: bool(service["state"] == "running"))
-    return Exporter(client, tmp_path, port)
+        service(tmp_path, LOOPBACK, port),
+    ]
+    with supervised(tmp_path, services) as client:
+        client.call("start", *STARTED)
+        for name in STARTED:
+            client.wait(name, is_running)
+        yield Exporter(client, tmp_path, port)
 
 
 def test_each_service_has_its_state_restarts_processor_time_and_memory(exporter: Exporter) -> None:
     before = exporter.metrics()
-    for name in ("nova", "glance", "agent", "exporter"):
+    for name in STARTED:
         about = f'{{service="{name}"}}'
         assert before[f"devcloud_service_up{about}"] == 1
         assert before[f"devcloud_service_restarts_total{about}"] == 0
@@ -117,21 +113,17 @@ def test_each_service_has_its_state_restarts_processor_time_and_memory(exporter:
     wait_for(lambda: exporter.metrics()['devcloud_service_up{service="agent"}'] == 1, 10)
 
 
-def test_a_service_that_cannot_start_is_down(supervise: Callable[..., Client], tmp_path: Path) -> None:
+def test_a_service_that_cannot_start_is_down(tmp_path: Path) -> None:
     port = free_port()
-    arguments = [str(tmp_path / "plan.json"), LOOPBACK, str(port), str(tmp_path / "none")]
-    command = [sys.executable, str(INSIDE / "exporter.py"), *arguments]
-    client = supervise([
-        entry("bad", ["sh", "-c", f"echo {PASSWORD} >&2; exit 3"], tmp_path / "bad.log"),
-        entry("exporter", command, tmp_path / "exporter.log", ready=["tcp", LOOPBACK, port]),
-    ])  # fmt: skip
-    client.call("start")
-    client.wait("exporter", lambda service: bool(service["state"] == "running"))
-    client.wait("bad", lambda service: bool(service["restarts"] >= 2))
-    found = Exporter(client, tmp_path, port)
-    assert found.metrics()['devcloud_service_up{service="bad"}'] == 0
-    assert found.metrics()['devcloud_service_restarts_total{service="bad"}'] >= 2
-    assert PASSWORD not in found.get("/metrics")[0], "the last error of a service is for the machine alone"
+    bad = entry("bad", ["sh", "-c", f"echo {PASSWORD} >&2; exit 3"], tmp_path / "bad.log")
+    with supervised(tmp_path, [bad, service(tmp_path, LOOPBACK, port)]) as client:
+        client.call("start")
+        client.wait("exporter", is_running)
+        client.wait("bad", lambda one: bool(one["restarts"] >= 2))
+        found = Exporter(client, tmp_path, port)
+        assert found.metrics()['devcloud_service_up{service="bad"}'] == 0
+        assert found.metrics()['devcloud_service_restarts_total{service="bad"}'] >= 2
+        assert PASSWORD not in found.get("/metrics")[0], "the last error of a service is for the machine alone"
 
 
 def test_requests_are_counted_by_api_method_and_status_however_they_are_logged(exporter: Exporter) -> None:
@@ -168,12 +160,8 @@ def test_requests_are_counted_by_api_method_and_status_however_they_are_logged(e
     assert exporter.metrics()[series] == 2
 
 
-def test_the_format_of_requests_is_the_one_that_uwsgi_is_given(exporter: Exporter) -> None:
-    from devcloud.services import REQUEST_LOG  # noqa: PLC0415
-
-    shown = re.sub(r"%\((\w+)\)", lambda found: OF_UWSGI_VALUES[found[1]], REQUEST_LOG)
-    assert shown == OF_UWSGI
-    assert exporter.lines()
+def test_the_format_of_requests_is_the_one_that_uwsgi_is_given() -> None:
+    assert re.sub(r"%\((\w+)\)", lambda found: OF_UWSGI_VALUES[found[1]], REQUEST_LOG) == OF_UWSGI
 
 
 OF_UWSGI_VALUES = {

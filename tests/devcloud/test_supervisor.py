@@ -2,81 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from devcloud.processes import started_at, wait_for
 from devcloud.services import INSIDE
+from tests.devcloud.supervised import SLEEPER, Client, entry, is_running, supervised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SLEEPER = ["sleep", "1000"]
-# Orphans come to the supervisor (PR_SET_CHILD_SUBREAPER), as they come to process 1.
-ADOPT = """import ctypes, runpy, sys
-ctypes.CDLL(None).prctl(36, 1)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def entry(name: str, command: list[str], log: Path, **options: Any) -> dict[str, Any]:
-    """One service of a plan."""
-    defaults: dict[str, Any] = {"needs": [], "environment": {}, "ready": None, "stop_seconds": 1}
-    return {"name": name, "command": command, "log": str(log), **defaults, **options}
-
-
-class Client:
-    """Talks to a supervisor as `devcloud.control` does."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(10), wait=wait_fixed(0.05))
-    def call(self, operation: str, *names: str) -> dict[str, dict[str, Any]]:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.path))
-            connection.sendall(json.dumps({"op": operation, "names": names}).encode() + b"\n")
-            answer = json.loads(connection.makefile().readline())
-        return {service["name"]: service for service in answer["services"]}
-
-    def wait(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until a service's status meets the condition."""
-        asking = retry(
-            retry=retry_if_result(lambda found: not condition(found)), stop=stop_after_delay(20), wait=wait_fixed(0.05)
-        )
-        return asking(lambda: self.call("status")[name])()
-
 
 @pytest.fixture
 def supervise(tmp_path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Client]]:
     """Start a supervisor over a list of services."""
-    running: list[tuple[subprocess.Popen[bytes], Client]] = []
-
-    def start(services: list[dict[str, Any]]) -> Client:
-        plan, path = tmp_path / "plan.json", tmp_path / "socket"
-        plan.write_text(json.dumps({"socket": str(path), "services": services}))
-        process = subprocess.Popen([sys.executable, "-c", ADOPT, str(INSIDE / "supervisor.py"), str(plan)])
-        running.append((process, Client(path)))
-        return running[-1][1]
-
-    yield start
-    for process, client in running:
-        client.call("shutdown")
-        assert process.wait(20) == 0
-
-
-def is_running(service: dict[str, Any]) -> bool:
-    return bool(service["state"] == "running")
+    with ExitStack() as running:
+        yield lambda services: running.enter_context(supervised(tmp_path, services))
 
 
 def test_a_service_killed_is_running_again_and_the_restart_is_counted(

@@ -56,6 +56,9 @@ WRONG = [
     ("{alertsWebhook: 'https://example.org:port/x'}", "alertsWebhook", "is not an address on the web"),
     ("{alertsEmailPassword: abc}", "alertsEmailPassword", "monitoring.email.username"),
     ("{monitoring: {availability: 100}}", "monitoring.availability", "is not allowed"),
+    ("{monitoring: {cloud: 'cloud.example.org:9180'}}", "monitoring.cloud", "is not an IPv4 address with a port"),
+    ("{monitoring: {cloud: 172.25.0.2}}", "monitoring.cloud", "is not an IPv4 address with a port"),
+    ("{monitoring: {cloud: '127.0.0.1:9180'}}", "monitoring.cloud", "is the pod itself"),
     ("{monitoring: {latencyMs: 0}}", "monitoring.latencyMs", "is not allowed"),
     (
         "{monitoring: {email: {to: [], from: a@example.org, server: 'm.example.org:25'}}}",

@@ -30,7 +30,7 @@ PROGRAM = """
     from infra import bundle, manifests
     from infra.credentials import Password
     from infra.platform import Platform
-    from infra.settings import Cluster, GitOps, Platform as Wanted
+    from infra.settings import Cluster, GitOps, Monitoring, Platform as Wanted
 
     images = {}
 
@@ -47,7 +47,7 @@ PROGRAM = """
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi", gitops=own)
     cluster = Cluster(bundle=pulumi.Config().require("bundle"), imageKeys=pulumi.Config().get_object("keys") or [])
     bundle.SIGNATURES = Path(pulumi.Config().require("bundle"), "signatures.json")
-    settings = SimpleNamespace(platform=wanted, cluster=cluster)
+    settings = SimpleNamespace(platform=wanted, cluster=cluster, monitoring=Monitoring())
     server = Password("server")
     nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
     Platform(settings, nodes, SimpleNamespace(kubeconfig=pulumi.Config().require("kubeconfig"), resource=server))

@@ -8,6 +8,7 @@ scraped, rules, who is told, accounts and their rights.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -38,6 +39,7 @@ from infra.manifests import DOMAIN, TREE
 from infra.settings import Monitoring, Settings
 from providers.framework import ProviderError
 from providers.kubernetes.objects import Identity
+from tests.devcloud.supervised import SLEEPER, entry, exporter, supervised
 from tests.engine.harness import wait_for
 from tests.images.containers import image
 from tests.k8s.conftest import apply
@@ -48,6 +50,7 @@ from tests.providers.kubernetes.control_plane import BUNDLE, NODE, free_port, pr
 from tests.services.delivery.postgres import postgres
 
 if TYPE_CHECKING:
+    from tests.devcloud.supervised import Client
     from tests.providers.kubernetes.control_plane import ControlPlane
 
 STATE, ETCD, GATEWAY = (f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.{number}" for number in (8, 5, 9))
@@ -440,11 +443,16 @@ class Chain:
     def scraped(self, account: Path) -> str:
         """The platform's list of what is scraped, for who asks the API server from outside of the cluster."""
         text = (MONITORING / "metrics" / "scrape.yaml").read_text()
-        for mounted, here in {ACCOUNT: account, "/etc/logins": self.folder / "logins"}.items():
+        mounts = {
+            ACCOUNT: account,
+            "/etc/logins": self.folder / "logins",
+            "/etc/cloud/*.json": self.folder / "cloud/targets.json",
+        }
+        for mounted, here in mounts.items():
             text = text.replace(mounted, str(here))
         listed = yaml.safe_load(text)
         for job in listed["scrape_configs"]:
-            for found in job["kubernetes_sd_configs"]:
+            for found in job.get("kubernetes_sd_configs", ()):
                 found |= {
                     "api_server": f"https://{LOOPBACK}:{self.plane.port}", "bearer_token_file": str(account / "token"),
                     "tls_config": {"ca_file": str(account / "ca.crt")},
@@ -452,6 +460,20 @@ class Chain:
                 if found.get("namespaces", {}).pop("own_namespace", False):
                     found["namespaces"] = {"names": ["monitoring"]}
         return yaml.safe_dump(listed, sort_keys=False)
+
+    # The cloud.
+
+    def cloud(self, **ready: Path) -> Client:
+        """A cloud with a service of each name, which is ready once its file is there; what it tells is scraped."""
+        folder, port = self.folder / "cloud", free_port()
+        folder.mkdir()
+        services = [
+            entry(name, SLEEPER, folder / f"{name}.log", ready=["file", str(path)]) for name, path in ready.items()
+        ]
+        client = self._stack.enter_context(supervised(folder, [*services, exporter(folder, LOOPBACK, port)]))
+        client.call("start")
+        (folder / "targets.json").write_text(json.dumps([{"targets": [f"{LOOPBACK}:{port}"]}]))
+        return client
 
     # Models.
 

@@ -30,6 +30,7 @@ RUNS = (
     "platform/training/run/workers",
     "platform/backup/restore",
     "platform/backup/to-volume",
+    "platform/cloud",
     "platform/forge",
     "platform/gitops",
 )

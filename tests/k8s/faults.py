@@ -17,6 +17,7 @@ import urllib3
 
 from services.delivery.events import COMMIT, PROMOTED, Event, of_model
 from services.delivery.store import Store
+from tests.devcloud.supervised import is_running
 from tests.k8s.chain import CONTAINER, ETCD, POD, certificate
 from tests.k8s.monitors import MONITORING, options
 from tests.k8s.receivers import LOOPBACK, Web
@@ -65,7 +66,10 @@ class Faults:
 
     def all(self) -> list[Fault]:
         """One for each alert, but for `Watchdog`, which always comes."""
-        return [*self.lease(), *self.machines(), *self.platform(), *self.models(), *self.monitoring(), *self.logs()]
+        return [
+            *self.lease(), *self.machines(), *self.platform(), *self.models(), *self.monitoring(), *self.logs(),
+            *self.cloud(),
+        ]  # fmt: skip
 
     # The lease.
 
@@ -532,5 +536,41 @@ class Faults:
                 "LogsLost", "a collector's lines are refused; no more lines",
                 lambda: write("misled", "speaking", 100, "a line"), nothing, {"node": "misled"}, prepares=misled_agent,
                 seconds=1200,
+            ),
+        ]  # fmt: skip
+
+    # The cloud.
+
+    def cloud(self) -> list[Fault]:
+        """Services of the cloud, under its own supervisor."""
+        chain = self.chain
+        ready = {name: self.folder / f"{name}.ready" for name in ("stuck", "looping")}
+
+        def start() -> None:
+            for path in ready.values():
+                path.touch()
+            self.services = chain.cloud(**ready)
+            chain.wait_for_figures("sum(devcloud_service_up) == 3")
+
+        def kill(name: str) -> None:
+            os.kill(self.services.wait(name, is_running)["pid"], signal.SIGKILL)
+            self.services.wait(name, lambda service: not is_running(service))
+
+        def get_stuck() -> None:
+            ready["stuck"].unlink()
+            kill("stuck")
+
+        def loop() -> None:
+            for _ in range(3):
+                kill("looping")
+
+        return [
+            Fault(
+                "CloudServiceDown", "a service of the cloud is killed and does not get ready; it does", get_stuck,
+                ready["stuck"].touch, {"service": "stuck"}, prepares=start,
+            ),
+            Fault(
+                "CloudServiceRestarts", "a service of the cloud is killed three times", loop, nothing,
+                {"service": "looping"},
             ),
         ]  # fmt: skip

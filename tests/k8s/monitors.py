@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import urllib.parse
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 MONITORING = TREE / "platform" / "monitoring"
 RULES = MONITORING / "alerts" / "rules"
-DASHBOARDS = MONITORING / "dashboards"
+CLOUD = TREE / "platform" / "cloud"
+DASHBOARDS = sorted(path for folder in (MONITORING, CLOUD) for path in folder.glob("dashboards/*.json"))
 LOGGING = TREE / "platform" / "logging"
 LOG_RULES = LOGGING / "rules"
 
@@ -122,10 +124,14 @@ class Monitors:
     def metrics(self, scrape: str = "scrape_configs: []", **changes: str) -> None:
         """Start the store."""
         (self.folder / "scrape.yaml").write_text(scrape)
+        boards = self.folder / "dashboards"
+        boards.mkdir(exist_ok=True)
+        for path in DASHBOARDS:
+            shutil.copy(path, boards)
         port = free_port()
         own = {
             "httpListenAddr": f"127.0.0.1:{port}", "storageDataPath": str(self.folder / "data"),
-            "promscrape.config": str(self.folder / "scrape.yaml"), "vmui.customDashboardsPath": str(DASHBOARDS),
+            "promscrape.config": str(self.folder / "scrape.yaml"), "vmui.customDashboardsPath": str(boards),
         }  # fmt: skip
         given = options(MONITORING / "metrics" / "store.yaml", "victoria-metrics")
         self.start("metrics", [program("metrics", "victoria-metrics")], port, {**given, **own, **changes})
