@@ -29,7 +29,8 @@ def copy() -> int:
     asked = f"{CLOUD}/logs?{urlencode({'after': after})}"
     try:
         with urllib.request.urlopen(asked, timeout=ASK_SECONDS) as answer:  # noqa: S310 - an address of the manifest's
-            lines, position = answer.read(), answer.headers["X-Cursor"]
+            lines: bytes = answer.read()
+            position: str = answer.headers["X-Cursor"]
     except urllib.error.HTTPError as error:
         if error.code == 400:  # the position is of another release
             POSITION.unlink(missing_ok=True)
