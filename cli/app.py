@@ -25,6 +25,7 @@ from cli import (
     logs,
     models,
     own_models,
+    pipeline,
     promotion,
     services,
     ssh,
@@ -183,6 +184,7 @@ app.command("sweep")(sweep.sweep)
 app.command("test", context_settings=development.PASS_THROUGH)(development.run_tests)
 app.command("bench", context_settings=development.PASS_THROUGH)(development.bench)
 app.add_typer(own_models.app, name="model")
+app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(backup.app, name="backup")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(stack.app, name="stack")

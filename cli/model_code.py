@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.workloads import Platform
+    from services.pipelines.settings import Known
     from services.training.settings import Model
 
 BUCKET = "code"
@@ -55,6 +56,45 @@ def settings_of(folder: Path) -> Model:
     except (TrainingError, InvalidError) as error:
         raise LabError(str(error), remedy=remedy) from None
     return model
+
+
+def pipeline_of(folder: Path) -> Known:
+    """The pipeline of the model in a folder, with what training its variants takes.
+
+    Raises:
+        LabError: the settings of one or the other are not valid.
+    """
+    from pydantic import ValidationError
+
+    from services.pipelines.errors import DecidedError
+    from services.pipelines.settings import FILE, USUAL, Known, Takes, faults, read
+
+    model = settings_of(folder)
+    takes = {USUAL: Takes(**model.resources(None).model_dump())}
+    for name, variant in model.variants.items():
+        takes[name] = Takes(**model.resources(name).model_dump(), workers=variant.workers)
+    try:
+        return Known(
+            name=model.name, about=model.about, pipeline=read(folder), ingests=_ingests(folder), takes=takes
+        )  # fmt: skip
+    except DecidedError as error:
+        reason = str(error)
+    except ValidationError as error:
+        reason = f"{folder.name}/{FILE}: {faults(error)}"
+    raise LabError(reason, remedy="docs/how-to/pipelines.md has all that can stand there")
+
+
+def _ingests(folder: Path) -> bool:
+    """Whether a model's module has a function `data`; where it cannot be read, training will say so."""
+    import ast
+
+    from services.training.settings import module_name
+
+    try:
+        module = ast.parse((folder / f"{module_name(folder.name)}.py").read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return True
+    return any(isinstance(one, ast.FunctionDef) and one.name == "data" for one in module.body)
 
 
 def pack(folder: Path) -> Code:

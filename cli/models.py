@@ -15,10 +15,7 @@ from cli.model_code import pack, put, settings_of
 from cli.promotion import Model, decide
 from cli.session import confirm
 from cli.workloads import (
-    ALIAS,
-    MODEL,
     SERVING,
-    SHARE,
     TRAINING,
     Object,
     Platform,
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from services.training.settings import Model as Settings
 
 ROLLOUT_SECONDS = 600
-CANARY_PATH = "/v2"
 REFUSED = 3
 """Exit status of training if the gate refuses the model (services/training/README.md)."""
 ROUTE_API = "gateway.networking.k8s.io/v1"
@@ -54,28 +50,19 @@ def training_job(session: Session, settings: Settings, code: Code, variant: str 
     Raises:
         LabError: there is no such variant, or no kubectl to render them.
     """
+    from services.pipelines.jobs import filled
+    from services.pipelines.settings import Takes
+
     if variant is not None and variant not in settings.variants:
         known = f"choose one of: {', '.join(settings.variants)}, or none" if settings.variants else "it has none"
         raise LabError(f"{settings.name} has no variant '{variant}'", remedy=known)
     workers = settings.variants[variant].workers if variant else 1
     objects = rendered(session, f"platform/training/run/{'workers' if workers > 1 else 'base'}")
-    (job,) = [one for one in objects if one["kind"] == "Job"]
-    template, takes = job["spec"]["template"], settings.resources(variant)
-    (container,) = template["spec"]["containers"]
-    told = {
-        "MODEL_NAME": settings.name, "MODEL_CODE": code.digest, "CODE_VERSION": code.version,
-        "CODE_COMMIT": code.commit, "CODE_DIRTY": str(code.dirty).lower(), "WORKERS": str(workers),
-    }  # fmt: skip
-    container["env"] = [
-        {**entry, **({"value": told[entry["name"]]} if entry["name"] in told else {})} for entry in container["env"]
-    ]
-    container["resources"] = {"requests": {"cpu": takes.cpu, "memory": "384Mi"}, "limits": {"memory": takes.memory}}
-    container["args"] += [f"--variant={variant}"] if variant else []
-    for labels in (job["metadata"]["labels"], template["metadata"]["labels"]):
-        labels[MODEL] = settings.name
-    if workers > 1:
-        job["spec"] |= {"completions": workers, "parallelism": workers}
-    return objects
+    takes = Takes(**settings.resources(variant).model_dump(), workers=workers)
+    made = [filled(one, settings.name, code, takes) if one["kind"] == "Job" else one for one in objects]
+    (job,) = [one for one in made if one["kind"] == "Job"]
+    job["spec"]["template"]["spec"]["containers"][0]["args"] += [f"--variant={variant}"] if variant else []
+    return made
 
 
 def run_job(platform: Platform, objects: list[Object], name: str, arguments: list[str] | None = None) -> Object:
@@ -258,6 +245,7 @@ def split(platform: Platform, model: str, share: int) -> bool:
     finds it by its labels, and sends the canary no requests while it has no pods.
     """
     from providers.kubernetes.objects import Identity
+    from services.pipelines.stages import shared_route
 
     target = Identity(ROUTE_API, "HTTPRoute", SERVING, f"{model}-canary")
     if not share:
@@ -265,21 +253,7 @@ def split(platform: Platform, model: str, share: int) -> bool:
     live = platform.cluster.find(Identity(ROUTE_API, "HTTPRoute", SERVING, model))
     if live is None:
         raise LabError(f"{model} has no route", remedy=f"`lab up` makes it, of k8s/models/{model}")
-    weights = {"production": 100 - share, "canary": share}
-    spec = {
-        "parentRefs": live["spec"]["parentRefs"],
-        "hostnames": live["spec"]["hostnames"],
-        "rules": [
-            {
-                "matches": [{"path": {"type": "PathPrefix", "value": CANARY_PATH}}],
-                "backendRefs": [
-                    {"name": f"{model}-{stage}", "port": 80, "weight": weight} for stage, weight in weights.items()
-                ],
-            }
-        ],
-    }
-    metadata = {"labels": {MODEL: model, ALIAS: Stage.canary.value}, "annotations": {SHARE: str(share)}}
-    platform.cluster.apply(target, {"metadata": metadata, "spec": spec}, MANAGER, force=True)
+    platform.cluster.apply(target, shared_route(model, share, live), MANAGER, force=True)
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import ExitCode, LabError
-from cli.model_code import settings_of
+from cli.model_code import pipeline_of, settings_of
 from cli.session import confirm
 from cli.stack import Json  # noqa: TC001 - Typer reads it
 from cli.text import as_json, table
@@ -58,7 +58,8 @@ def written() -> dict[str, str]:
     """
     from cli.scaffold import manifests
 
-    return manifests([settings_of(ROOT / "models" / name) for name in names()])
+    folders = [ROOT / "models" / name for name in names()]
+    return manifests([settings_of(folder) for folder in folders], [pipeline_of(folder) for folder in folders])
 
 
 def write_manifests() -> list[str]:

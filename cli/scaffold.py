@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.pipelines.settings import Known
     from services.training.settings import Model
 
 # The folder of a new model.
@@ -94,6 +95,11 @@ configMapGenerator:
     namespace: platform
     files: [models.json]
     options: {{disableNameSuffixHash: true}}
+  # Where only the platform's own may change it; for platform/pipelines.
+  - name: pipelines-models
+    namespace: platform
+    files: [pipelines.json]
+    options: {{disableNameSuffixHash: true}}
 """
 STAGES = {"production": "", "staging": "-staging"}
 """What the overview shows: the stages that have a host name, with its ending."""
@@ -110,8 +116,8 @@ def new_model(name: str) -> dict[str, str]:
     }
 
 
-def manifests(models: list[Model]) -> dict[str, str]:
-    """The files of k8s/models, by their paths in it, for all models of the platform."""
+def manifests(models: list[Model], pipelines: list[Known]) -> dict[str, str]:
+    """The files of k8s/models, by their paths in it, for all models of the platform and their pipelines."""
     import yaml
 
     files: dict[str, str] = {}
@@ -136,6 +142,8 @@ def manifests(models: list[Model]) -> dict[str, str]:
     listed = "\n".join(f"  - {model.name}" for model in sorted(models, key=lambda one: one.name))
     files["kustomization.yaml"] = LIST.format(models=listed)
     files["models.json"] = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    known = [one.model_dump(mode="json") for one in sorted(pipelines, key=lambda one: one.name)]
+    files["pipelines.json"] = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
     return files
 
 

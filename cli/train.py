@@ -49,7 +49,7 @@ def train(
     platform = Platform.of(session)
     # With --json, standard output has only the result.
     with redirect_stdout(sys.stderr) if json_output else nullcontext():
-        _require_on_cluster(session, platform, model, yes=yes)
+        require_on_cluster(session, platform, model, yes=yes)
         result = train_model(session, platform, model, variant, seed=seed, data_version=data_version, promote=to)
         if to is not None and not result["exit"]:
             finish_promotion(platform, model, to, str(result["version"]))
@@ -63,7 +63,7 @@ def train(
     print(f"Registered as version {result['version']} of {model}: it passed the gate.")
 
 
-def _require_on_cluster(session: Session, platform: Platform, model: str, *, yes: bool) -> None:
+def require_on_cluster(session: Session, platform: Platform, model: str, *, yes: bool) -> None:
     """Have the cluster's gate and servers of a model be what its settings say; update the stack where they are not.
 
     Raises:

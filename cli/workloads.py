@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 SERVING, TRAINING, PLATFORM = "serving", "training", "platform"
-NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "monitoring", "forge-jobs", "gitops")
+NAMESPACES = ("gateway", PLATFORM, TRAINING, SERVING, "pipelines", "monitoring", "forge-jobs", "gitops")
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
 SHARE, REGISTRY = "ml-cluster.dev/share", "ml-cluster.dev/registry"
 WARM, WARM_UNTIL, ANSWERED = (f"ml-cluster.dev/{word}" for word in ("warm", "warm-until", "answered"))
@@ -203,6 +203,11 @@ class Platform:
                 else []
             ),
             *([("logs", f"{self.url('monitoring')}/select/vmui/", "user admin, the same")] if logging else []),
+            *(
+                [("pipelines", self.url("pipelines"), "user admin, the same")]
+                if "pipelines" in self.credentials
+                else []
+            ),
             *([("pull requests", self.url("forge"), "user admin, the same")] if "forge" in self.credentials else []),
             *((f"model {name}", f"{self.url(name)}/v2/models/{name}/infer", "none") for name in models()),
             ("Kubernetes", f"https://{self.address}:6443", '`eval "$(lab kubeconfig)"`'),

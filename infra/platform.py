@@ -32,7 +32,7 @@ from infra.manifests import (
 )
 from infra.naming import PROJECT
 from infra.nodes import Nodes
-from infra.secret_layout import MONITORING
+from infra.secret_layout import MONITORING, PIPELINES
 from infra.settings import Settings
 
 SERVICES = {"tracking": "tracking", "artifacts": "artifacts", "digits": "digits"}
@@ -82,7 +82,8 @@ class Platform(pulumi.ComponentResource):
         )
         on_volume = platform.backup.copy_to is not None and platform.backup.copy_to.volume is not None
         monitored = MONITORING in capabilities(platform.profile)
-        names = secret_layout.passwords(monitored=monitored)
+        pipelined = PIPELINES in capabilities(platform.profile)
+        names = secret_layout.passwords(monitored=monitored, pipelined=pipelined)
         passwords = {
             name: Password(name, ResourceOptions(parent=self)).value
             for name in (
@@ -102,6 +103,8 @@ class Platform(pulumi.ComponentResource):
             self._secrets(passwords, certificate=certificate, authority=authority)
         if f"Namespace {MONITORING}" in self._resources:
             manifests = self._monitoring(settings, manifests, passwords, lease_end)
+        if f"Namespace {PIPELINES}" in self._resources:
+            self._layouts(secret_layout.PIPELINED, passwords, "")
         self._apply([one for one in manifests if one["kind"] not in FIRST])
         if self._division is not None:
             self._applied_from_git(self._division)
@@ -122,6 +125,7 @@ class Platform(pulumi.ComponentResource):
                 for name, host in {
                     **SERVICES,
                     **({MONITORING: MONITORING} if monitored else {}),
+                    **({PIPELINES: PIPELINES} if pipelined else {}),
                     **({forge.FORGE: forge.FORGE} if forge.wanted(settings) else {}),
                 }.items()
             },
@@ -133,6 +137,8 @@ class Platform(pulumi.ComponentResource):
         }
         if monitored:
             credentials[MONITORING] = {"username": "admin", "password": passwords["monitoring-admin"]}
+        if pipelined:
+            credentials[PIPELINES] = {"username": "admin", "password": passwords["pipelines-admin"]}
         if forge.wanted(settings):
             credentials[forge.FORGE] = forge.credentials(settings, passwords)
         self.credentials: Output[dict[str, Any]] = Output.secret(credentials)
@@ -274,6 +280,7 @@ class Platform(pulumi.ComponentResource):
                 "actions": list(actions),
             }
             for user, actions in secret_layout.S3_ACTIONS.items()
+            if f"artifacts-{user}" in passwords
         ]
         given: dict[secret_layout.Given, Input[str]] = {
             secret_layout.IDENTITIES: Output.json_dumps({"identities": identities}),
@@ -286,7 +293,7 @@ class Platform(pulumi.ComponentResource):
                     content[key] = source.text
                 elif isinstance(source, secret_layout.Given):
                     content[key] = given[source]
-                elif source.password in passwords:  # those of monitoring are not there without it
+                elif source.password in passwords:  # those of monitoring and pipelines are not there without them
                     content[key] = passwords[source.password]
             self._secret(name, content)
 

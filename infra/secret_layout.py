@@ -11,11 +11,13 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent / "k8s"
 MONITORING = "monitoring"
 """The capability, its namespace and its host name; a profile can be without it."""
+PIPELINES = "pipelines"
+"""The same of continuous training."""
 FORGE_JOBS = "forge-jobs"
 """The namespace of the forge's jobs."""
 METADATA_STORE = "platform/metadata-store"
 """The Secret with PostgreSQL's login."""
-TRACKING_USERS = ("admin", "trainer", "server", "monitor", "promotion")
+TRACKING_USERS = ("admin", "trainer", "server", "monitor", "promotion", "pipelines")
 
 _USE = ("Read", "Write", "List", "Tagging")
 S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +26,7 @@ S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
     "platform": _USE,
     "trainer": (*(f"{action}:datasets" for action in _USE), "Read:code"),
     "code": ("Read:code", "Write:code", "List:code"),
+    "pipelines": ("Read:datasets",),
 }
 """Actions that each access key of the object store may perform. `lab train` has the key `code`. Admin may create
 buckets, and delete a versioned bucket with all its objects: only the key of the set-up has it, which is not given to
@@ -90,7 +93,7 @@ PLATFORM: Mapping[str, Layout] = {
     "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`, reads `code`"),
     "serving/tracking": Layout(_login("server", "tracking-server")),
 }
-"""By `<namespace>/<name>`. Profiles without monitoring leave out keys with a password of MONITORING_PASSWORDS."""
+"""By `<namespace>/<name>`. Profiles without monitoring or pipelines leave out keys with a password of theirs."""
 MONITORED: Mapping[str, Layout] = {
     f"platform/{MONITORING}": Layout(
         {"password": Generated("monitoring-admin")}, "login of the pages of monitoring; the user is `admin`"
@@ -103,6 +106,18 @@ MONITORED: Mapping[str, Layout] = {
     ),
 }
 """Those of profiles with monitoring."""
+PIPELINED: Mapping[str, Layout] = {
+    f"platform/{PIPELINES}": Layout(
+        {"password": Generated("pipelines-admin"), "database-password": Generated("pipelines-database")},
+        "login of the pages of pipelines, where the user is `admin`; creates PostgreSQL's role `pipelines`",
+    ),
+    f"{PIPELINES}/metadata-store": Layout(
+        {"password": Generated("pipelines-database")}, "PostgreSQL's role `pipelines`, with a database of its own"
+    ),
+    f"{PIPELINES}/tracking": Layout(_login("pipelines", "tracking-pipelines")),
+    f"{PIPELINES}/artifacts": Layout(_access("pipelines"), "reads the bucket `datasets`"),
+}
+"""Those of profiles with pipelines."""
 FORGE: Mapping[str, Layout] = {
     "platform/forge": Layout(
         {
@@ -153,18 +168,18 @@ OTHERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def passwords(*, monitored: bool) -> list[str]:
+def passwords(*, monitored: bool, pipelined: bool) -> list[str]:
     """Names of the passwords to generate."""
-    layouts = [*PLATFORM.values(), *(MONITORED.values() if monitored else ())]
-    found = [content.password for one in layouts for content in one.keys.values() if isinstance(content, Generated)]
-    own = _monitoring_passwords()
-    names = dict.fromkeys([*found, *(f"artifacts-{user}" for user in S3_ACTIONS)])
-    return [name for name in names if monitored or name not in own]
+    parts = ((MONITORED, monitored), (PIPELINED, pipelined))
+    wanted = [name for part in (PLATFORM, *(part for part, there in parts if there)) for name in _passwords(part)]
+    left_out = {name for part, there in parts if not there for name in _passwords(part)}
+    names = dict.fromkeys([*wanted, *(f"artifacts-{user}" for user in S3_ACTIONS)])
+    return [name for name in names if name not in left_out]
 
 
-def _monitoring_passwords() -> set[str]:
-    contents = (content for one in MONITORED.values() for content in one.keys.values())
-    return {content.password for content in contents if isinstance(content, Generated)}
+def _passwords(layouts: Mapping[str, Layout]) -> Iterator[str]:
+    contents = (content for one in layouts.values() for content in one.keys.values())
+    yield from (content.password for content in contents if isinstance(content, Generated))
 
 
 def table() -> str:
@@ -172,7 +187,7 @@ def table() -> str:
     rows = [
         *(
             (name, ", ".join(f"`{key}`" for key in one.keys), one.note)
-            for name, one in {**PLATFORM, **MONITORED, **FORGE}.items()
+            for name, one in {**PLATFORM, **MONITORED, **PIPELINED, **FORGE}.items()
         ),
         *((name, *row) for name, row in OTHERS.items()),
     ]
@@ -190,7 +205,8 @@ def commands() -> str:
     # Its other users are arguments.
     users = '    for user in "$@"; do password "forge-user-$user" | put platform forge-users "$user"; done'
     forge.insert(forge.index("    make platform forge-users"), users)
-    lines = [*_commands(PLATFORM), *_commands(MONITORED), f"if has {FORGE_JOBS}; then", *forge, "fi"]
+    others = [line for part in (PLATFORM, MONITORED, PIPELINED) for line in _commands(part)]
+    lines = [*others, f"if has {FORGE_JOBS}; then", *forge, "fi"]
     return "\n".join(lines) + "\n"
 
 

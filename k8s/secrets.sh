@@ -13,8 +13,8 @@ cd "$work"
 has() { # NAMESPACE
     kubectl get namespace "$1" > /dev/null 2>&1
 }
-make() { # NAMESPACE NAME: of the files in its folder; not in monitoring's namespace where there is none
-    has "$1" || [ "$1" != monitoring ] || return 0
+make() { # NAMESPACE NAME: of the files in its folder; not in a namespace that a profile can be without, and is
+    case $1 in monitoring | pipelines) has "$1" || return 0 ;; esac
     kubectl create secret generic "$2" --namespace "$1" --from-file="$1-$2" --dry-run=client --output yaml |
         kubectl apply --server-side --field-manager secrets.sh --filename -
 }
@@ -38,7 +38,8 @@ identities() {
     printf '{"name": "admin", "credentials": [{"accessKey": "admin", "secretKey": "%s"}], "actions": ["Read", "Write", "List", "Tagging"]}, ' "$(password artifacts-admin)"
     printf '{"name": "platform", "credentials": [{"accessKey": "platform", "secretKey": "%s"}], "actions": ["Read", "Write", "List", "Tagging"]}, ' "$(password artifacts-platform)"
     printf '{"name": "trainer", "credentials": [{"accessKey": "trainer", "secretKey": "%s"}], "actions": ["Read:datasets", "Write:datasets", "List:datasets", "Tagging:datasets", "Read:code"]}, ' "$(password artifacts-trainer)"
-    printf '{"name": "code", "credentials": [{"accessKey": "code", "secretKey": "%s"}], "actions": ["Read:code", "Write:code", "List:code"]}]}' "$(password artifacts-code)"
+    printf '{"name": "code", "credentials": [{"accessKey": "code", "secretKey": "%s"}], "actions": ["Read:code", "Write:code", "List:code"]}, ' "$(password artifacts-code)"
+    printf '{"name": "pipelines", "credentials": [{"accessKey": "pipelines", "secretKey": "%s"}], "actions": ["Read:datasets"]}]}' "$(password artifacts-pipelines)"
 }
 echo mlflow | put platform metadata-store username
 password metadata-store | put platform metadata-store password
@@ -57,6 +58,7 @@ password tracking-trainer | put platform tracking-users trainer-password
 password tracking-server | put platform tracking-users server-password
 password tracking-monitor | put platform tracking-users monitor-password
 password tracking-promotion | put platform tracking-users promotion-password
+password tracking-pipelines | put platform tracking-users pipelines-password
 make platform tracking-users
 echo trainer | put training tracking username
 password tracking-trainer | put training tracking password
@@ -79,6 +81,17 @@ receivers | put monitoring receivers alertmanager.yaml
 make monitoring receivers
 password metadata-store-monitor | put platform metadata-store-monitor password
 make platform metadata-store-monitor
+password pipelines-admin | put platform pipelines password
+password pipelines-database | put platform pipelines database-password
+make platform pipelines
+password pipelines-database | put pipelines metadata-store password
+make pipelines metadata-store
+echo pipelines | put pipelines tracking username
+password tracking-pipelines | put pipelines tracking password
+make pipelines tracking
+echo pipelines | put pipelines artifacts access-key
+password artifacts-pipelines | put pipelines artifacts secret-key
+make pipelines artifacts
 if has forge-jobs; then
     password forge-database | put platform forge database-password
     password forge-secret-key | put platform forge secret-key

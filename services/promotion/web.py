@@ -35,7 +35,7 @@ LARGEST = 16 << 20
 LONGEST_WAIT = 25.0
 PASSWORD = "-password"  # noqa: S105
 DECIDE, READ = "decide", "read"
-RIGHTS = {"admin": DECIDE, "trainer": DECIDE, "server": READ, "monitor": READ}
+RIGHTS = {"admin": DECIDE, "trainer": DECIDE, "pipelines": DECIDE, "server": READ, "monitor": READ}
 """What each of MLflow's users may ask for; others nothing."""
 log = logging.getLogger("promotion")
 STRICT = ConfigDict(extra="forbid", frozen=True)

@@ -276,7 +276,7 @@ class Asked:
 
     def require(self) -> None:
         session, platform = SimpleNamespace(stack=lambda: "dev"), cast("Platform", None)
-        train._require_on_cluster(cast("Session", session), platform, "wines", yes=True)
+        train.require_on_cluster(cast("Session", session), platform, "wines", yes=True)
 
 
 def test_the_stack_is_updated_where_its_cluster_lacks_the_model_or_has_another_gate(

@@ -14,7 +14,7 @@ from tests.images.services import PASSWORD
 
 MODEL = "digits"
 ROWS = 300
-CALLERS = {name: f"{name}-password-of-tests" for name in ("trainer", "server", "monitor", "promotion")} | {
+CALLERS = {name: f"{name}-password-of-tests" for name in ("trainer", "pipelines", "server", "monitor", "promotion")} | {
     "admin": PASSWORD
 }
 

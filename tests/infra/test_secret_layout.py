@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra import secret_layout
-from infra.secret_layout import FORGE, FORGE_JOBS, MONITORED, PLATFORM, Generated
+from infra.secret_layout import FORGE, FORGE_JOBS, MONITORED, PIPELINED, PLATFORM, Generated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MONITORING_PASSWORDS = {"metadata-store-monitor", "tracking-monitor", "monitoring-admin"}
+PIPELINES_PASSWORDS = {"pipelines-admin", "pipelines-database", "tracking-pipelines", "artifacts-pipelines"}
 
 
 def test_the_generated_files_are_current() -> None:
@@ -22,21 +23,25 @@ def test_the_generated_files_are_current() -> None:
 
 
 @pytest.mark.parametrize("monitored", [True, False])
-def test_passwords(monitored: bool) -> None:
-    names = secret_layout.passwords(monitored=monitored)
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_passwords(monitored: bool, pipelined: bool) -> None:
+    names = secret_layout.passwords(monitored=monitored, pipelined=pipelined)
     assert len(names) == len(set(names))
-    assert MONITORING_PASSWORDS & set(names) == (MONITORING_PASSWORDS if monitored else set())
+    parts = ((MONITORED, MONITORING_PASSWORDS, monitored), (PIPELINED, PIPELINES_PASSWORDS, pipelined))
+    for _, own, there in parts:
+        assert own & set(names) == (own if there else set())
     used = {
         content.password
-        for layout in {**PLATFORM, **(MONITORED if monitored else {})}.values()
+        for layouts in (PLATFORM, *(layouts for layouts, _, there in parts if there))
+        for layout in layouts.values()
         for content in layout.keys.values()
         if isinstance(content, Generated)
     }
-    assert used - set(names) <= (set() if monitored else MONITORING_PASSWORDS)
+    assert used - set(names) <= {name for _, own, there in parts if not there for name in own}
 
 
 def test_the_script_fills_every_key_and_makes_every_secret(tmp_path: Path) -> None:
-    """With a kubectl that notes what it is asked, on clusters with and without monitoring and forge."""
+    """With a kubectl that notes what it is asked, on clusters with and without monitoring, pipelines and forge."""
     tool = tmp_path / "bin" / "kubectl"
     tool.parent.mkdir()
     tool.write_text(
@@ -53,6 +58,7 @@ def test_the_script_fills_every_key_and_makes_every_secret(tmp_path: Path) -> No
         ("monitoring", with_monitoring),
         (FORGE_JOBS, {**PLATFORM, **forge}),
         (f"monitoring {FORGE_JOBS}", {**with_monitoring, **FORGE}),
+        ("monitoring pipelines", {**with_monitoring, **PIPELINED}),
     ):
         notes = tmp_path / f"notes-{namespaces.replace(' ', '-')}"
         environment = {"PATH": f"{tool.parent}:/usr/bin:/bin", "NOTES": str(notes), "NAMESPACES": namespaces}
@@ -63,6 +69,7 @@ def test_the_script_fills_every_key_and_makes_every_secret(tmp_path: Path) -> No
         made = {line.removeprefix("key ") for line in noted if line.startswith("key ")}
         wanted = {f"{name.replace('/', '-')}/{key}" for name, layout in layouts.items() for key in layout.keys}
         assert wanted <= made
-        assert "monitoring" in namespaces or not any(one.startswith("monitoring-") for one in made)
+        for optional in ("monitoring", "pipelines"):
+            assert optional in namespaces or not any(one.startswith(f"{optional}-") for one in made)
         users = {one.partition("/")[2] for one in made if one.startswith("platform-forge-users/")}
         assert users == ({"admin", "ada", "grace"} if FORGE_JOBS in namespaces else set())

@@ -11,7 +11,7 @@ import pytest
 
 import kubeyaml
 from cli import scaffold
-from cli.model_code import settings_of
+from cli.model_code import pipeline_of, settings_of
 from infra.manifests import DOMAIN, TREE, Manifest, qualified_name, write_tree
 from tests.cli.harness import ROOT
 from tests.k8s.conftest import of_others, rendered
@@ -38,8 +38,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     scaffold.write(folder / OTHER, scaffold.new_model(OTHER))
     settings = folder / OTHER / "model.yaml"
     settings.write_text(settings.read_text().replace("cpu: 100m, memory: 512Mi", "cpu: 150m, memory: 768Mi"))
-    models = [settings_of(ROOT / "models/digits"), settings_of(folder / OTHER)]
-    scaffold.write(folder / "k8s/models", scaffold.manifests(models))
+    folders = [ROOT / "models/digits", folder / OTHER]
+    made = scaffold.manifests([settings_of(one) for one in folders], [pipeline_of(one) for one in folders])
+    scaffold.write(folder / "k8s/models", made)
     return {key(one): one for one in built(folder / "k8s/clusters/lab")}
 
 
@@ -51,7 +52,8 @@ def built(folder: Path) -> list[Manifest]:
 
 def test_a_second_model_changes_nothing_of_what_was_there_but_the_list_of_models(both: dict[str, Manifest]) -> None:
     before = {key(one): one for one in rendered("clusters/lab")}
-    assert {name for name in before if before[name] != both.get(name)} == {"ConfigMap platform/landing-models"}
+    lists = {f"ConfigMap platform/{name}-models" for name in ("landing", "pipelines")}
+    assert {name for name in before if before[name] != both.get(name)} == lists
     new = both.keys() - before.keys()
     assert len(new) == 14
     assert all(OTHER in name for name in new)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 rendering = pytest.mark.slow_cluster
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 GIB = 2**30
+LATER = {"monitoring", "logging", "pipelines"}
+"""Capabilities that nothing which serves waits for."""
 READ_THE_NODE = {"monitoring-nodes"}
 """Namespaces whose pods may have folders of the node; that they only read them is a test of its own."""
 
@@ -175,7 +177,7 @@ def test_the_first_prediction_waits_for_no_monitoring() -> None:
     manifests = rendered("clusters/lab")
     of_monitoring = [
         one for one in manifests
-        if one["kind"] in WORKLOADS and one["metadata"]["labels"]["app.kubernetes.io/name"] in {"monitoring", "logging"}
+        if one["kind"] in WORKLOADS and one["metadata"]["labels"]["app.kubernetes.io/name"] in LATER
     ]  # fmt: skip
     others = [one for one in manifests if one["kind"] in WORKLOADS and one not in of_monitoring]
     assert len(of_monitoring) >= 6
