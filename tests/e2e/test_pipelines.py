@@ -88,6 +88,9 @@ def test_a_run_goes_to_staging(platform: PlatformStack, tracking: Tracking, firs
     assert versions[served]["tags"]["pipeline_run"] == first
     assert versions[served]["tags"]["seed"] == "11"
     assert {one["step"]: one["status"] for one in found["steps"]}["staging"] == "done"
+    listed = platform.lab.run("pipeline", "ls", "--json").json
+    assert {"name": MODEL, "starts": ["data", "drift"]} in listed["pipelines"]
+    assert first in {one["run"] for one in listed["runs"]}
 
 
 def test_a_step_costs_little_beside_its_work(platform: PlatformStack, first: str) -> None:

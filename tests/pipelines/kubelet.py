@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import re
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from providers.framework import ProviderError
 from providers.kubernetes.client import ClusterError
 from providers.kubernetes.objects import Identity
+from tests.providers.kubernetes.control_plane import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,13 +28,14 @@ if TYPE_CHECKING:
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 RESULT = "tmp/result.json"
 IMAGE = re.compile(r"localhost/([a-z0-9-]+)@sha256:[0-9a-f]{64}")
-SECONDS_BETWEEN = 0.2
+LOG = re.compile(r"/containerLogs/[^/]+/([^/]+)/[^/?]+")
+SECONDS_BETWEEN, SECONDS_OF_HEARTS = 0.2, 10
 NAMESPACES = ("pipelines", "training")
 
 
 @dataclass
 class Kubelet:
-    """Runs the pods of Jobs and Deployments while it is entered; what they print the API server has not."""
+    """Runs the pods of Jobs and Deployments while it is entered, and tells what they print."""
 
     plane: ControlPlane
     runtime: Runtime
@@ -46,10 +51,12 @@ class Kubelet:
     restarts: int = 0
     lost: set[str] = field(default_factory=set)
     failures: list[BaseException] = field(default_factory=list)
+    _beaten: float = -SECONDS_OF_HEARTS
     _begun: dict[str, float] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
+        self._serve()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         return self
@@ -57,17 +64,55 @@ class Kubelet:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._logs.shutdown()
+
+    def _serve(self) -> None:
+        """Answer the API server, which is asked for a log."""
+        started = self.started
+
+        class Logs(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = LOG.match(self.path)
+                found = started.get(asked[1]) if asked else None
+                self.send_response(200 if found else 404)
+                self.end_headers()
+                self.wfile.write(found.output.encode() if found else b"")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._logs = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Logs)
+        certificates = self.plane.folder / "certificates"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "apiserver.crt", certificates / "apiserver.key")
+        self._logs.socket = context.wrap_socket(self._logs.socket, server_side=True)
+        threading.Thread(target=self._logs.serve_forever, daemon=True).start()
+
+    def _beat(self) -> None:
+        """Say that the node is well, and where logs are asked for."""
+        if time.monotonic() - self._beaten < SECONDS_OF_HEARTS:
+            return
+        self._beaten = time.monotonic()
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
+        endpoint = {"kubeletEndpoint": {"Port": self._logs.server_address[1]}}
+        addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
+        self.plane.report("Node", NODE, {"conditions": [ready], "addresses": addresses, "daemonEndpoints": endpoint})
 
     def lose(self, name: str) -> None:
         """A pod is gone with its node, and the cluster has seen that."""
         self.lost.add(name)
         self.started[name].kill()
-        target = Identity("v1", "Pod", "pipelines", name)
-        self.plane.cluster.request("a lost node", "DELETE", self.plane.cluster.path(target), {"gracePeriodSeconds": 0})
+        self._ask("DELETE", "pipelines", name, {"gracePeriodSeconds": 0})
+
+    def _ask(self, method: str, namespace: str, name: str, body: dict[str, Any], part: str = "") -> None:
+        path = self.plane.cluster.path(Identity("v1", "Pod", namespace, name))
+        self.plane.cluster.request("a kubelet", method, f"{path}{part}", body)
 
     def _run(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN):
             try:
+                self._beat()
                 for namespace in NAMESPACES:
                     self._look(namespace)
             except ClusterError as error:
@@ -79,16 +124,19 @@ class Kubelet:
     def _look(self, namespace: str) -> None:
         found = {one["metadata"]["name"]: one for one in self.plane.pods(namespace)}
         for name, one in found.items():
-            if name not in self.started:
+            if "deletionTimestamp" in one["metadata"]:
+                if name in self.started:
+                    self.started[name].stop()
+                self._ask("DELETE", namespace, name, {"gracePeriodSeconds": 0})
+            elif name not in self.started:
+                place = {"metadata": {"name": name}, "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}}
+                self._ask("POST", namespace, name, {"apiVersion": "v1", "kind": "Binding", **place}, "/binding")
                 self._begun[name] = time.time()
                 self.started[name] = self._start(one)
                 state: dict[str, Any] = {"running": {}}
                 self.plane.report("Pod", f"{namespace}/{name}", _status(one, "Running", state, ready=True))
             elif one["status"].get("phase") == "Running" and name not in self.lost:
                 self._look_after(namespace, one)
-        for name, container in self.started.items():
-            if container.process and name.startswith(namespace_prefix(namespace)) and name not in found:
-                container.stop()
 
     def _look_after(self, namespace: str, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]
@@ -161,11 +209,6 @@ class Kubelet:
         for key, text in found["data"].items():
             (folder / key).write_text(text)
         return folder
-
-
-def namespace_prefix(namespace: str) -> tuple[str, ...]:
-    """How the names of a namespace's pods begin."""
-    return ("run-", "pipelines-") if namespace == "pipelines" else ("digits-",)
 
 
 def _expanded(text: str, environment: Mapping[str, str]) -> str:

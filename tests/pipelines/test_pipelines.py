@@ -90,6 +90,7 @@ def test_from_data_to_production(world: World) -> None:
     run = world.launch(sent(world))
     assert world.end(run) == "SUCCESS", world.told(run)
     told = world.told(run)
+    assert "trained on 1437 rows" in told, "a step's log has what its Job says"
     assert "bad, run" in told
     assert served(world) == {"staging": "1", "production": "1"}
     assert {one["by"] for one in world.decided.world.read("history")["history"]} == {"pipelines"}
