@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ import pytest
 from devcloud.bringup import Devcloud
 from devcloud.control import cgroup_mounts
 from devcloud.images import CONTAINER
+from devcloud.layout import EXPORTER_PORT, PORTS
 from devcloud.processes import identity
 from devcloud.seed import reservations
 from tests.devcloud.support import (
@@ -96,6 +99,25 @@ def test_every_service_runs_and_every_api_answers(cloud: Devcloud) -> None:
 def test_nothing_listens_on_the_machines_own_interfaces(cloud: Devcloud, before: Machine) -> None:
     assert cloud.is_running
     assert Machine.now().listeners == before.listeners
+
+
+def test_its_exporter_tells_of_every_service_and_of_requests_to_every_api(cloud: Devcloud) -> None:
+    url = f"http://{cloud.layout.api_address}:{EXPORTER_PORT}"
+
+    def told(path: str) -> str:
+        with urllib.request.urlopen(f"{url}{path}", timeout=30) as answer:  # noqa: S310 - devcloud's own network
+            return str(answer.read().decode())
+
+    assert {name: fault for name, fault in cloud.health() if fault} == {}
+    text = told("/metrics")
+    running = {entry.name for entry in cloud.control.call("status").services if entry.state == "running"}
+    assert set(re.findall(r'^devcloud_service_up\{service="(.+)"\} 1$', text, re.MULTILINE)) == running
+    counted = set(re.findall(r'^devcloud_api_requests_total\{service="([^"]+)"', text, re.MULTILINE))
+    assert counted >= PORTS.keys() - {"nova-metadata"}
+    lines = [json.loads(line) for line in told("/logs").splitlines()]
+    assert {"nova", "neutron", "keystone"} <= {line["service"] for line in lines}
+    passwords = [line.partition("=")[2] for line in (cloud.layout.cache / "passwords").read_text().splitlines()]
+    assert [line for line in lines if any(password in line["_msg"] for password in passwords)] == []
 
 
 def test_an_instance_is_a_machine_of_its_own(node: Node, key: Path) -> None:
