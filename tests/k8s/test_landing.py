@@ -157,7 +157,7 @@ def test_what_fires_is_told_the_worst_first(landing: Landing) -> None:
         return {"name": "Any", "state": state, "labels": {"severity": severity}, "annotations": {"summary": summary}}
 
     wait_for(lambda: landing.result()["alerts"] == [], "that nothing fires")
-    assert '<p id="quiet" >None fires.</p>' in landing.get("/")[1]
+    assert '<p id="quiet" >None are firing.</p>' in landing.get("/")[1]
     landing.model.alerts = [  # type: ignore[attr-defined]
         alert("warning", "A <disk> fills"), alert("critical", "A node is gone"), alert("none", "It works"),
         alert("critical", "Not yet", "pending"), *(alert("warning", f"Z {number:02}") for number in range(20)),
@@ -216,8 +216,8 @@ def test_what_is_applied_from_git_is_told_where_there_is_a_controller(landing: L
     wait_for(lambda: landing.result()["applications"] is None, "that nobody knows")
 
 
-@pytest.fixture
-def of_cluster(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Landing]:
+@contextlib.contextmanager
+def before(control_plane: ControlPlane, folder: Path, **settings: str) -> Iterator[Landing]:
     """The page with the rights and the account that the tree gives it, before a real API server."""
     given = [
         one
@@ -231,14 +231,19 @@ def of_cluster(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Landing]
     assert done.returncode == 0, done.stderr
     token = kubectl(control_plane, "create", "token", "landing", "--namespace=platform")
     assert token.returncode == 0, token.stderr
-    (tmp_path / "token").write_text(token.stdout)
-    (tmp_path / "ca.crt").write_bytes((control_plane.folder / "certificates/apiserver.crt").read_bytes())
-    (tmp_path / "services.json").write_text("[]")
+    (folder / "token").write_text(token.stdout)
+    (folder / "ca.crt").write_bytes((control_plane.folder / "certificates/apiserver.crt").read_bytes())
     port = free_port()
-    made = Landing(f"http://127.0.0.1:{port}", tmp_path / "others")
-    settings = {"DOMAIN": DOMAIN, "PORT": str(port), "SERVICES": str(tmp_path / "services.json")}
-    settings |= {"ACCOUNT": str(tmp_path), "API": f"https://127.0.0.1:{control_plane.port}", "API_SECONDS": "0.1"}
-    with serving(made, settings):
+    made = Landing(f"http://127.0.0.1:{port}", folder / "others")
+    common = {"DOMAIN": DOMAIN, "PORT": str(port), "ACCOUNT": str(folder), "API_SECONDS": "0.1"}
+    with serving(made, {**common, "API": f"https://127.0.0.1:{control_plane.port}", **settings}):
+        yield made
+
+
+@pytest.fixture
+def of_cluster(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Landing]:
+    (tmp_path / "services.json").write_text("[]")
+    with before(control_plane, tmp_path, SERVICES=str(tmp_path / "services.json")) as made:
         yield made
 
 

@@ -47,7 +47,7 @@ def landing(browser: Browser, asked: dict[str, Any], screenshot: Path | None) ->
         "dark": {"viewport": DESKTOP, "color_scheme": "dark"},
         "phone": {"viewport": PHONE, "color_scheme": "light"},
     }.items():
-        context = browser.new_context(**options, device_scale_factor=1.5)
+        context = browser.new_context(**options, device_scale_factor=1)
         page = watched(context.new_page(), seen)
         page.goto(asked["landing"])
         page.locator("#summary.ready").wait_for()

@@ -44,6 +44,7 @@ SYMBOLS = {
 ALERTS = os.environ.get("ALERTS", "")
 """Address that tells what fires; nothing where there is no monitoring."""
 SHOWN_ALERTS = 10
+MONITORING = f"https://monitoring.{html.escape(DOMAIN)}:{html.escape(PUBLIC_PORT)}"
 ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
 API = os.environ.get("API", "https://kubernetes.default.svc")
 APPLICATIONS = f"{API}/apis/argoproj.io/v1alpha1/namespaces/gitops/applications"
@@ -306,7 +307,8 @@ def page() -> str:
         alerts="".join(f"<li>{html.escape(text)}</li>" for text in now["alerts"] or ()),
         alerts_hidden="hidden" if now["alerts"] is None else "",
         quiet_hidden="hidden" if now["alerts"] else "",
-        monitoring=f"https://monitoring.{html.escape(DOMAIN)}:{html.escape(PUBLIC_PORT)}/vmui/",
+        monitoring=f"{MONITORING}/vmui/",
+        logs=f"{MONITORING}/select/vmui/",
     )
 
 
