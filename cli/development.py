@@ -45,10 +45,10 @@ OF_ALERTS = ("kubernetes", "etcd", "gateway", "logs", *MONITORING)
 MONITORED: tuple[tuple[str, list[str]], ...] = (
     ("bundle", [*BUNDLE, "build", *(word for name in OF_ALERTS for word in ("--only", name))]),
     (
-        "every alert, secrets, a day, logs",
+        "every alert, secrets, a day, logs, pages",
         [
             *PYTEST, "-s", "-m", "slow_monitoring or slow_cluster", "--monitoring-report", OF_MONITORING,
-            *(f"tests/k8s/test_{name}.py" for name in ("every_alert", "planted", "a_day", "logging")),
+            *(f"tests/k8s/test_{name}.py" for name in ("every_alert", "planted", "a_day", "logging", "pictures")),
         ],
     ),
 )  # fmt: skip
@@ -111,8 +111,9 @@ def run_tests(
         bool,
         typer.Option(
             "--monitoring",
-            help="Instead: every alert made true and mended, planted secrets looked for, a day of metrics simulated; "
-            f"what came of it goes to {OF_MONITORING}. Linux, root, 3 GiB of memory, three quarters of an hour.",
+            help="Instead: every alert made true and mended, planted secrets looked for, a day of metrics simulated, "
+            f"the pages looked at in Debian's Chromium; what came of it goes to {OF_MONITORING}. Linux, root, 3 GiB of "
+            "memory, three quarters of an hour.",
         ),
     ] = False,
     thorough: Annotated[
