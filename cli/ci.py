@@ -245,6 +245,19 @@ def images(context: typer.Context) -> None:
 
 
 @app.command()
+def models(context: typer.Context) -> None:
+    """Test all models with the pull request's code: each one's pipeline to its gate, on the stack. Registers nothing.
+
+    What has not changed is not trained again. Does nothing where the stack's profile has no pipelines.
+    """
+    from cli.own_models import names
+    from cli.pipeline import judge_models
+
+    with credentials():
+        judge_models(context.obj, names())
+
+
+@app.command()
 def environment(context: typer.Context) -> None:
     """Bring up the pull request's own stack, where it has the label `environment`; destroy it where it has not."""
     from cli import environment as environments

@@ -85,11 +85,54 @@ def run(
 
     Sends the code to the stack's object store, as `lab train` does. Fails if the pipeline fails.
     """
+    platform = _platform(context.obj)
+    identifier = _start(
+        context.obj, platform, model, cause="hand", data_version=data_version, seed=seed, to=to, yes=yes
+    )
+    if wait:
+        _follow(platform, identifier)
+
+
+def judge_models(session: Session, models: list[str]) -> None:
+    """Have the cluster say whether the gate would pass each model, with its code as it is; nothing is registered.
+
+    Raises:
+        LabError: one is refused, or could not be tested; the text has all reasons.
+    """
+    try:
+        platform = _platform(session)
+    except LabError as error:
+        print(f"No model is tested: {error}.")
+        return
+    runs = {
+        model: _start(
+            session, platform, model, cause="pull request", data_version=None, seed=None, to=Goal.gate, yes=False
+        )
+        for model in models
+    }
+    reasons = []
+    for model, run in runs.items():
+        print(f"{model}:")
+        try:
+            _follow(platform, run)
+        except LabError as error:
+            reasons.append(f"{model}: {error}")
+    if reasons:
+        raise LabError("\n".join(reasons), remedy=f"`lab pipeline ls`; {platform.url(SERVICE)} has each step's log")
+
+
+def _start(
+    session: Session, platform: Platform, model: str, *,
+    cause: str, data_version: str | None, seed: int | None, to: Goal | None, yes: bool,
+) -> str:  # fmt: skip
+    """Start a run of a model's pipeline with the code as it is in its folder; the run's id.
+
+    Raises:
+        LabError: the model is refused, or the stack lacks it; the service does not answer, or refuses.
+    """
     from cli.own_models import folder_of
     from cli.train import require_on_cluster
 
-    session: Session = context.obj
-    platform = _platform(session)
     require_on_cluster(session, platform, model, yes=yes)
     code = pack(folder_of(model))
     sent = "sent" if put(platform, code) else "there already"
@@ -101,15 +144,14 @@ def run(
     }  # fmt: skip
     found = _ask(
         platform, LAUNCH, job=_job(model), config={"ops": {"code": {"config": asked}}},
-        tags=[{"key": CAUSE, "value": "by hand"}],
+        tags=[{"key": CAUSE, "value": cause}],
     )["launchRun"]  # fmt: skip
     if found["__typename"] != "LaunchRunSuccess":
         told = found.get("message") or "; ".join(one["message"] for one in found.get("errors", ()))
         raise LabError(f"the pipeline of {model} was not started: {told or found['__typename']}")
     identifier: str = found["run"]["runId"]
     print(f"Run {identifier}: {platform.url(SERVICE)}/runs/{identifier}")
-    if wait:
-        _follow(platform, identifier)
+    return identifier
 
 
 @app.command("ls")

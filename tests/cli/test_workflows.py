@@ -29,6 +29,7 @@ RIGHTS = {
     "drift": {"contents": "read", "issues": "write"},
     "clean-up": {"contents": "read", "pull-requests": "read"},
     "environment": {"contents": "read", "pull-requests": "write"},
+    "models": {"contents": "read"},
     "images": {"contents": "write", "pull-requests": "write"},
 }
 workflow = pytest.mark.parametrize("name", WORKFLOWS)

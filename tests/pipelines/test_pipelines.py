@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from cli import pipeline
+from cli.errors import LabError
 from cli.model_code import Code, pack
 from tests.cli.harness import ROOT
 from tests.engine.harness import wait_for
@@ -211,6 +214,50 @@ def test_an_alert_about_drift_starts_it_once(world: World) -> None:
     looks = world.looks("digits_drift")
     wait_for(lambda: world.looks("digits_drift") > looks + 1, "two more looks", 300)
     assert len(world.started_by("drift")) == 1
+
+
+class Lab:
+    """`lab pipeline` beside the service: its verbs' platform is the page itself, without the gateway before it."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._world = world
+        monkeypatch.setattr(pipeline, "_platform", lambda _: self)
+        monkeypatch.setattr(pipeline, "put", lambda *_: bool(sent(world)))
+        monkeypatch.setattr("cli.train.require_on_cluster", lambda *_, **__: None)
+
+    def url(self, service: str) -> str:
+        return f"https://{service}.lab.internal"
+
+    def ask(self, _: str, __: str, ___: str, body: dict[str, Any]) -> Any:
+        return {"data": self._world.ask(body["query"], **body["variables"])}
+
+    def run(self, *arguments: str) -> tuple[int, str, BaseException | None]:
+        done = CliRunner().invoke(pipeline.app, list(arguments))
+        return done.exit_code, done.output, done.exception
+
+
+def test_lab_starts_a_run_and_tells_how_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(world, monkeypatch)
+    status, said, _ = lab.run("run", "digits", "--seed", "5", "--to", "gate")
+    assert status == 0, said
+    assert "train_default: done (" in said
+    (identifier,) = [one["runId"] for one in world.runs()][:1]
+    assert f"Run {identifier} is done." in said
+    assert "register" not in world.steps(identifier)
+    status, said, _ = lab.run("status", "digits", "--json")
+    assert json.loads(said)["run"] == identifier
+    status, said, _ = lab.run("ls")
+    assert "digits    data, drift, hand" in said
+    assert f"{identifier}  digits    done" in said
+
+
+def test_lab_says_why_a_run_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a pull request, whose model is refused."""
+    Lab(world, monkeypatch)
+    world.change_models({**PIPELINE, "variants": ["bad"], "to": "staging"})
+    with pytest.raises(LabError, match=r"digits: run .*: gate: the gate refuses bad: accuracy 0"):
+        pipeline.judge_models(None, ["digits"])  # type: ignore[arg-type]
+    assert served(world)["staging"] == "3"
 
 
 def test_it_may_make_jobs_and_little_else(world: World) -> None:
