@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from itertools import count
@@ -29,6 +30,8 @@ REFUSED = 3
 DECIDED = {2, REFUSED, 65, 70, 78}
 """Exit statuses of training that trying again does not change (services/training/README.md)."""
 SECONDS_BETWEEN = 1.0
+PROGRESS = re.compile(r"\d+%\|")
+"""In a bar of tqdm's."""
 
 
 class Coded(Protocol):
@@ -191,8 +194,9 @@ class Jobs:
         start = shown.get(pod, 0)
         end = len(text) if ended else text.rfind("\n") + 1
         if end > start:
-            self.say(text[start:end].rstrip("\n"))
             shown[pod] = end
+            if lines := _shown(text[start:end]):
+                self.say(lines)
 
     def _pods(self, name: str) -> list[Object]:
         pods = self.cluster.items(PODS, NAMESPACE, labelSelector=f"batch.kubernetes.io/job-name={name}")
@@ -215,6 +219,12 @@ class Jobs:
         if not result:
             return {"exit": 1, "error": "no pod is left that says what it ended with" if not ends else "failed"}
         return {**result, "exit": ends[0]["exitCode"]}
+
+
+def _shown(text: str) -> str:
+    """Lines as a terminal ends up with them: of bars of progress, nothing."""
+    lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
+    return "\n".join(line for line in lines if line and not PROGRESS.search(line))
 
 
 def _ended(job: Object) -> bool:

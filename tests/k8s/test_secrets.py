@@ -47,7 +47,11 @@ def named_secrets(value: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def test_every_secret_that_is_named_is_made(control_plane: ControlPlane, tmp_path: Path) -> None:
-    for given in ("--kustomize=infrastructure/base", "--filename=platform/monitoring/base/namespaces.yaml"):
+    for given in (
+        "--kustomize=infrastructure/base",
+        "--filename=platform/monitoring/base/namespaces.yaml",
+        "--filename=platform/pipelines/service/namespace.yaml",
+    ):
         option, _, path = given.partition("=")
         done = kubectl(control_plane, "apply", "--server-side", "--force-conflicts", option, str(TREE / path))
         assert done.returncode == 0, done.stderr

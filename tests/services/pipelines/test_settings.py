@@ -9,7 +9,7 @@ import pytest
 from cli import own_models
 from cli.errors import LabError
 from cli.model_code import pipeline_of
-from services.pipelines.jobs import Asked, Code
+from services.pipelines.jobs import Asked, Code, _shown
 from services.pipelines.settings import FILE, Pipeline, Takes, known, read
 from tests.cli.harness import ROOT
 
@@ -66,6 +66,10 @@ def test_the_tree_has_what_the_models_say() -> None:
     text = (ROOT / "k8s/models/pipelines.json").read_text()
     assert [one.name for one in known(text)] == own_models.names()
     assert known(text) == [pipeline_of(ROOT / "models" / name) for name in own_models.names()]
+
+
+def test_what_a_job_prints_is_shown_as_a_terminal_shows_it() -> None:
+    assert _shown("one\r\ntwo\rthree\n\n 14%|#4     | 1/7 [00:00<00:00]\r100%|##| 7/7\nfour") == "one\nthree\nfour"
 
 
 def test_a_jobs_name_is_the_same_for_whoever_asks_and_fits_a_pods() -> None:
