@@ -6,6 +6,7 @@ The tests are in the order of a model's life: each goes on where the one before 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow_images, pytest.mark.timeout(1800)]
 MOST_AT_REST = 400 << 20
 MOST_OVERHEAD = 10.0
+MOST_LOAD = 6
+"""Processes for each core, above which the figure tells of the machine."""
 CANARY = {"minutes": 0.1, "patience": 1, "requests": 50, "share": 10}
 PIPELINE = {"variants": ["default", "bad"], "to": "production", "canary": CANARY}
 ACCOUNT = "system:serviceaccount:pipelines:pipelines"
@@ -111,6 +114,8 @@ def test_a_step_costs_little_beside_its_work(world: World) -> None:
         step: steps[step]["endTime"] - steps[before]["endTime"] - work.get(step, 0.0) for step, before in BEFORE.items()
     }
     print("\nseconds over a step's own work: " + json.dumps({step: round(one, 1) for step, one in over.items()}))
+    if (load := os.getloadavg()[0] / (os.cpu_count() or 1)) > MOST_LOAD:
+        pytest.skip(f"{load:.0f} processes want each core: that is not what a step costs")
     # Its rollout is the work of staging and production.
     assert max(over[step] for step in over if step not in {"staging", "production"}) < MOST_OVERHEAD
 
