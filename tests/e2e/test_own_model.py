@@ -91,7 +91,8 @@ def newcomer(platform: PlatformStack, tmp_path_factory: pytest.TempPathFactory) 
     if (made.clone / "models" / MODEL).exists():
         made.lab("model", "rm", MODEL, "--yes")
     made.lab("up", "--yes", "--skip-preview")
-    assert not platform.platform.deployments(MODEL)
+    # The stack does not wait for the end of their pods.
+    wait(lambda: not platform.platform.deployments(MODEL), "the model's servers are gone")
 
 
 @pytest.fixture(scope="module")
