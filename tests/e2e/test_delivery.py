@@ -89,10 +89,15 @@ def objects(delivery: Delivery) -> set[Kept]:
     return found
 
 
+def short(name: str) -> str:
+    """A node's name without its stack's."""
+    return name.removeprefix(f"{STACK}-")
+
+
 def ready(delivery: Delivery) -> set[str]:
     """Names of the nodes that are Ready."""
     return {
-        node["metadata"]["name"].removeprefix(f"{STACK}-")
+        short(node["metadata"]["name"])
         for node in json.loads(delivery.stack.kubectl("get", "nodes", "--output=json").stdout)["items"]
         if any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
     }
@@ -185,8 +190,13 @@ def test_one_more_worker_by_pull_request(
     assert ready(delivery) == {"control-0", "worker-0", "worker-1"}
     assert "worker-1-member" in delivery.lab.run("status").stdout
     assert f"(#{number})" in delivery.lab.run("history", "--page-size", "1").stdout
-    wait(lambda: {one["name"] for one in overview(delivery)["nodes"] if one["state"] == "ready"} == ready(delivery),
-         "the overview shows the node")  # fmt: skip
+    wait(
+        lambda: (
+            {short(one["name"]) for one in overview(delivery)["nodes"] or () if one["state"] == "ready"}
+            == ready(delivery)
+        ),
+        "the overview shows the node",
+    )
     wait(lambda: overview(delivery)["state"] == "ready", "the overview shows that all is ready")
     assert before <= objects(delivery)
     record_property("figures", f"delivery: one more worker: {commented:.0f} s from the push to the comment, "
