@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException, RestException
@@ -15,7 +19,7 @@ from services.drift.answers import LABEL, PROBABILITIES
 from services.training.errors import FAULTY, UNAVAILABLE, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -50,9 +54,11 @@ def log(code: Code, model: Any, features: NDArray[Any]) -> None:
         elif isinstance(model, mlflow.pyfunc.PythonModel):
             # Its class is the module's: it comes along.
             files = [str(path) for path in sorted(code.folder.glob("*.py"))]
-            mlflow.pyfunc.log_model(
-                python_model=model, code_paths=files, input_example=example, pip_requirements=_pinned("numpy"), **common
-            )
+            with _by_value(code):
+                mlflow.pyfunc.log_model(
+                    python_model=model, code_paths=files, input_example=example, pip_requirements=_pinned("numpy"),
+                    **common,
+                )  # fmt: skip
         elif _is_onnx(model):
             _log_onnx(model, example.astype(np.float32), common)
         elif hasattr(model, "get_params") and hasattr(model, "predict"):
@@ -73,6 +79,23 @@ def log(code: Code, model: Any, features: NDArray[Any]) -> None:
             )
     except MlflowException as error:
         raise told(error, f"the model of {code.settings.name} cannot be logged") from error
+
+
+@contextmanager
+def _by_value(code: Code) -> Iterator[None]:
+    """Has what is pickled hold the module's classes themselves: by name, a later module's would be found instead."""
+    own = [
+        module
+        for module in sys.modules.values()
+        if (file := getattr(module, "__file__", None)) and Path(file).is_relative_to(code.folder)
+    ]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def told(error: MlflowException, what: str) -> TrainingError:
@@ -118,7 +141,26 @@ def _pinned(*packages: str) -> list[str]:
 
 
 def asking(path: str) -> Ask:
-    """What answers as the model server does, of the model in a folder: its outputs by name."""
+    """What answers as the model server does, of the model in a folder: its outputs by name.
+
+    Raises:
+        TrainingError: the model cannot be loaded.
+    """
+    try:
+        return _asking(path)
+    except Exception as error:
+        # Whatever a library, or the class in a pickle, makes of it.
+        text = " ".join(str(error).split()) or "no reason given"
+        raise TrainingError(f"the model cannot be loaded: {type(error).__name__}: {text[:1000]}", FAULTY) from error
+
+
+def remembering(ask: Ask, rows: NDArray[Any]) -> Ask:
+    """What asks a model about `rows` once, and about other rows as often as it is asked to."""
+    answered = cache(lambda: ask(rows))
+    return lambda asked: answered() if asked is rows else ask(asked)
+
+
+def _asking(path: str) -> Ask:
     flavors = mlflow.models.Model.load(path).flavors
     if "onnx" in flavors:
         return _asking_onnx(Path(path, flavors["onnx"]["data"]).read_bytes())

@@ -74,17 +74,18 @@ def evaluate(code: Code, run: str, test: Table) -> dict[str, float]:
     if trained_on != test.version:
         raise TrainingError(f"run {run} was trained on dataset {trained_on}, not on {test.version}", BAD_DATA)
     path, rows = mlflow.artifacts.download_artifacts(f"runs:/{run}/model"), f"{test.version}.{len(test.rows)}"
-    ask = flavors.asking(path)
-    right, columns = _right(code, ask, test), _columns(code, test)
+    features = test.features
+    ask = flavors.remembering(flavors.asking(path), features)
+    right, columns = _right(code, ask, features, test), _columns(code, test)
     evidence: dict[str, Any] = {
         "run": run, "test": rows, "right": _bits(right), "columns": columns,
-        "figures": {"latency_ms": _latency_ms(ask, test.features), "size_bytes": float(_size(Path(path)))},
+        "figures": {"latency_ms": _latency_ms(ask, features), "size_bytes": float(_size(Path(path)))},
     }  # fmt: skip
     asked = _asked(decides, "GET", f"models/{name}/gate", test=rows)
     metrics = _metrics(asked["gate"]["score"]["name"], right, columns)
     for metric, value in metrics.items():
         client.log_metric(run, metric, value)
-    _keep_reference(client, run, Path(path), ask(test.features))
+    _keep_reference(client, run, Path(path), ask(features))
     served = asked["baseline"]
     if served and not served["known"]:
         evidence["baseline"] = _baseline(code, served["version"], test)
@@ -104,9 +105,9 @@ def _baseline(code: Code, version: str, test: Table) -> dict[str, Any]:
         TrainingError: it cannot be asked about these rows.
     """
     name = code.settings.name
+    path = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")
     try:
-        ask = flavors.asking(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
-        return {"version": int(version), "right": _bits(_right(code, ask, test))}
+        return {"version": int(version), "right": _bits(_right(code, flavors.asking(path), test.features, test))}
     except TrainingError as error:
         raise TrainingError(
             f"production's version {version} cannot be asked about the test rows, and so not be compared with: {error}."
@@ -129,13 +130,13 @@ def _keep_reference(client: mlflow.MlflowClient, run: str, path: Path, answers: 
         client.log_model_artifact(model.model_id, str(reference.write(Path(folder))))
 
 
-def _right(code: Code, ask: Ask, test: Table) -> NDArray[np.bool_]:
+def _right(code: Code, ask: Ask, features: NDArray[Any], test: Table) -> NDArray[np.bool_]:
     """Whether a model is right about each row, as the module judges it.
 
     Raises:
         TrainingError: `evaluate` does not say so.
     """
-    found = np.asarray(code.call("evaluate", flavors.predicting(ask), test.features, test.labels))
+    found = np.asarray(code.call("evaluate", flavors.predicting(ask), features, test.labels))
     if found.shape != (len(test.rows),) or found.dtype != np.bool_:
         raise TrainingError(
             f"`evaluate` of {code.settings.name} gives {found.dtype} of the shape {found.shape}, not true or false for"
