@@ -83,9 +83,9 @@ def new(name: Annotated[str, typer.Argument(help="Its name, as part of a host na
     Writes models/MODEL, and the manifests of its servers in k8s/models. Builds no image.
     """
     from cli import scaffold
-    from services.training.settings import module_name, name_faults
+    from services.training.settings import module_name, name_errors
 
-    faults = name_faults(name)
+    faults = name_errors(name)
     if not any(separator in name for separator in "/\\") and name not in {"", ".", ".."}:
         # Whatever case a file system has names in.
         there = {path.name.lower(): path for place in ("k8s/models", "models") for path in (ROOT / place).iterdir()}

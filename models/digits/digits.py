@@ -1,4 +1,4 @@
-"""Handwritten digits: 1,797 images of 8 by 8 pixels, which come with scikit-learn. The settings are in model.yaml."""
+"""Handwritten digits: 1,797 images of 8 by 8 pixels, which come with scikit-learn. Settings: model.yaml."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 PIXELS, CLASSES, BRIGHTEST = 64, 10, 16
 DIGIT = "digit"
 ROWS_OF_CLASS = 100
-"""Fewer make the floor of a digit's share a matter of luck."""
+"""With fewer, a digit's score is mostly chance."""
 
 
 def data() -> pd.DataFrame:
-    """The images as scikit-learn ships them; a row an image."""
+    """The images as scikit-learn ships them, one per row."""
     pixels, digits = load_digits(return_X_y=True)
     columns = [*(f"pixel{number}" for number in range(PIXELS)), DIGIT]
     return pd.DataFrame(np.column_stack([pixels, digits]).astype(int), columns=columns)
@@ -35,25 +35,25 @@ def faults(rows: pd.DataFrame) -> Iterator[str]:
         return
     numbers = rows.apply(pd.to_numeric, errors="coerce")
     pixels, digits = numbers.drop(columns=DIGIT).to_numpy(), numbers[DIGIT].to_numpy()
-    wrong = ~((pixels >= 0) & (pixels <= BRIGHTEST)).all(axis=1)  # true of what is not a number, too
+    wrong = ~((pixels >= 0) & (pixels <= BRIGHTEST)).all(axis=1)  # NaN too
     if wrong.any():
         yield f"{wrong.sum()} rows with pixels outside 0 to {BRIGHTEST}, the first in line {wrong.argmax() + 2}"
     wrong = ~np.isin(digits, range(CLASSES))
     if wrong.any():
-        yield f"{wrong.sum()} labels that are no digit, the first in line {wrong.argmax() + 2}"
+        yield f"{wrong.sum()} labels that are not digits, the first in line {wrong.argmax() + 2}"
     for digit in range(CLASSES):
         if (count := int((digits == digit).sum())) < ROWS_OF_CLASS:
             yield f"{count} images of {digit}, fewer than {ROWS_OF_CLASS}"
 
 
 def train(pixels: np.ndarray, digits: np.ndarray, seed: int, variant: str | None) -> Any:
-    """A linear model on an approximated kernel: as good as a support vector machine here, and quicker to ask.
+    """A linear model on an approximated kernel: as good as a support vector machine here, and faster to predict.
 
-    The variant `torch` is a small network. The variant `bad` learns from shuffled labels: what a fault in a data
-    pipeline makes, and what the gate is there for.
+    The variant `torch` is a small network. The variant `bad` learns from shuffled labels, as after a bug in a data
+    pipeline: the gate must refuse it.
     """
     if variant == "torch":
-        import network  # noqa: PLC0415 - torch takes seconds, and the others do not need it
+        import network  # noqa: PLC0415 - torch takes seconds to import
 
         return network.train(pixels, digits, seed)
     if variant == "bad":
@@ -64,5 +64,5 @@ def train(pixels: np.ndarray, digits: np.ndarray, seed: int, variant: str | None
 
 
 def evaluate(predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    """Whether the model is right about each image."""
+    """Whether the model predicts each image correctly, (n,)."""
     return predict(pixels) == digits

@@ -21,7 +21,7 @@ EPOCHS_BETWEEN_REPORTS = 10
 
 
 class Served(nn.Module):  # type: ignore[misc]
-    """The network as it is asked: label and probabilities of each row of pixels."""
+    """The network as it is served: label and probabilities of each row of pixels."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Served(nn.Module):  # type: ignore[misc]
 
 
 def train(pixels: NDArray[Any], digits: NDArray[Any], seed: int) -> bytes | None:
-    """Train with the other workers, if torchrun started any; the first gets the model as ONNX, the others nothing."""
+    """Train with the other workers, if torchrun started any; the first returns the model as ONNX, the others None."""
     rank, workers = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)

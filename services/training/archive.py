@@ -1,6 +1,6 @@
-"""The code of a model as one archive, which is named by what is in it: SHA-256 of the bytes of a tar file.
+"""A model's code as one tar archive, named by its SHA-256.
 
-`lab train` packs it, and a Job unpacks it. The same files give the same archive, on every machine.
+`lab train` packs it, and a Job unpacks it. The same files make the same archive on every machine.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import tarfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from services.training.errors import FAULTY, TrainingError
+from services.training.errors import BAD_CODE, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FILE_BYTES, ARCHIVE_BYTES = 1 << 20, 8 << 20
-"""The most that a file and all files may have: an archive is for code; data belongs in a dataset."""
+"""Limits of a file and of the archive, which is for code; data belongs in a dataset."""
 DIGEST = re.compile("[0-9a-f]{64}")
 SECRET_NAMES = re.compile(
     r"(^|/)(\.env(\..+)?|\.netrc|\.pgpass|\.pypirc|\.git-credentials|id_(rsa|dsa|ecdsa|ed25519)|clouds\.yaml|kubeconfig"
@@ -27,8 +27,8 @@ SECRET_NAMES = re.compile(
 )
 SECRET_TEXTS = {
     "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY"),
-    "a key of AWS": re.compile(rb"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    "a token of a forge": re.compile(rb"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40,}|glpat-[\w-]{20})"),
+    "an AWS key": re.compile(rb"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
+    "a forge token": re.compile(rb"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40,}|glpat-[\w-]{20})"),
     "a token": re.compile(rb"\beyJ[A-Za-z0-9_-]{15,}\.eyJ[A-Za-z0-9_-]{15,}\."),
     "a password in an address": re.compile(rb"[a-z][a-z0-9+.-]*://[^/@:\s'\"{}$]+:[^/@:\s'\"{}$]+@"),
     "a password": re.compile(
@@ -38,16 +38,16 @@ SECRET_TEXTS = {
 
 
 def pack(folder: Path, names: Iterable[str]) -> tuple[str, bytes]:
-    """SHA-256 and bytes of the archive of some files of a folder, by their paths in it.
+    """Pack files of a folder, named by their paths in it; returns the archive's SHA-256 and its bytes.
 
     Raises:
-        TrainingError: some may not be packed; the text names all of them.
+        TrainingError: some files may not be packed; the message names them all.
     """
     names = sorted(names)
-    if faults := list(_faults(folder, names)):
-        raise TrainingError(f"{folder.name} cannot be packed: {'; '.join(faults)}", FAULTY)
+    if problems := list(_problems(folder, names)):
+        raise TrainingError(f"{folder.name} cannot be packed: {'; '.join(problems)}", BAD_CODE)
     packed = io.BytesIO()
-    # Neither times nor owners: they differ between machines, and mean nothing here.
+    # Without times and owners, which differ between machines.
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             entry = tarfile.TarInfo(name)
@@ -58,47 +58,49 @@ def pack(folder: Path, names: Iterable[str]) -> tuple[str, bytes]:
     return hashlib.sha256(content).hexdigest(), content
 
 
-def _faults(folder: Path, names: list[str]) -> Iterator[str]:
+def _problems(folder: Path, names: list[str]) -> Iterator[str]:
     total = 0
     for name in names:
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            yield f"{name} is no file of its own"
+            yield f"{name} is not a regular file"
             continue
         size = path.stat().st_size
         total += size
         if size > FILE_BYTES:
-            yield f"{name} has {size} bytes, more than {FILE_BYTES}: keep data in the object store, not beside the code"
+            yield f"{name} has {size} bytes, more than {FILE_BYTES}: keep data in the object store, not with the code"
             continue
         if SECRET_NAMES.search(name):
-            yield f"{name} looks like a secret by its name"
+            yield f"{name} has the name of a secret"
             continue
         text = path.read_bytes()
         if found := [what for what, pattern in SECRET_TEXTS.items() if pattern.search(text)]:
-            yield f"{name} looks as if it had {' and '.join(found)} in it"
+            yield f"{name} seems to contain {' and '.join(found)}"
     if total > ARCHIVE_BYTES:
-        yield f"all files together have {total} bytes, more than {ARCHIVE_BYTES}"
+        yield f"the files have {total} bytes in total, more than {ARCHIVE_BYTES}"
 
 
 def unpack(content: bytes, digest: str, folder: Path) -> None:
     """Write the files of an archive to a folder.
 
     Raises:
-        TrainingError: it is not the archive of that digest, or has something else in it than files below the folder.
+        TrainingError: the archive does not have that digest, or contains anything but files below the folder.
     """
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise TrainingError(f"the archive that is kept as {digest} has the SHA-256 {found}: it was changed", FAULTY)
+        raise TrainingError(f"the archive stored as {digest} has the SHA-256 {found}: it was changed", BAD_CODE)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
                 path = PurePosixPath(member.name)
                 if not member.isfile() or path.is_absolute() or ".." in path.parts:
-                    raise TrainingError(f"the archive {digest} has {member.name}, which is no file below it", FAULTY)
+                    raise TrainingError(
+                        f"the archive {digest} contains {member.name}, not a file below its root", BAD_CODE
+                    )
                 file = archive.extractfile(member)
                 assert file
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.read())
     except tarfile.TarError as error:
-        raise TrainingError(f"the archive {digest} cannot be unpacked: {error}", FAULTY) from None
+        raise TrainingError(f"the archive {digest} cannot be unpacked: {error}", BAD_CODE) from None

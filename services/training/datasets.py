@@ -1,4 +1,4 @@
-"""Datasets: one CSV file a model, which DVC keeps and versions in S3, as a table with a label."""
+"""Datasets: one CSV file per model with a label column, which DVC stores and versions in S3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split
 
-from services.training.errors import BAD_DATA, FAULTY, UNAVAILABLE, TrainingError
+from services.training.errors import BAD_CODE, BAD_DATA, UNAVAILABLE, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,47 +28,45 @@ if TYPE_CHECKING:
 
     from services.training.module import Code
 
-FEWEST_ROWS = 10
+MIN_ROWS = 10
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a version of the data."""
+    """Rows of a version of the dataset."""
 
     version: str
     rows: Any
-    """A DataFrame of pandas'."""
+    """A pandas DataFrame."""
     label: str
     aside: list[str]
 
     @property
     def features(self) -> NDArray[Any]:
-        """A row each; numbers, unless a column has something else."""
-        found = self.rows.drop(columns=[self.label, *self.aside]).to_numpy()
+        """The feature columns, (n, k): float64, or objects if a column has anything but numbers."""
+        values = self.rows.drop(columns=[self.label, *self.aside]).to_numpy()
         try:
-            return np.ascontiguousarray(found, dtype=np.float64)
+            return np.ascontiguousarray(values, dtype=np.float64)
         except (TypeError, ValueError):
-            return np.ascontiguousarray(found, dtype=object)
+            return np.ascontiguousarray(values, dtype=object)
 
     @property
     def labels(self) -> NDArray[Any]:
-        """What the model is to tell of each row."""
+        """The label of each row, (n,)."""
         return np.asarray(self.rows[self.label].to_numpy())
 
     def split(self, share: float, *, stratify: bool) -> tuple[Table, Table]:
-        """Rows to train on and rows to test with: of one version always the same ones.
+        """Rows to train on and rows to test with; always the same ones for a version.
 
         Raises:
-            TrainingError: the labels cannot be shared out so.
+            TrainingError: scikit-learn cannot split the rows so.
         """
         try:
             parts = train_test_split(
                 self.rows, test_size=share, random_state=0, stratify=self.rows[self.label] if stratify else None
             )
         except ValueError as error:
-            remedy = (
-                "; `data: {stratify: false}` does not keep their shares, which numbers have none of" if stratify else ""
-            )
+            remedy = "; for a numeric label set `data: {stratify: false}`" if stratify else ""
             raise TrainingError(
                 f"the rows cannot be split by column {self.label}: {error}{remedy}", BAD_DATA
             ) from error
@@ -76,54 +74,54 @@ class Table:
         return train, test
 
 
-def own(code: Code) -> bytes:
-    """The dataset that the module's `data` gives, as CSV.
+def from_module(code: Code) -> bytes:
+    """The dataset that the module's `data` returns, as CSV.
 
     Raises:
-        TrainingError: it gives no table.
+        TrainingError: it does not return a DataFrame.
     """
     found = code.call("data")
     if not isinstance(found, pd.DataFrame):
-        raise TrainingError(f"`data` of {code.settings.name} gives {type(found).__name__}, not a DataFrame", FAULTY)
+        raise TrainingError(f"`data` of {code.settings.name} returns {type(found).__name__}, not a DataFrame", BAD_CODE)
     return bytes(found.to_csv(index=False, lineterminator="\n").encode())
 
 
-def validated(code: Code, content: bytes) -> Table:
-    """The dataset in a CSV file.
+def validate(code: Code, content: bytes) -> Table:
+    """Read and validate a dataset from CSV.
 
     Raises:
-        TrainingError: it is not what training expects; all faults are named.
+        TrainingError: it is not valid; the message lists all errors.
     """
     name, data = code.settings.name, code.settings.data
     try:
         rows = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
     except ValueError as error:
-        raise TrainingError(f"the dataset of {name} is no CSV: {error}", BAD_DATA) from error
-    faults = [f"there is no column {column}" for column in (data.label, *data.aside) if column not in rows.columns]
-    if not faults:
+        raise TrainingError(f"the dataset of {name} is not CSV: {error}", BAD_DATA) from error
+    errors = [f"there is no column {column}" for column in (data.label, *data.aside) if column not in rows.columns]
+    if not errors:
         if missing := int(rows[data.label].isna().sum()):
-            faults.append(f"{missing} rows without {data.label}")
+            errors.append(f"{missing} rows without {data.label}")
         if code.has("faults"):
-            faults += [str(fault) for fault in code.call("faults", rows)]
-    if len(rows) < FEWEST_ROWS:
-        faults.append(f"{len(rows)} rows, fewer than {FEWEST_ROWS}")
-    if faults:
-        raise TrainingError(f"the dataset of {name} cannot be trained on: {'; '.join(faults)}", BAD_DATA)
+            errors += [str(fault) for fault in code.call("faults", rows)]
+    if len(rows) < MIN_ROWS:
+        errors.append(f"{len(rows)} rows, fewer than {MIN_ROWS}")
+    if errors:
+        raise TrainingError(f"the dataset of {name} is not valid: {'; '.join(errors)}", BAD_DATA)
     return Table(hashlib.md5(content, usedforsecurity=False).hexdigest(), rows, data.label, list(data.aside))
 
 
 def ingest(code: Code, url: str, content: bytes) -> Table:
-    """Check a dataset, keep it in S3 below `url`, and make it the current one.
+    """Validate a dataset, store it in S3 below `url`, and make it the current version.
 
     Raises:
-        TrainingError: it is faulty, or S3 cannot be reached.
+        TrainingError: it is not valid, or S3 cannot be reached.
     """
-    table, file = validated(code, content), f"{code.settings.name}.csv"
+    table, file = validate(code, content), f"{code.settings.name}.csv"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         repository = _repository(folder, f"{url}/{code.settings.name}")
         (folder / file).write_bytes(content)
-        with _reaching(f"{url}/{code.settings.name}"):
+        with _s3_errors(f"{url}/{code.settings.name}"):
             repository.add(str(folder / file))
             repository.push()
             bucket, key = _pointer(url, code)
@@ -133,13 +131,13 @@ def ingest(code: Code, url: str, content: bytes) -> Table:
 
 
 def fetch(code: Code, url: str, version: str | None = None) -> Table:
-    """The dataset of a version (DVC's MD5 of its content), else the current one.
+    """The dataset of a version (DVC's MD5 of its content), by default the current one.
 
     Raises:
-        TrainingError: there is none, it is not what its version says, or S3 cannot be reached.
+        TrainingError: there is none, its content does not match the version, or S3 cannot be reached.
     """
     file, where = f"{code.settings.name}.csv", f"{url}/{code.settings.name}"
-    with tempfile.TemporaryDirectory() as scratch, _reaching(where):
+    with tempfile.TemporaryDirectory() as scratch, _s3_errors(where):
         folder = Path(scratch)
         if version is None:
             bucket, key = _pointer(url, code)
@@ -151,29 +149,29 @@ def fetch(code: Code, url: str, version: str | None = None) -> Table:
         repository.pull()
         repository.close()
         content = (folder / file).read_bytes()
-    table = validated(code, content)
+    table = validate(code, content)
     if table.version != version:
-        raise TrainingError(f"the dataset kept as {version} has the MD5 {table.version}", BAD_DATA)
+        raise TrainingError(f"the dataset stored as {version} has the MD5 {table.version}", BAD_DATA)
     return table
 
 
 @contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Tells what S3 and DVC say as an error that a user can act on."""
+def _s3_errors(url: str) -> Iterator[None]:
+    """Turn errors of S3 and DVC into TrainingError."""
     from dvc.exceptions import DvcException  # noqa: PLC0415 - takes a second, and most commands do not need it
 
     try:
         yield
     except (BotoCoreError, ClientError, DvcException, OSError) as error:
         raise TrainingError(
-            f"the dataset in {url} cannot be had: {error}; is it ingested, and are AWS_ENDPOINT_URL and the credentials"
-            " right?",
+            f"the dataset in {url} is not available: {error}; is it ingested, and are AWS_ENDPOINT_URL and the"
+            " credentials correct?",
             UNAVAILABLE,
         ) from error
 
 
 def _repository(folder: Path, url: str) -> Repo:
-    """A DVC repository without Git, that has one remote."""
+    """A DVC repository without Git, with one remote."""
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     os.environ["DVC_SITE_CACHE_DIR"] = str(folder / "site")
     from dvc.repo import Repo  # noqa: PLC0415 - reads the environment
@@ -187,6 +185,6 @@ def _repository(folder: Path, url: str) -> Repo:
 
 
 def _pointer(url: str, code: Code) -> tuple[str, str]:
-    """Bucket and key of what names the current version."""
+    """Bucket and key of the file that names the current version."""
     bucket, _, prefix = f"{url}/{code.settings.name}".removeprefix("s3://").partition("/")
     return bucket, f"{prefix}/{code.settings.name}.csv.dvc"

@@ -1,4 +1,4 @@
-"""Models of any kind: how each is written to a run, and asked as the model server asks it."""
+"""Models of any flavor: logged to a run, and loaded to predict as the model server does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import infer_signature
 
 from services.drift.answers import LABEL, PROBABILITIES
-from services.training.errors import FAULTY, UNAVAILABLE, TrainingError
+from services.training.errors import BAD_CODE, UNAVAILABLE, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     from services.training.module import Code
 
     Outputs = dict[str, NDArray[Any]]
-    Ask = Callable[[NDArray[Any]], Outputs]
-    Predict = Callable[[NDArray[Any]], NDArray[Any]]
+    Predictor = Callable[[NDArray[Any]], Outputs]
+    LabelPredictor = Callable[[NDArray[Any]], NDArray[Any]]
 
 EXAMPLE_ROWS = 3
-# Whose types are taken to be what they say: skops knows few of the compiled ones, not even a tree.
+# Packages whose types are trusted: skops knows few of the compiled ones, not even a tree.
 TRUSTED = ("sklearn", "numpy", "scipy")
 
 
 def log(code: Code, model: Any, features: NDArray[Any]) -> None:
-    """Write a model to the run that is open.
+    """Log a model to the active run.
 
-    scikit-learn's, ONNX' (also as bytes) and MLflow's own `PythonModel` are known; the module's `log` writes any other.
+    Takes scikit-learn models, ONNX (also as bytes) and MLflow's `PythonModel`; the module's `log` logs any other.
 
     Raises:
-        TrainingError: it is none of these, or MLflow does not take it.
+        TrainingError: it is none of these, or MLflow cannot log it.
     """
     example, inputs = features[:EXAMPLE_ROWS], code.settings.inputs
     metadata: dict[str, Any] = {"inputs": {}}
     if inputs.minimum is not None and inputs.maximum is not None:
-        # Recorded beside the signature, which has no ranges: the model server refuses what is outside them.
+        # A signature has no ranges; the model server refuses values outside these.
         metadata["inputs"][inputs.name] = {"minimum": inputs.minimum, "maximum": inputs.maximum}
     common: dict[str, Any] = {"name": "model", "metadata": metadata}
     try:
         if code.has("log"):
             code.call("log", model, example, **common)
         elif isinstance(model, mlflow.pyfunc.PythonModel):
-            # Its class is the module's: it comes along.
+            # Its class is the module's, so the module's files are logged too.
             files = [str(path) for path in sorted(code.folder.glob("*.py"))]
             with _by_value(code):
                 mlflow.pyfunc.log_model(
@@ -62,7 +62,7 @@ def log(code: Code, model: Any, features: NDArray[Any]) -> None:
         elif _is_onnx(model):
             _log_onnx(model, example.astype(np.float32), common)
         elif hasattr(model, "get_params") and hasattr(model, "predict"):
-            import skops.io  # noqa: PLC0415 - takes its time
+            import skops.io  # noqa: PLC0415 - slow to import
 
             unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
             mlflow.sklearn.log_model(
@@ -72,18 +72,17 @@ def log(code: Code, model: Any, features: NDArray[Any]) -> None:
             )  # fmt: skip
         else:
             raise TrainingError(
-                f"`train` of {code.settings.name} gives {type(model).__name__}, which is of no kind that the model"
-                " server has: scikit-learn's, ONNX, or a PythonModel of MLflow's; a function `log` may write it"
-                " otherwise",
-                FAULTY,
+                f"`train` of {code.settings.name} returns {type(model).__name__}, which is none of the kinds that the"
+                " model server loads: scikit-learn, ONNX, MLflow's PythonModel; a function `log` may log any other",
+                BAD_CODE,
             )
     except MlflowException as error:
-        raise told(error, f"the model of {code.settings.name} cannot be logged") from error
+        raise training_error(error, f"the model of {code.settings.name} cannot be logged") from error
 
 
 @contextmanager
 def _by_value(code: Code) -> Iterator[None]:
-    """Has what is pickled hold the module's classes themselves: by name, a later module's would be found instead."""
+    """Pickle the module's classes by value: by name, unpickling could find those of a later module."""
     own = [
         module
         for module in sys.modules.values()
@@ -98,25 +97,25 @@ def _by_value(code: Code) -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def told(error: MlflowException, what: str) -> TrainingError:
-    """An error of MLflow's: what its server says, or what it makes of a model without asking anybody."""
+def training_error(error: MlflowException, what: str) -> TrainingError:
+    """A TrainingError for an error of the tracking server or, with `what` failed, of the MLflow library."""
     text = " ".join(str(error).split())
     if isinstance(error, RestException) or "API request to" in text:
-        return TrainingError(f"the tracking server says: {text}", UNAVAILABLE)
-    return TrainingError(f"{what}: {text}", FAULTY)
+        return TrainingError(f"tracking server error: {text}", UNAVAILABLE)
+    return TrainingError(f"{what}: {text}", BAD_CODE)
 
 
 def _trusted(code: Code, unknown: list[str]) -> list[str]:
-    """What skops is told to trust, of the types in a model that it does not know.
+    """The types unknown to skops that it is to trust.
 
     Raises:
-        TrainingError: some are of nobody's library, so that no model server has them.
+        TrainingError: some are not from a library of the model server.
     """
     if foreign := [one for one in unknown if one.partition(".")[0] not in TRUSTED]:
         raise TrainingError(
-            f"the model of {code.settings.name} has {', '.join(foreign)} in it, which the model server does not have:"
-            " it takes scikit-learn's own classes and functions; a PythonModel of MLflow's brings its class along",
-            FAULTY,
+            f"the model of {code.settings.name} contains {', '.join(foreign)}, which the model server does not have:"
+            " use scikit-learn's own classes and functions, or MLflow's PythonModel, which is logged with its class",
+            BAD_CODE,
         )
     return list(unknown)
 
@@ -131,7 +130,7 @@ def _log_onnx(model: Any, example: NDArray[Any], common: dict[str, Any]) -> None
     content = model if isinstance(model, bytes) else model.SerializeToString()
     mlflow.onnx.log_model(
         onnx.load_from_string(content), save_as_external_data=False, input_example=example,
-        signature=infer_signature(example, _asking_onnx(content)(example)),
+        signature=infer_signature(example, _load_onnx_predictor(content)(example)),
         pip_requirements=_pinned("onnx", "onnxruntime"), **common,
     )  # fmt: skip
 
@@ -140,30 +139,30 @@ def _pinned(*packages: str) -> list[str]:
     return [f"{name}=={version(name)}" for name in packages]
 
 
-def asking(path: str) -> Ask:
-    """What answers as the model server does, of the model in a folder: its outputs by name.
+def load_predictor(path: str) -> Predictor:
+    """Load the model in a folder, to predict as the model server does: rows (n, k) to outputs by name.
 
     Raises:
         TrainingError: the model cannot be loaded.
     """
     try:
-        return _asking(path)
+        return _load_predictor(path)
     except Exception as error:
-        # Whatever a library, or the class in a pickle, makes of it.
+        # A library, or a class in a pickle, may raise anything.
         text = " ".join(str(error).split()) or "no reason given"
-        raise TrainingError(f"the model cannot be loaded: {type(error).__name__}: {text[:1000]}", FAULTY) from error
+        raise TrainingError(f"the model cannot be loaded: {type(error).__name__}: {text[:1000]}", BAD_CODE) from error
 
 
-def remembering(ask: Ask, rows: NDArray[Any]) -> Ask:
-    """What asks a model about `rows` once, and about other rows as often as it is asked to."""
-    answered = cache(lambda: ask(rows))
-    return lambda asked: answered() if asked is rows else ask(asked)
+def cached(predict: Predictor, rows: NDArray[Any]) -> Predictor:
+    """A predictor that computes the outputs for `rows`, this very array, only once."""
+    outputs = cache(lambda: predict(rows))
+    return lambda given: outputs() if given is rows else predict(given)
 
 
-def _asking(path: str) -> Ask:
+def _load_predictor(path: str) -> Predictor:
     flavors = mlflow.models.Model.load(path).flavors
     if "onnx" in flavors:
-        return _asking_onnx(Path(path, flavors["onnx"]["data"]).read_bytes())
+        return _load_onnx_predictor(Path(path, flavors["onnx"]["data"]).read_bytes())
     if "sklearn" not in flavors:
         loaded = mlflow.pyfunc.load_model(path)
         return lambda rows: {"predict": np.asarray(loaded.predict(rows))}
@@ -171,27 +170,27 @@ def _asking(path: str) -> Ask:
     if not hasattr(model, "predict_proba"):
         return lambda rows: {LABEL: np.asarray(model.predict(rows))}
 
-    def likeliest(rows: NDArray[Any]) -> Outputs:
-        # As the model server has it, so that a tie is the same label here and there.
+    def predict(rows: NDArray[Any]) -> Outputs:
+        # As in the model server, so that a tie gets the same label.
         probabilities = model.predict_proba(rows)
         return {LABEL: model.classes_[probabilities.argmax(axis=1)], PROBABILITIES: probabilities}
 
-    return likeliest
+    return predict
 
 
-def _asking_onnx(content: bytes) -> Ask:
+def _load_onnx_predictor(content: bytes) -> Predictor:
     import onnxruntime  # noqa: PLC0415
 
     session = onnxruntime.InferenceSession(content)
-    taken, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
-    return lambda rows: dict(zip(names, session.run(names, {taken: rows.astype(np.float32)}), strict=True))
+    input_name, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    return lambda rows: dict(zip(names, session.run(names, {input_name: rows.astype(np.float32)}), strict=True))
 
 
-def predicting(ask: Ask) -> Predict:
-    """What gives a model's labels alone; of a model that names none, its first output."""
+def label_predictor(predict: Predictor) -> LabelPredictor:
+    """A predictor of the labels alone; without an output `label`, of the first output."""
 
     def labels(rows: NDArray[Any]) -> NDArray[Any]:
-        outputs = ask(rows)
+        outputs = predict(rows)
         return outputs.get(LABEL, next(iter(outputs.values())))
 
     return labels

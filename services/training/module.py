@@ -1,4 +1,4 @@
-"""A model's own code: fetched as of an archive, imported, called; what it does wrong is told with its line."""
+"""A model's own code: fetched as an archive, imported and called; errors name its file and line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from services.training import settings
 from services.training.archive import DIGEST, unpack
-from services.training.errors import FAULTY, SETTINGS, UNAVAILABLE, TrainingError
+from services.training.errors import BAD_CODE, SETTINGS, UNAVAILABLE, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-    from services.training.settings import Told
+    from services.training.settings import JobSettings
 
 REQUIRED = ("train", "evaluate")
 
@@ -41,67 +41,67 @@ class Code:
         """Whether the module has a function."""
         return callable(getattr(self.module, function, None))
 
-    def call(self, function: str, *given: Any, **options: Any) -> Any:
-        """What a function of the module gives; of `options` it gets those that it takes.
+    def call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        """Call a function of the module, with those of `options` that it accepts.
 
         Raises:
-            TrainingError: it raised something.
+            TrainingError: the function raised an exception.
         """
         called: Callable[..., Any] = getattr(self.module, function)
-        taken = inspect.signature(called).parameters
-        with blamed(self.folder, function):
-            return called(*given, **{name: value for name, value in options.items() if name in taken})
+        accepted = inspect.signature(called).parameters
+        with code_errors(self.folder, function):
+            return called(*arguments, **{name: value for name, value in options.items() if name in accepted})
 
 
-def fetched(told: Told) -> Code:
-    """The model that the environment names, as of its archive.
+def fetch(job: JobSettings) -> Code:
+    """Fetch the job's archive from the object store, unpack it and load the model.
 
     Raises:
-        TrainingError: the object store has no such archive, or it is faulty.
+        TrainingError: the object store has no such archive, or the archive or its code is not valid.
     """
-    if not told.model or not DIGEST.fullmatch(told.archive):
-        raise TrainingError("MODEL_NAME and MODEL_CODE do not name a model and the SHA-256 of its archive", SETTINGS)
-    bucket, _, prefix = told.code_url.removeprefix("s3://").partition("/")
-    key = f"{prefix.strip('/')}/{told.archive}.tar".lstrip("/")
+    if not job.model or not DIGEST.fullmatch(job.archive):
+        raise TrainingError("MODEL_NAME and MODEL_CODE must name a model and the SHA-256 of its archive", SETTINGS)
+    bucket, _, prefix = job.code_url.removeprefix("s3://").partition("/")
+    key = f"{prefix.strip('/')}/{job.archive}.tar".lstrip("/")
     try:
         content = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     except (BotoCoreError, ClientError) as error:
         raise TrainingError(
-            f"the code of {told.model}, s3://{bucket}/{key}, cannot be had: {error}; `lab train` puts it there",
+            f"the code of {job.model}, s3://{bucket}/{key}, is not available: {error}; `lab train` uploads it",
             UNAVAILABLE,
         ) from error
-    folder = Path(tempfile.mkdtemp(prefix="code-"), told.model)
+    folder = Path(tempfile.mkdtemp(prefix="code-"), job.model)
     folder.mkdir()
-    unpack(content, told.archive, folder)
+    unpack(content, job.archive, folder)
     return load(folder)
 
 
 def load(folder: Path) -> Code:
-    """The model in a folder.
+    """Load the model in a folder.
 
     Raises:
-        TrainingError: its settings or its module are faulty.
+        TrainingError: its settings or its module are not valid.
     """
     model = settings.read(folder)
     name = settings.module_name(model.name)
     if not (folder / f"{name}.py").is_file():
-        raise TrainingError(f"{model.name} has no module {name}.py", FAULTY)
-    # What the module keeps of itself in a model is found by its name: it is imported as any other.
+        raise TrainingError(f"{model.name} has no module {name}.py", BAD_CODE)
+    # Pickled models refer to the module by its name, so it is imported as any other.
     sys.path.insert(0, str(folder))
-    with blamed(folder, "its import"):
+    with code_errors(folder, "its import"):
         module = importlib.import_module(name)
     if missing := [one for one in REQUIRED if not callable(getattr(module, one, None))]:
-        raise TrainingError(f"{model.name}/{name}.py has no function {' and no function '.join(missing)}", FAULTY)
+        raise TrainingError(f"{model.name}/{name}.py has no function {' and no function '.join(missing)}", BAD_CODE)
     if model.variants and "variant" not in inspect.signature(module.train).parameters:
         raise TrainingError(
-            f"{model.name}/{name}.py: `train` does not take `variant`, and {settings.FILE} has variants", FAULTY
+            f"{model.name}/{name}.py: `train` does not take `variant`, and {settings.FILE} has variants", BAD_CODE
         )
     return Code(model, module, folder)
 
 
 @contextmanager
-def blamed(folder: Path, what: str) -> Iterator[None]:
-    """Tells what a model's own code raises, with the line; the way there goes to standard error."""
+def code_errors(folder: Path, what: str) -> Iterator[None]:
+    """Turn exceptions of a model's own code into TrainingError with file and line; print the traceback."""
     try:
         yield
     except TrainingError:
@@ -115,7 +115,7 @@ def blamed(folder: Path, what: str) -> Iterator[None]:
             place = f"{folder.name}/{Path(error.filename).relative_to(folder)}, line {error.lineno}"
         linecache.checkcache()
         traceback.print_exception(error)
-        told = " ".join(str(error).split()) or "no reason given"
+        text = " ".join(str(error).split()) or "no reason given"
         raise TrainingError(
-            f"{place or folder.name}, in {what}: {type(error).__name__}: {told[:1000]}", FAULTY
+            f"{place or folder.name}, in {what}: {type(error).__name__}: {text[:1000]}", BAD_CODE
         ) from error

@@ -1,4 +1,4 @@
-"""Runs and models in MLflow, logged with their lineage; what the promotion service decides about them."""
+"""Runs and models in MLflow with their lineage, and calls to the promotion service."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from services.drift.reference import FILE as REFERENCE
 from services.drift.reference import Reference
 from services.promotion.client import Promotion, PromotionError
 from services.training import flavors
-from services.training.errors import BAD_DATA, FAULTY, REFUSED, UNAVAILABLE, TrainingError
+from services.training.errors import BAD_CODE, BAD_DATA, REFUSED, UNAVAILABLE, TrainingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.training.datasets import Table
-    from services.training.flavors import Ask, Outputs
+    from services.training.flavors import Outputs, Predictor
     from services.training.module import Code
-    from services.training.settings import Told
+    from services.training.settings import JobSettings
 
 GATE, PASSED, REFUSAL, DATA_VERSION = "gate", "passed", "refused", "data_version"
-ASKED = 50
-"""How many rows one by one tell how long one takes."""
+LATENCY_ROWS = 50
+"""Rows that are predicted one by one to measure the latency."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Trained:
     workers: int
 
 
-def log(told: Told, code: Code, data: Table, model: Any, trained: Trained) -> str:
-    """Write a trained model down as a run; gives the run's id.
+def log(job: JobSettings, code: Code, data: Table, model: Any, trained: Trained) -> str:
+    """Log a trained model as a run; returns the run's id.
 
     Raises:
-        TrainingError: MLflow does not take the model.
+        TrainingError: MLflow cannot log the model.
     """
     lineage = {
-        DATA_VERSION: data.version, "code_version": told.code_version, "code_archive": f"sha256:{told.archive}",
-        "code_commit": told.commit, "code_dirty": told.dirty, "image_digest": told.image_digest,
+        DATA_VERSION: data.version, "code_version": job.code_version, "code_archive": f"sha256:{job.archive}",
+        "code_commit": job.commit, "code_dirty": job.dirty, "image_digest": job.image_digest,
         "variant": trained.variant, "seed": str(trained.seed), "workers": str(trained.workers),
     }  # fmt: skip
     mlflow.set_experiment(code.settings.name)
@@ -64,32 +64,32 @@ def log(told: Told, code: Code, data: Table, model: Any, trained: Trained) -> st
 
 
 def evaluate(code: Code, run: str, test: Table) -> dict[str, float]:
-    """Test the model of a run, as it is kept; write the metrics and the gate's verdict down with the run.
+    """Test the logged model of a run; record the metrics and the gate's verdict in the run.
 
     Raises:
-        TrainingError: the gate refuses it, or it was trained on another version of the data.
+        TrainingError: the gate refuses it, or it was trained on another version of the dataset.
     """
-    client, decides, name = mlflow.MlflowClient(), _promotion(), code.settings.name
+    client, promotion, name = mlflow.MlflowClient(), _promotion(), code.settings.name
     trained_on = client.get_run(run).data.tags.get(DATA_VERSION)
     if trained_on != test.version:
         raise TrainingError(f"run {run} was trained on dataset {trained_on}, not on {test.version}", BAD_DATA)
     path, rows = mlflow.artifacts.download_artifacts(f"runs:/{run}/model"), f"{test.version}.{len(test.rows)}"
     features = test.features
-    ask = flavors.remembering(flavors.asking(path), features)
-    right, columns = _right(code, ask, features, test), _columns(code, test)
+    predict = flavors.cached(flavors.load_predictor(path), features)
+    correct, columns = _correct(code, predict, features, test), _columns(code, test)
     evidence: dict[str, Any] = {
-        "run": run, "test": rows, "right": _bits(right), "columns": columns,
-        "figures": {"latency_ms": _latency_ms(ask, features), "size_bytes": float(_size(Path(path)))},
+        "run": run, "test": rows, "right": _bitmap(correct), "columns": columns,
+        "figures": {"latency_ms": _latency_ms(predict, features), "size_bytes": float(_size(Path(path)))},
     }  # fmt: skip
-    asked = _asked(decides, "GET", f"models/{name}/gate", test=rows)
-    metrics = _metrics(asked["gate"]["score"]["name"], right, columns)
+    state = _request(promotion, "GET", f"models/{name}/gate", test=rows)
+    metrics = _metrics(state["gate"]["score"]["name"], correct, columns)
     for metric, value in metrics.items():
         client.log_metric(run, metric, value)
-    _keep_reference(client, run, Path(path), ask(features))
-    served = asked["baseline"]
+    _log_reference(client, run, Path(path), predict(features))
+    served = state["baseline"]
     if served and not served["known"]:
         evidence["baseline"] = _baseline(code, served["version"], test)
-    verdict = _asked(decides, "POST", f"models/{name}/verdicts", evidence)
+    verdict = _request(promotion, "POST", f"models/{name}/verdicts", evidence)
     client.set_tag(run, GATE, PASSED if verdict["passed"] else REFUSAL)
     if not verdict["passed"]:
         reasons = "; ".join(verdict["reasons"])
@@ -99,84 +99,87 @@ def evaluate(code: Code, run: str, test: Table) -> dict[str, float]:
 
 
 def _baseline(code: Code, version: str, test: Table) -> dict[str, Any]:
-    """What production's version is right about.
+    """Which test rows production's version predicts correctly.
 
     Raises:
-        TrainingError: it cannot be asked about these rows.
+        TrainingError: it cannot predict these rows.
     """
     name = code.settings.name
     path = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")
     try:
-        return {"version": int(version), "right": _bits(_right(code, flavors.asking(path), test.features, test))}
+        return {
+            "version": int(version),
+            "right": _bitmap(_correct(code, flavors.load_predictor(path), test.features, test)),
+        }
     except TrainingError as error:
         raise TrainingError(
-            f"production's version {version} cannot be asked about the test rows, and so not be compared with: {error}."
+            f"production's version {version} cannot predict the test rows, so there is no comparison: {error}."
             f" If the columns have changed: `lab withdraw {name} --stage production`, then train again",
             BAD_DATA,
         ) from error
 
 
-def _keep_reference(client: mlflow.MlflowClient, run: str, path: Path, answers: Outputs) -> None:
-    """Put the answers to test rows beside the model: its server tells drift by them. None of few rows, or of text."""
+def _log_reference(client: mlflow.MlflowClient, run: str, path: Path, outputs: Outputs) -> None:
+    """Log the outputs for the test rows with the model: its server compares with them to detect drift."""
     if (path / REFERENCE).exists():
-        return  # files that a gate has passed stay as they are
+        return  # files that passed a gate do not change
     (model,) = client.get_run(run).outputs.model_outputs
     try:
-        reference = Reference.of(answers)
+        reference = Reference.of(outputs)
     except DriftError as error:
-        print(f"drift of this model will not be told: {error}", file=sys.stderr)
+        print(f"drift of this model will not be detected: {error}", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as folder:
         client.log_model_artifact(model.model_id, str(reference.write(Path(folder))))
 
 
-def _right(code: Code, ask: Ask, features: NDArray[Any], test: Table) -> NDArray[np.bool_]:
-    """Whether a model is right about each row, as the module judges it.
+def _correct(code: Code, predict: Predictor, features: NDArray[Any], test: Table) -> NDArray[np.bool_]:
+    """Whether a model predicts each row correctly, (n,), as the module's `evaluate` returns it.
 
     Raises:
-        TrainingError: `evaluate` does not say so.
+        TrainingError: `evaluate` returns something else.
     """
-    found = np.asarray(code.call("evaluate", flavors.predicting(ask), features, test.labels))
+    found = np.asarray(code.call("evaluate", flavors.label_predictor(predict), features, test.labels))
     if found.shape != (len(test.rows),) or found.dtype != np.bool_:
         raise TrainingError(
-            f"`evaluate` of {code.settings.name} gives {found.dtype} of the shape {found.shape}, not true or false for"
-            f" each of {len(test.rows)} rows",
-            FAULTY,
+            f"`evaluate` of {code.settings.name} returns {found.dtype} of the shape {found.shape}, not true or false"
+            f" for each of {len(test.rows)} rows",
+            BAD_CODE,
         )
     return found
 
 
 def _columns(code: Code, test: Table) -> dict[str, list[str]]:
-    """The group of each row, for every column that the gate tells groups apart by."""
+    """The group of each row, for every column that the gate has slices or fairness of."""
     gate = code.settings.gate
     wanted = {**gate.get("slices", {}), **gate.get("fairness", {})}
     if missing := [column for column in wanted if column not in test.rows.columns]:
         raise TrainingError(
-            f"the gate has slices of {', '.join(missing)}, of which the dataset has no column", BAD_DATA
+            f"the gate has slices of {', '.join(missing)}, which are not columns of the dataset", BAD_DATA
         )
     return {column: [str(value) for value in test.rows[column]] for column in wanted}
 
 
-def _metrics(score: str, right: NDArray[np.bool_], columns: dict[str, list[str]]) -> dict[str, float]:
-    found = {f"test_{score}": float(right.mean())}
+def _metrics(score: str, correct: NDArray[np.bool_], columns: dict[str, list[str]]) -> dict[str, float]:
+    found = {f"test_{score}": float(correct.mean())}
     for column, groups in columns.items():
         of_rows = np.asarray(groups)
-        found |= {f"test_{score}_{column}_{one}": float(right[of_rows == one].mean()) for one in sorted({*groups})}
+        found |= {f"test_{score}_{column}_{one}": float(correct[of_rows == one].mean()) for one in sorted({*groups})}
     return found
 
 
-def _bits(right: NDArray[np.bool_]) -> str:
-    return "".join("1" if one else "0" for one in right)
+def _bitmap(correct: NDArray[np.bool_]) -> str:
+    return "".join("1" if one else "0" for one in correct)
 
 
-def _latency_ms(ask: Ask, features: NDArray[Any]) -> float:
-    """How long one row takes, the median of some, without the way to a server."""
-    took = []
-    for row in features[:ASKED]:
-        began = time.perf_counter()
-        ask(row[np.newaxis])
-        took.append(time.perf_counter() - began)
-    return 1000 * float(np.median(took))
+def _latency_ms(predict: Predictor, features: NDArray[Any]) -> float:
+    """The median time of one row, without the network."""
+    durations = []
+    for row in features[:LATENCY_ROWS]:
+        started = time.perf_counter()
+        predict(row[np.newaxis])
+        durations.append(time.perf_counter() - started)
+    return 1000 * float(np.median(durations))
 
 
 def _size(folder: Path) -> int:
@@ -184,49 +187,49 @@ def _size(folder: Path) -> int:
 
 
 def register(model: str, run: str) -> str:
-    """Have the model of a run registered; its version, the same one when asked again.
+    """Register the model of a run; returns its version, the same one if it is registered already.
 
     Raises:
-        TrainingError: it has not passed the gate.
+        TrainingError: the run has not passed the gate.
     """
-    return str(_asked(_promotion(), "POST", f"models/{model}/versions", {"run": run})["version"])
+    return str(_request(_promotion(), "POST", f"models/{model}/versions", {"run": run})["version"])
 
 
 def promote(model: str, stage: str, number: str | None = None, incident: str | None = None) -> str:
-    """Have a stage serve a version, the newest by default; `incident`: what it mends, where it was not planned.
+    """Promote a version, by default the newest, to a stage; `incident`: the one that it fixes.
 
     Raises:
         TrainingError: there is no such version, or it may not be served.
     """
-    return str(_decided(model, stage, "promote", version=number, incident=incident)["version"])
+    return str(_move_stage(model, stage, "promote", version=number, incident=incident)["version"])
 
 
 def rollback(model: str, stage: str, incident: str | None = None) -> tuple[str, list[str]]:
-    """Have a stage serve what it served before its last promotion; also the versions passed over: they were deleted.
+    """Return a stage to the version before its last promotion; returns it and the deleted versions it skipped.
 
     Raises:
-        TrainingError: it has not served anything before that is still there.
+        TrainingError: no earlier version is left.
     """
-    answer = _decided(model, stage, "rollback", incident=incident)
+    answer = _move_stage(model, stage, "rollback", incident=incident)
     return str(answer["version"]), answer["passed_over"]
 
 
 def withdraw(model: str, stage: str, number: str) -> None:
-    """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.
+    """Take down a stage that serves a version, until the next promotion or rollback.
 
     Raises:
-        TrainingError: the stage is to serve another version by now.
+        TrainingError: the stage serves another version now.
     """
-    _decided(model, stage, "withdraw", version=number)
+    _move_stage(model, stage, "withdraw", version=number)
 
 
-def _decided(
+def _move_stage(
     model: str, stage: str, verb: str, *, version: str | None = None, incident: str | None = None
 ) -> dict[str, Any]:
     if version is not None and not version.isdecimal():
         raise TrainingError(f"{model} has no version {version}", REFUSED)
     body = {**({"version": int(version)} if version else {}), **({"incident": incident} if incident else {})}
-    return _asked(_promotion(), "POST", f"models/{model}/stages/{stage}/{verb}", body)
+    return _request(_promotion(), "POST", f"models/{model}/stages/{stage}/{verb}", body)
 
 
 def _promotion() -> Promotion:
@@ -241,7 +244,7 @@ def _promotion() -> Promotion:
     return Promotion(address, *login)
 
 
-def _asked(
+def _request(
     promotion: Promotion, method: str, path: str, body: dict[str, Any] | None = None, **query: str
 ) -> dict[str, Any]:
     try:

@@ -1,4 +1,4 @@
-"""A model's settings, `model.yaml`, and what the program is told by environment variables."""
+"""A model's settings, `model.yaml`, and the job's settings, environment variables."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 FILE = "model.yaml"
 NAME = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
 LONGEST_NAME = 40
-"""A pod of the longest stage adds 28 characters; Kubernetes and DNS take 63, and people read it."""
+"""The pod names of stages add up to 28 characters; Kubernetes and DNS allow 63."""
 RESERVED = {
-    # Host names of the platform, and of what it may have one day.
+    # Host names of the platform, used or reserved for later.
     "admin", "alerts", "api", "artifacts", "code", "datasets", "forge", "gateway", "landing", "logging",
     "metadata-store", "mlflow", "monitoring", "notebook", "overview", "pipelines", "platform", "promotion", "serving",
     "tracking", "training", "www",
-    # What stands beside models in their namespaces, in the tree and in the images.
+    # Names in the models' namespaces, in the tree and in the images.
     "model", "models", "rollout", "stack", "trainer",
-    # Packages that a model's own module would hide.
+    # Packages that a model's module would shadow.
     "boto3", "click", "dvc", "kserve", "numpy", "onnx", "onnxruntime", "pandas", "pydantic", "requests", "scipy",
     "services", "sklearn", "skops", "torch", "yaml",
 }  # fmt: skip
@@ -43,37 +43,37 @@ def module_name(model: str) -> str:
     return model.replace("-", "_")
 
 
-def name_faults(name: str) -> list[str]:
-    """Why a model cannot have a name; nothing where it can."""
-    faults = []
+def name_errors(name: str) -> list[str]:
+    """Why a name is not valid for a model; empty if it is."""
+    errors = []
     if not NAME.fullmatch(name):
-        faults.append("is not lower case letters, digits and inner hyphens, a letter first (it is part of a host name)")
+        errors.append("is not lower case letters, digits and inner hyphens, a letter first (it is part of a host name)")
     if len(name) > LONGEST_NAME:
-        faults.append(f"has {len(name)} characters, more than {LONGEST_NAME}")
+        errors.append(f"has {len(name)} characters, more than {LONGEST_NAME}")
     if name in RESERVED:
-        faults.append("is a name of the platform's own")
+        errors.append("is reserved by the platform")
     elif module_name(name) in sys.stdlib_module_names or keyword.iskeyword(module_name(name)):
-        faults.append("is a name of Python's own")
-    faults += [f"ends in {end}, as the host name of a stage does" for end in STAGE_ENDINGS if name.endswith(end)]
-    return faults
+        errors.append("is a Python module or keyword")
+    errors += [f"ends in {end}, as the host name of a stage does" for end in STAGE_ENDINGS if name.endswith(end)]
+    return errors
 
 
 class Data(BaseModel):
-    """The dataset: a table with a header, of which one column is what the model is to tell."""
+    """The dataset: a table with a header and a label column."""
 
     model_config = STRICT
     label: str
-    """The column that the model is to tell."""
+    """The column that the model predicts."""
     aside: list[str] = []
-    """Columns that are no features, such as one that only the gate's slices need."""
+    """Columns that are not features, such as one only for the gate's slices."""
     test: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the rows that training does not see, always the same ones for a version of the data."""
+    """Share of the rows held out from training, always the same ones for a version of the dataset."""
     stratify: bool = True
-    """Whether both parts have the same share of each label; not for numbers."""
+    """Whether both parts have the same share of each label; not for numeric labels."""
 
 
 class Inputs(BaseModel):
-    """What the model server takes: the name of its input, and the range of its values."""
+    """The model server's input: its name and the range of its values."""
 
     model_config = STRICT
     name: str = Field(default="features", pattern="^[A-Za-z_][A-Za-z0-9_]*$")
@@ -82,11 +82,11 @@ class Inputs(BaseModel):
 
 
 def _at_least(mebibytes: int) -> Any:
-    """Memory that is not less: the libraries alone take so much, and Kubernetes is asked for it."""
+    """Validate that memory is not below what the libraries alone use."""
 
     def check(value: str) -> str:
         if int(value[:-2]) * (1024 if value.endswith("Gi") else 1) < mebibytes:
-            raise ValueError(f"{value} is less than {mebibytes}Mi, which the libraries take")
+            raise ValueError(f"{value} is less than {mebibytes}Mi, which the libraries use")
         return value
 
     return AfterValidator(check)
@@ -97,7 +97,7 @@ ServingMemory = Annotated[Memory, _at_least(256)]
 
 
 class Resources(BaseModel):
-    """What a pod that trains asks for, and the most memory that it may use."""
+    """Requests of a training pod, and its memory limit."""
 
     model_config = STRICT
     cpu: Cores = "250m"
@@ -105,7 +105,7 @@ class Resources(BaseModel):
 
 
 class Serving(BaseModel):
-    """The same, of a model server."""
+    """Requests of a model server, and its memory limit."""
 
     model_config = STRICT
     cpu: Cores = "100m"
@@ -113,7 +113,7 @@ class Serving(BaseModel):
 
 
 class Variant(BaseModel):
-    """Another way to train the model; the module is told its name."""
+    """Another way to train the model; `train` gets its name."""
 
     model_config = STRICT
     workers: int = Field(default=1, ge=1, le=16)
@@ -128,17 +128,17 @@ class Model(BaseModel):
     model_config = STRICT
     name: str
     about: str = Field(default="", max_length=120)
-    """What the model tells; the overview shows it."""
+    """What the model predicts; the overview shows it."""
     data: Data
     inputs: Inputs = Inputs()
     gate: dict[str, Any]
-    """As services/promotion/README.md has it; the promotion service judges by it."""
+    """As in services/promotion/README.md; the promotion service applies it."""
     training: Resources = Resources()
     serving: Serving = Serving()
     variants: dict[Annotated[str, Field(pattern="^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$")], Variant] = {}
 
     def resources(self, variant: str | None) -> Resources:
-        """What a pod that trains a variant asks for."""
+        """Requests of a pod that trains a variant."""
         own = self.variants[variant] if variant else Variant()
         return Resources(cpu=own.cpu or self.training.cpu, memory=own.memory or self.training.memory)
 
@@ -147,7 +147,7 @@ def read(folder: Path) -> Model:
     """The settings of the model in a folder.
 
     Raises:
-        TrainingError: they are not valid; the text has all faults.
+        TrainingError: they are not valid; the message lists all errors.
     """
     file = folder / FILE
     try:
@@ -157,9 +157,9 @@ def read(folder: Path) -> Model:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TrainingError(f"{folder.name}/{FILE} is not YAML: {' '.join(str(error).split())}", SETTINGS) from None
     except ValidationError as error:
-        told = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors(include_url=False)]
-        faults = "; ".join(f"{place}: {message}" if place else message for place, message in told)
-        raise TrainingError(f"{folder.name}/{FILE}: {faults}", SETTINGS) from None
+        problems = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors(include_url=False)]
+        text = "; ".join(f"{place}: {message}" if place else message for place, message in problems)
+        raise TrainingError(f"{folder.name}/{FILE}: {text}", SETTINGS) from None
     if model.name != folder.name:
         raise TrainingError(f"{folder.name}/{FILE}: name: the folder is {folder.name}, not {model.name}", SETTINGS)
     return model
@@ -170,8 +170,8 @@ def _environment(name: str, default: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Where things are, and what is written beside a model of where it came from."""
+class JobSettings:
+    """Settings of a training job, from environment variables: addresses, and the model's lineage."""
 
     model: str = field(default_factory=lambda: _environment("MODEL_NAME"))
     archive: str = field(default_factory=lambda: _environment("MODEL_CODE"))

@@ -92,7 +92,7 @@ def test_a_new_model_has_settings_and_one_module_and_stands_in_the_tree(
     [
         ("digits", ["is there already: models/digits"]),
         ("Digits", ["lower case", "is there already"]),
-        ("tracking", ["a name of the platform's own"]),
+        ("tracking", ["reserved by the platform"]),
         ("../../etc", ["lower case"]),
         ("Sklearn-production", ["lower case", "ends in -production"]),
         ("x" * 60, ["60 characters"]),
@@ -207,7 +207,7 @@ def test_code_without_a_git_repository_is_sent_and_says_so(root: Path) -> None:
 def test_a_secret_in_the_folder_is_refused_with_a_remedy(root: Path) -> None:
     own_models.new("wines")
     (root / "models/wines/.env").write_text("")
-    with pytest.raises(LabError, match=r"\.env looks like a secret by its name") as refused:
+    with pytest.raises(LabError, match=r"\.env has the name of a secret") as refused:
         pack(root / "models/wines")
     assert "nothing was sent" in str(refused.value.remedy)
 
@@ -312,7 +312,7 @@ def test_files_that_are_refused_change_nothing_on_the_stack(root: Path, monkeypa
     own_models.new("wines")
     (root / "models/wines/.env").write_text("")
     asked = Asked(monkeypatch, None)
-    with pytest.raises(LabError, match="looks like a secret"):
+    with pytest.raises(LabError, match="has the name of a secret"):
         asked.require()
     assert asked.updates == []
 

@@ -206,6 +206,6 @@ def test_a_secret_beside_the_code_is_refused_here(newcomer: Newcomer, platform: 
     before = jobs()
     (newcomer.clone / "models" / MODEL / ".env").write_text("nothing secret\n")
     refused = newcomer.lab("train", MODEL, "--yes", status=1)
-    assert ".env looks like a secret by its name" in refused.stderr
+    assert ".env has the name of a secret" in refused.stderr
     assert "nothing was sent" in refused.stderr
     assert jobs() == before

@@ -41,15 +41,15 @@ TEST_SET = """
 import json, sys
 import mlflow
 from services.training import datasets, flavors, module
-from services.training.settings import Told
+from services.training.settings import JobSettings
 version, data_version = sys.argv[1:]
-code = module.fetched(Told())
+code = module.fetch(JobSettings())
 data = code.settings.data
-part = datasets.fetch(code, Told().data_url, data_version).split(data.test, stratify=data.stratify)[1]
+part = datasets.fetch(code, JobSettings().data_url, data_version).split(data.test, stratify=data.stratify)[1]
 uri = f"models:/digits/{version}"
 answer = {
     "rows": part.features.tolist(), "truth": part.labels.tolist(),
-    "labels": flavors.asking(mlflow.artifacts.download_artifacts(uri))(part.features)["label"].tolist(),
+    "labels": flavors.load_predictor(mlflow.artifacts.download_artifacts(uri))(part.features)["label"].tolist(),
     "probabilities": mlflow.sklearn.load_model(uri).predict_proba(part.features).ravel().tolist(),
 }
 print("\\nanswer: " + json.dumps(answer), flush=True)

@@ -65,7 +65,7 @@ def test_what_is_unpacked_is_what_was_packed(tmp_path: Path) -> None:
 
 def test_an_archive_that_was_changed_is_not_unpacked(tmp_path: Path) -> None:
     digest, content = pack(written(tmp_path / "wines", {"wines.py": "x = 1\n"}), ["wines.py"])
-    with pytest.raises(TrainingError, match=f"the archive that is kept as {digest} has the SHA-256"):
+    with pytest.raises(TrainingError, match=f"the archive stored as {digest} has the SHA-256"):
         unpack(content.replace(b"x = 1", b"x = 2"), digest, tmp_path / "there")
     assert not (tmp_path / "there").exists()
 
@@ -80,7 +80,7 @@ def test_an_archive_of_somebody_elses_making_writes_nothing_outside(tmp_path: Pa
         archive.addfile(entry)
     content = packed.getvalue()
     (tmp_path / "there").mkdir()
-    with pytest.raises(TrainingError, match=f"has {name}, which is no file below it"):
+    with pytest.raises(TrainingError, match=f"contains {name}, not a file below its root"):
         unpack(content, hashlib.sha256(content).hexdigest(), tmp_path / "there")
     assert list(tmp_path.iterdir()) == [tmp_path / "there"]
 
@@ -88,14 +88,14 @@ def test_an_archive_of_somebody_elses_making_writes_nothing_outside(tmp_path: Pa
 @pytest.mark.parametrize("what", SECRETS)
 def test_a_secret_in_a_file_is_not_packed(tmp_path: Path, what: str) -> None:
     folder = written(tmp_path / "wines", {"wines.py": f"import os\n{SECRETS[what]}\n"})
-    with pytest.raises(TrainingError, match=rf"wines\.py looks as if it had {what} in it") as refused:
+    with pytest.raises(TrainingError, match=rf"wines\.py seems to contain {what}") as refused:
         pack(folder, ["wines.py"])
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", [".env", "clouds.yaml", "keys/id_ed25519", "server.key", "credentials.json"])
 def test_a_file_with_a_secrets_name_is_not_packed(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TrainingError, match=f"{name} looks like a secret by its name"):
+    with pytest.raises(TrainingError, match=f"{name} has the name of a secret"):
         pack(written(tmp_path / "wines", {name: ""}), [name])
 
 
@@ -112,7 +112,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as refused:
         pack(folder, ["rows.csv", ".env", "link.py", "wines.py", *parts])
     for fault in (
-        f"rows.csv has {FILE_BYTES + 1} bytes, more than {FILE_BYTES}", ".env looks like a secret",
-        "link.py is no file of its own", "all files together have",
+        f"rows.csv has {FILE_BYTES + 1} bytes, more than {FILE_BYTES}", ".env has the name of a secret",
+        "link.py is not a regular file", "the files have",
     ):  # fmt: skip
         assert fault in str(refused.value)

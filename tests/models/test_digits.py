@@ -210,7 +210,7 @@ def test_invalid_data_is_refused_with_all_errors(stack: Stack, first: dict[str, 
     refused = digits(stack, "ingest", "--file", "/faulty.csv", read_only=mounted)
     assert refused.status == BAD_DATA
     assert "1 rows with pixels outside 0 to 16, the first in line 2" in refused.result["error"]
-    assert "1 labels that are no digit, the first in line 3" in refused.result["error"]
+    assert "1 labels that are not digits, the first in line 3" in refused.result["error"]
     assert "2 rows, fewer than 10" in refused.result["error"]
     assert "Traceback" not in refused.output
     trained = digits(stack, "train")  # on what is current still
@@ -220,8 +220,8 @@ def test_invalid_data_is_refused_with_all_errors(stack: Stack, first: dict[str, 
 def test_a_wrong_password_or_place_is_reported_without_a_traceback(stack: Stack) -> None:
     for environment, told in (
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the code of digits, s3://code/"),
-        ({"DATA_URL": "s3://nothing"}, "the dataset in s3://nothing/digits cannot be had"),
-        ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, "the tracking server says"),
+        ({"DATA_URL": "s3://nothing"}, "the dataset in s3://nothing/digits is not available"),
+        ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, "tracking server error"),
     ):
         refused = digits(stack, "train", environment=environment)
         assert refused.status == UNAVAILABLE
@@ -278,9 +278,10 @@ def with_server(stack: Stack, number: str, *, agree: float) -> None:
 def held_out(stack: Stack) -> tuple[list[list[float]], list[int]]:
     """The rows that no training saw, from the dataset as it is packaged."""
     code = (
-        "import json; from services.training import datasets, module; from services.training.settings import Told;"
-        "code = module.fetched(Told()); data = code.settings.data;"
-        "part = datasets.validated(code, datasets.own(code)).split(data.test, stratify=data.stratify)[1];"
+        "import json; from services.training import datasets, module;"
+        "from services.training.settings import JobSettings;"
+        "code = module.fetch(JobSettings()); data = code.settings.data;"
+        "part = datasets.validate(code, datasets.from_module(code)).split(data.test, stratify=data.stratify)[1];"
         "found = {'rows': part.features.tolist(), 'labels': part.labels.tolist()};"
         "open('/tmp/result.json', 'w').write(json.dumps(found))"
     )

@@ -135,7 +135,7 @@ def test_data_is_read_from_the_object_store(gates: Stack, model: Callable[..., P
     served = trainer(gates, folder, "promote", "--to", "production").result["version"]
     refused = run(gates, folder)
     assert refused.status == BAD_DATA
-    assert f"production's version {served} cannot be asked about the test rows" in refused.result["error"]
+    assert f"production's version {served} cannot predict the test rows" in refused.result["error"]
     assert "`lab withdraw wines --stage production`" in refused.result["error"]
     assert trainer(gates, folder, "withdraw", "--to", "production", "--version", served).status == 0
     done = run(gates, folder)
@@ -152,7 +152,7 @@ FAULTS: dict[str, tuple[Edit, int, str]] = {
         {"import numpy as np": "import tensorflow\nimport numpy as np"}, FAULTY,
         "in its import: ModuleNotFoundError: No module named 'tensorflow'",
     ),
-    "no model": ({TRAIN: "    return 'a model'"}, FAULTY, "`train` of wines gives str, which is of no kind"),
+    "no model": ({TRAIN: "    return 'a model'"}, FAULTY, "`train` of wines returns str, which is none of the kinds"),
     "a class that the server does not have": (
         {
             "import numpy as np": "import numpy as np\nfrom sklearn.base import BaseEstimator",
@@ -165,10 +165,10 @@ FAULTS: dict[str, tuple[Edit, int, str]] = {
     ),
     "a score in place of rows": (
         {"return predict(features) == labels": "return (predict(features) == labels).mean()"}, FAULTY,
-        "`evaluate` of wines gives float64 of the shape (), not true or false for each",
+        "`evaluate` of wines returns float64 of the shape (), not true or false for each",
     ),
     "no such column": (
-        {"label: grower": "label: taste"}, 65, "the dataset of wines cannot be trained on: there is no column taste"
+        {"label: grower": "label: taste"}, 65, "the dataset of wines is not valid: there is no column taste"
     ),
     "settings that are none": ({"test: 0.3": "test: 3"}, SETTINGS, "wines/model.yaml: data.test: "),
     "a model that guesses": (
@@ -194,8 +194,8 @@ def test_code_that_was_changed_on_the_store_does_not_run(gates: Stack, model: Ca
     digest, other = send(gates, folder), pack(folder).content.replace(b"random_state=seed", b"random_state=1111")
     gates.objects.client().put_object(Bucket="code", Key=f"{'0' * 64}.tar", Body=other)
     done = run(gates, folder, environment={"MODEL_CODE": "0" * 64})
-    assert f"the archive that is kept as {'0' * 64} has the SHA-256" in done.result["error"]
+    assert f"the archive stored as {'0' * 64} has the SHA-256" in done.result["error"]
     assert done.status == FAULTY
     missing = run(gates, folder, environment={"MODEL_CODE": "1" * 64})
-    assert f"s3://code/{'1' * 64}.tar, cannot be had" in missing.result["error"]
+    assert f"s3://code/{'1' * 64}.tar, is not available" in missing.result["error"]
     assert (missing.status, len(digest)) == (UNAVAILABLE, 64)

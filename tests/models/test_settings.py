@@ -11,7 +11,7 @@ from cli import own_models, scaffold
 from cli.model_code import pack, settings_of
 from services.promotion.gates import Gate
 from services.training.errors import TrainingError
-from services.training.settings import LONGEST_NAME, name_faults, read
+from services.training.settings import LONGEST_NAME, name_errors, read
 from tests.cli.harness import ROOT
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", ["wines", "delivery-times", "m2", "a" * LONGEST_NAME])
 def test_names_that_a_model_can_have(name: str) -> None:
-    assert name_faults(name) == []
+    assert name_errors(name) == []
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,16 @@ def test_names_that_a_model_can_have(name: str) -> None:
         ("", ["lower case"]),
         ("../wines", ["lower case"]),
         ("wines\n", ["lower case"]),
-        ("tracking", ["platform's own"]),
-        ("promotion", ["platform's own"]),
-        ("json", ["Python's own"]),
-        ("lambda", ["Python's own"]),
+        ("tracking", ["reserved by the platform"]),
+        ("promotion", ["reserved by the platform"]),
+        ("json", ["a Python module or keyword"]),
+        ("lambda", ["a Python module or keyword"]),
         ("wines-staging", ["ends in -staging"]),
         ("W" * 50 + "-canary", ["lower case", "57 characters", "ends in -canary"]),
     ],
 )
 def test_names_that_it_cannot_have_with_all_reasons(name: str, faults: list[str]) -> None:
-    told = name_faults(name)
+    told = name_errors(name)
     assert len(told) == len(faults)
     assert all(part in text for part, text in zip(faults, told, strict=True))
 
@@ -57,7 +57,7 @@ def test_every_host_of_the_platform_is_reserved() -> None:
         for host in document["spec"].get("hostnames", ())
     } - {"lab"}
     assert {"tracking", "artifacts", "promotion"} <= hosts
-    assert not {host for host in hosts if not name_faults(host)}
+    assert not {host for host in hosts if not name_errors(host)}
 
 
 def test_all_faults_of_the_settings_are_told_at_once(tmp_path: Path) -> None:
