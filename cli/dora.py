@@ -78,16 +78,16 @@ def dora(
     platform = _platform(session, stack)
     sources = read(session, stack, platform)
     noted = _note(session, stack, platform, sources)
-    found, lacking = figures(sources.events, began, ended)
+    found, messages = figures(sources.events, began, ended)
     if json:
-        period = {"since": _written(began), "until": _written(ended), "newEvents": noted}
-        print(as_json({**period, "figures": [one.as_json() for one in found], "missing": sources.missing + lacking}))
+        period = {"since": _format_time(began), "until": _format_time(ended), "newEvents": noted}
+        print(as_json({**period, "figures": [one.as_json() for one in found], "missing": sources.missing + messages}))
         return
     print(f"From {began:%Y-%m-%d %H:%M} to {ended:%Y-%m-%d %H:%M} UTC:")
     print(table(("OF", *HEADERS), [_row(one) for one in found], prefix="    ") if found else "    nothing was deployed")
     if noted is not None:
         print(f"{noted} events are new.")
-    for missing in sources.missing + lacking:
+    for missing in sources.missing + messages:
         print(f"Missing: {missing}")
 
 
@@ -276,10 +276,10 @@ def forwarded(session: Session, stack: str, platform: Platform) -> Iterator[int]
             process.wait()
 
 
-def _written(at: datetime) -> str:
-    from services.delivery.events import written
+def _format_time(at: datetime) -> str:
+    from services.delivery.events import format_time
 
-    return written(at)
+    return format_time(at)
 
 
 Name = Annotated[str, typer.Argument(help="Name of the incident, for commits: `Incident: NAME`.", metavar="NAME")]
@@ -311,12 +311,12 @@ def close_incident(context: typer.Context, name: Name, model: OfModel = None, at
 
 
 def _say(session: Session, kind: str, name: str, model: str | None, at: str) -> None:
-    from services.delivery.events import OPENED, Event, of_model, of_stack
+    from services.delivery.events import OPENED, Event, model_subject, stack_subject
     from services.delivery.store import StoreError
 
     stack, now = session.stack(), datetime.now(UTC)
     when = moment("--at", at, now) if at else now
-    of = of_model(model) if model else of_stack(subject(session, stack))
+    of = model_subject(model) if model else stack_subject(subject(session, stack))
     try:
         with store(session, stack, _platform(session, stack)) as kept:
             there = {(event.kind, event.key) for event in kept.events() if event.subject == of}

@@ -1,6 +1,6 @@
 """Delivery figures, as DORA's guide defines them, of infrastructure and of models.
 
-Events come of Git (`git`), of a stack's history (`history`), of the model registry (`registry`) and of the cluster
-(`deployments`); `store` keeps them in PostgreSQL, `figures` works the five figures out.
-docs/how-to/delivery-figures.md says what counts as what.
+Events come from Git (`git`), a stack's history (`history`), the model registry (`registry`) and the cluster
+(`deployments`); `store` stores them in PostgreSQL, `figures` computes the five figures.
+docs/how-to/delivery-figures.md has the definitions.
 """

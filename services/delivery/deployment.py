@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services.delivery.events import OPENED, written
+from services.delivery.events import OPENED, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
 
 @dataclass
 class Deployment:
-    """Something new in production, or the attempt."""
+    """A change that reached production, or failed to."""
 
     what: str
-    """A commit's name, or a version."""
+    """A commit, or a version."""
     at: datetime
-    """When it had ended: answered, was there, or had failed."""
+    """When it ended: the up ended or failed, or the version answered."""
     lead_seconds: list[float] = field(default_factory=list)
-    """Of each change that it brought: how old it was."""
+    """The age of each change in it."""
     rework: bool = False
     failed: str = ""
-    """Why it counts as failed; empty where it does not."""
+    """Why it counts as failed; empty if it does not."""
     since: datetime | None = None
-    """When the failure began, where that was later than its end."""
+    """When the failure began, if that was after the deployment's end."""
     recovered: datetime | None = None
 
     @property
     def recovery_seconds(self) -> float | None:
-        """How long the failure took; None while it goes on."""
+        """How long the failure lasted; None while it lasts."""
         if self.recovered is None:
             return None
         return max(0.0, (self.recovered - (self.since or self.at)).total_seconds())
 
     def fail(self, why: str, incident: Incident | None = None) -> None:
-        """Count it as failed, from when its incident was opened, if that is known; the first reason stays."""
+        """Mark it as failed, since its incident was opened if that is known; the first reason stays."""
         self.failed = self.failed or why
         if incident and self.at < incident.opened and (self.recovered is None or incident.opened < self.recovered):
             self.since = self.since or incident.opened
 
     def recover(self, at: datetime) -> None:
-        """Production is well again; it stays so."""
+        """Mark its failure as over; the first time stays."""
         if self.failed and self.recovered is None:
             self.recovered = at
 
     def as_json(self) -> dict[str, Any]:
-        """For people who want to see what was counted."""
+        """As `lab dora --json` lists it."""
         return {
             "what": self.what,
-            "at": written(self.at),
+            "at": format_time(self.at),
             "leadSeconds": self.lead_seconds,
             "unplanned": self.rework,
             "failed": self.failed or None,
@@ -63,19 +63,21 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that went wrong in production, as somebody has noted it."""
+    """A reported problem in production."""
 
     name: str
     opened: datetime
 
 
 def incidents(events: Iterable[Event]) -> dict[str, Incident]:
-    """By name; events in the order of their time."""
+    """The opened incidents by name; `events` are in order of time."""
     return {event.key: Incident(event.key, event.at) for event in events if event.kind == OPENED}
 
 
-def mended(deployments: Sequence[Deployment], name: str, incident: Incident | None, at: datetime | None) -> None:
-    """A fix of an incident came: the last deployment before that had failed, by default the last of all."""
+def resolve_incident(
+    deployments: Sequence[Deployment], name: str, incident: Incident | None, at: datetime | None
+) -> None:
+    """Count a fix of an incident: the last deployment before the incident, else the last of all, had failed."""
     before = [one for one in deployments if incident is None or one.at <= incident.opened]
     if before:
         before[-1].fail(f"incident {name}", incident)

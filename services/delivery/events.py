@@ -13,19 +13,19 @@ PROMOTED, ROLLED_BACK, WITHDRAWN = "model.promoted", "model.rolled_back", "model
 ANSWERS = "model.answers"
 OPENED, CLOSED = "incident.opened", "incident.closed"
 INFRASTRUCTURE = "infrastructure"
-"""Begins the subject of a stack's events; a model's begin with `model`."""
+"""The prefix of the subject of a stack's events; that of a model's is `model`."""
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened once.
 
-    Kind, subject and key name it: whoever reads it again, of whatever source, gets the same three.
+    Kind, subject and key identify it, whenever and from whatever source it is read.
     """
 
     kind: str
     subject: str
-    """`infrastructure/STACK`, `model/NAME`, or empty: of the repository."""
+    """`infrastructure/STACK`, `model/NAME`, or empty for the repository."""
     key: str
     at: datetime
     """With a time zone."""
@@ -33,25 +33,25 @@ class Event:
 
     @property
     def name(self) -> tuple[str, str, str]:
-        """What it is told from others by."""
+        """Its identity."""
         return self.kind, self.subject, self.key
 
 
-def of_stack(name: str) -> str:
+def stack_subject(name: str) -> str:
     """The subject of a stack's events."""
     return f"{INFRASTRUCTURE}/{name}"
 
 
-def of_model(name: str) -> str:
+def model_subject(name: str) -> str:
     """The subject of a model's events."""
     return f"model/{name}"
 
 
-def moment(seconds: float) -> datetime:
-    """A time since 1970, in seconds."""
+def from_epoch(seconds: float) -> datetime:
+    """A time from seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def written(at: datetime) -> str:
-    """A time as keys have it: UTC, to the second, `2026-11-02T10:04:00Z`."""
+def format_time(at: datetime) -> str:
+    """A time as in keys: UTC, to the second, `2026-11-02T10:04:00Z`."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

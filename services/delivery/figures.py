@@ -1,4 +1,4 @@
-"""The five figures of a time, of events; docs/how-to/delivery-figures.md says what counts as what."""
+"""The five figures of a period, computed from events; docs/how-to/delivery-figures.md has the definitions."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ WEEK_SECONDS, DAY_SECONDS = 7 * 86400, 86400
 
 @dataclass
 class Figures:
-    """The figures of one subject: a stack's infrastructure, or a model. Shares are of 1; None where nothing counts."""
+    """The figures of one subject: a stack's infrastructure, or a model. Rates are 0 to 1; None if nothing counts."""
 
     subject: str
     deployments: int
     per_week: float
     days_between: float | None
-    """Median, of one deployment and the next."""
+    """Median, between one deployment and the next."""
     changes: int
     lead_seconds: float | None
-    """Median, of changes."""
+    """Median of the changes."""
     failed: int
     fail_rate: float | None
     recovered: int
     recovery_seconds: float | None
-    """Median, of the failed deployments that were recovered from."""
+    """Median of the failed deployments that have recovered."""
     rework: int
     rework_rate: float | None
     of: list[Deployment] = field(default_factory=list)
-    """What was counted."""
+    """The deployments that were counted."""
 
     @classmethod
     def count(cls, subject: str, found: list[Deployment], since: datetime, until: datetime) -> Figures:
-        """Of the deployments that ended in a time, its end not included."""
+        """Count the deployments that ended in a period, its end excluded."""
         counted = sorted((one for one in found if since <= one.at < until), key=lambda one: one.at)
         leads = [seconds for one in counted for seconds in one.lead_seconds]
         between = [(later.at - earlier.at).total_seconds() / DAY_SECONDS for earlier, later in pairwise(counted)]
@@ -68,7 +68,7 @@ class Figures:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The same, under DORA's names."""
+        """The figures by DORA's names."""
         return {
             "subject": self.subject,
             "deploymentFrequency": {
@@ -83,13 +83,13 @@ class Figures:
 
 
 def figures(events: Iterable[Event], since: datetime, until: datetime) -> tuple[list[Figures], list[str]]:
-    """The figures of every subject, and in words what they lack; events of any order, those before `since` too."""
+    """The figures of every subject, and messages about missing data; events in any order, also those before `since`."""
     known = sorted({event.name: event for event in events}.values(), key=lambda event: (event.at, event.name))
     commits = {event.key: event for event in known if event.kind == COMMIT}
-    found, lacking = [], []
+    found, missing = [], []
     for counted in (infrastructure, models):
-        for subject, deployments, faults in counted(known, commits):
-            inside = [fault for at, fault in faults if since <= at < until]
-            lacking += [f"{subject}: {fault}" for fault in dict.fromkeys(inside)]
+        for subject, deployments, gaps in counted(known, commits):
+            inside = [gap for at, gap in gaps if since <= at < until]
+            missing += [f"{subject}: {gap}" for gap in dict.fromkeys(inside)]
             found.append(Figures.count(subject, deployments, since, until))
-    return found, lacking
+    return found, missing

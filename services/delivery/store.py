@@ -1,4 +1,4 @@
-"""Events in PostgreSQL: a table of a schema of its own, in whatever database is given."""
+"""Events in PostgreSQL: a table in a schema of its own, in any database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ create table if not exists delivery.events (
     primary key (kind, subject, key)
 );
 """
-SHOWN = """
+GRANTS = """
 do $$ begin
     if exists (select from pg_roles where rolname = 'monitor') then
         grant usage on schema delivery to monitor;
@@ -33,35 +33,35 @@ do $$ begin
     end if;
 end $$
 """
-"""To the role of the platform's monitoring, which shows the figures."""
+"""For the role of the platform's monitoring, which shows the figures."""
 INSERT = "insert into delivery.events (kind, subject, key, at, data) values (%s, %s, %s, %s, %s) on conflict do nothing"
-LOCK = 4733  # two first imports at once: `if not exists` alone is no protection against each other
+LOCK = 4733  # `if not exists` alone does not protect two first imports from each other
 
 
 class StoreError(Exception):
-    """PostgreSQL does not answer, or refuses."""
+    """PostgreSQL is unavailable, or refuses."""
 
 
 class Store:
-    """The events that were noted; a context manager. What is there stays as it is: a second import changes nothing.
+    """The stored events; a context manager. Stored events never change: a second import has no effect.
 
     Raises:
-        StoreError: PostgreSQL does not answer, or refuses; of every method.
+        StoreError: PostgreSQL is unavailable, or refuses; from every method.
     """
 
     def __init__(self, address: str) -> None:
-        """`address`: of PostgreSQL, as libpq takes it."""
+        """`address`: a connection string of libpq."""
         _check(address)
         try:
             self._connection = psycopg.connect(address, connect_timeout=10)
             with self._connection.transaction():
                 self._connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
                 self._connection.execute(TABLE)
-                self._connection.execute(SHOWN)
+                self._connection.execute(GRANTS)
             self._connection.execute("set time zone 'UTC'")
             self._connection.commit()
         except psycopg.Error as error:
-            raise _told(error) from None
+            raise _store_error(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +70,7 @@ class Store:
         self._connection.close()
 
     def add(self, events: Iterable[Event]) -> int:
-        """Note events; how many were not there yet. All of them, or none."""
+        """Insert events, all or none; returns how many were new."""
         rows = [(event.kind, event.subject, event.key, event.at, Jsonb(event.data)) for event in events]
         if not rows:
             return 0
@@ -79,22 +79,22 @@ class Store:
                 cursor.executemany(INSERT, rows)
                 return max(cursor.rowcount, 0)
         except psycopg.Error as error:
-            raise _told(error) from None
+            raise _store_error(error) from None
 
     def events(self) -> list[Event]:
-        """All of them, the earliest first."""
+        """All events, the earliest first."""
         try:
             with self._connection.transaction():
                 rows: list[tuple[Any, ...]] = self._connection.execute(
                     "select kind, subject, key, at, data from delivery.events order by at, kind, subject, key"
                 ).fetchall()
         except psycopg.Error as error:
-            raise _told(error) from None
+            raise _store_error(error) from None
         return [Event(*row) for row in rows]
 
 
 def _check(address: str) -> None:
-    """Refuse what libpq would: it repeats what it cannot read, and a password may be in that."""
+    """Refuse what libpq would: its message repeats the address, which may contain a password."""
     try:
         port = str(conninfo_to_dict(address).get("port") or "5432")
     except psycopg.Error:
@@ -106,5 +106,5 @@ def _check(address: str) -> None:
         )
 
 
-def _told(error: psycopg.Error) -> StoreError:
+def _store_error(error: psycopg.Error) -> StoreError:
     return StoreError(" ".join(str(error).split()) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""Tells whether what a model is asked has changed: its answers of a while beside those to held-out rows (`README.md`).
+"""Detects drift: compares a model's recent answers with those to held-out rows (`README.md`).
 
-The training's evaluation writes the reference, the model server holds its own answers against it. For numpy and scipy.
+The training's evaluation writes the reference, and the model server compares its answers with it.
 """

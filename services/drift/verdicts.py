@@ -1,4 +1,4 @@
-"""Whether answers are distributed as those of a reference: one test for each of their parts, together one alarm."""
+"""Tests whether answers have the distribution of a reference's: one test for each part, one alarm for all."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from services.drift.reference import Reference
 
 ALPHA = 0.01
-"""The share of windows without drift that may be taken for one, of all tests together."""
-FEWEST_EXPECTED = 5
+"""The false positive rate of a window, over all tests."""
+MIN_EXPECTED = 5
 """Classes that are expected less often are counted as one."""
 
 
 def p_values(reference: Reference, window: dict[str, NDArray[Any]]) -> dict[str, float]:
-    """How likely parts of answers are where nothing has changed, by test; below `ALPHA` something has.
+    """The p-value of each test; below `ALPHA` the answers have changed.
 
-    They are corrected for the number of tests and of a part's columns (Bonferroni), so that each can be held against
-    the same limit. `window` is as `Reference.numbered` gives it, n rows a part.
+    They are corrected for the number of tests and of a part's columns (Bonferroni), so that each is compared with the
+    same limit. `window` is as `Reference.encode` returns it, n rows in each part.
     """
     found = {
         name: _chi_square(known.ravel(), window[name].ravel())
@@ -42,18 +42,18 @@ def _kolmogorov_smirnov(reference: NDArray[Any], window: NDArray[Any]) -> float:
         both = np.concatenate([one, other])
         shares = one.searchsorted(both, "right") / rows, other.searchsorted(both, "right") / others
         farthest = max(farthest, float(np.abs(shares[0] - shares[1]).max()))
-    # Stephens (1970): the limit's distribution at so many rows, to some hundredths of p.
+    # Stephens (1970): the limit distribution for these sample sizes, to some hundredths of p.
     size = np.sqrt(rows * others / (rows + others))
     p = float(kolmogorov((size + 0.12 + 0.11 / size) * farthest))
     return p * len(reference.T)
 
 
 def _chi_square(reference: NDArray[Any], window: NDArray[Any]) -> float:
-    """Of two samples of classes' numbers. What the reference does not have is counted with its rare ones."""
+    """Of two samples of class indices. Classes that the reference does not have count with its rare ones."""
     classes = int(reference.max()) + 1
     counts = np.array([np.bincount(part + 1, minlength=classes + 1) for part in (reference, window)])
     expected = counts.sum(axis=0) * min(len(reference), len(window)) / counts.sum()
-    rare = expected < FEWEST_EXPECTED
+    rare = expected < MIN_EXPECTED
     counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
     counts = counts[:, counts.sum(axis=0) > 0]
     if counts.shape[1] < 2:

@@ -59,7 +59,7 @@ def test_dora_counts_what_lab_up_did_and_says_what_is_missing(repository: Lab) -
     assert figures["changeFailRate"] == {"failed": 0, "rate": 0}
     store = "the store of events, with incidents and what its sources have forgotten"
     assert [one.partition(":")[0] for one in told["missing"]] == ["models", store, "infrastructure of demo/dev"]
-    assert "changes that are in no commit" in told["missing"][2]
+    assert "uncommitted changes" in told["missing"][2]
     shown = repository.run("dora").stdout
     assert "infrastructure of demo/dev  2 (0.47 a week)" in shown
     assert "Missing: models: stack 'dev' has no platform" in shown

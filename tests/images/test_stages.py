@@ -45,7 +45,7 @@ def deployment(version: str | None, revision: int, answered: object = None, **st
 
 def noted(stages: Any, one: Any) -> Any:
     """What would be written; None where nothing is."""
-    patch = stages.Stage(one).noted(NOW)
+    patch = stages.Stage(one).record_rollout(NOW)
     return patch and json.loads(patch["metadata"]["annotations"][ANSWERED])
 
 
@@ -75,15 +75,15 @@ def test_going_back_is_noted_though_kubernetes_saw_nothing_happen(stages: Any) -
 
 
 def test_the_last_ones_are_remembered(stages: Any) -> None:
-    many = [{"version": str(n), "revision": str(n), "since": "2026-01-01T00:00:00Z"} for n in range(stages.REMEMBERED)]
+    many = [{"version": str(n), "revision": str(n), "since": "2026-01-01T00:00:00Z"} for n in range(stages.MAX_RECORDS)]
     found = noted(stages, deployment("99", 99, many))
-    assert (len(found), found[0]["version"], found[-1]["version"]) == (stages.REMEMBERED, "1", "99")
+    assert (len(found), found[0]["version"], found[-1]["version"]) == (stages.MAX_RECORDS, "1", "99")
 
 
 def test_what_was_kept_warm_answers_before_its_own_pods_are_noted(stages: Any) -> None:
     """Both are: the delivery figures go by the first, and what comes after the last one is new again."""
     before = [{"version": "3", "revision": "7", "since": "2026-03-02T09:00:00Z"}]
-    patch = stages.Stage(deployment("3", 7, before)).taken_over("2", NOW)
+    patch = stages.Stage(deployment("3", 7, before)).record_takeover("2", NOW)
     early = json.loads(patch["metadata"]["annotations"][ANSWERED])
     assert early == [*before, {"version": "2", "revision": "", "since": "2026-03-02T10:00:09Z"}]
     assert noted(stages, deployment("2", 8, early))[-1]["revision"] == "8"

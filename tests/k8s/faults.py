@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import urllib3
 
-from services.delivery.events import COMMIT, PROMOTED, Event, of_model
+from services.delivery.events import COMMIT, PROMOTED, Event, model_subject
 from services.delivery.store import Store
 from tests.devcloud.supervised import is_running
 from tests.k8s.chain import CONTAINER, ETCD, POD, certificate
@@ -451,7 +451,7 @@ class Faults:
         def event() -> None:
             data: dict[str, Any] = {"this": "is of another version"}
             with Store(chain.database) as store:
-                store.add([Event(PROMOTED, of_model("digits"), "2", datetime.now(UTC), data)])
+                store.add([Event(PROMOTED, model_subject("digits"), "2", datetime.now(UTC), data)])
 
         def no_event() -> None:
             with psycopg.connect(chain.database) as connection:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MARK = "-" * 5
 SECRETS = {
     "a private key": f"KEY = '''{MARK}BEGIN RSA PRIVATE KEY{MARK}'''",
-    "a key of AWS": f"'{'AKIA'}{'ABCD' * 4}'",
-    "a token of a forge": f"'{'ghp'}_{'a1B2' * 9}'",
+    "an AWS key": f"'{'AKIA'}{'ABCD' * 4}'",
+    "a forge token": f"'{'ghp'}_{'a1B2' * 9}'",
     "a token": f"'eyJ{'hbGciOiJSUzI1NiIs' * 2}.eyJ{'hbGciOiJSUzI1NiIs' * 2}.x'",
     "a password in an address": f"'postgresql://mlflow:{'hunter2'}@store/db'",
     "a password": f"{'password'} = '{'correct horse'.replace(' ', '-')}'",

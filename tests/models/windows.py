@@ -71,7 +71,7 @@ def judged(
         known, asked = model.pixels[rows[:ROWS]], model.pixels[rows[ROWS : ROWS + SIZE]]
         reference = Reference.of(part(model.ask(known)))
         outputs = part(model.ask(change(asked, random) if change else asked))
-        found.append(p_values(reference, reference.numbered(outputs)))
+        found.append(p_values(reference, reference.encode(outputs)))
     shares = {test: float(np.mean([one[test] < ALPHA for one in found])) for test in found[0]}
     return {**shares, "any": float(np.mean([min(one.values()) < ALPHA for one in found]))}
 
@@ -95,7 +95,7 @@ def against_scipy(model: Model) -> dict[str, float]:
         rows = random.permutation(len(model.pixels))
         ours, theirs = (model.ask(model.pixels[part]) for part in (rows[:ROWS], rows[ROWS : ROWS + SIZE]))
         reference = Reference.of(ours)
-        found = p_values(reference, reference.numbered(theirs))
+        found = p_values(reference, reference.encode(theirs))
         counts = [np.bincount(one["label"], minlength=10) for one in (ours, theirs)]
         expected = {
             "class": stats.chi2_contingency(counts, correction=False).pvalue,
@@ -184,9 +184,9 @@ def unseen() -> dict[str, float]:
     quiet, new = random.choice(["cat", "dog"], SIZE), random.choice(["cat", "dog"], SIZE)
     new[:30] = "cow"
     return {
-        "quiet": p_values(reference, reference.numbered({"label": quiet}))["class"],
-        "new": p_values(reference, reference.numbered({"label": new}))["class"],
-        "one": p_values(one := Reference.of({"label": np.full(ROWS, 7)}), one.numbered({"label": np.full(SIZE, 7)}))[
+        "quiet": p_values(reference, reference.encode({"label": quiet}))["class"],
+        "new": p_values(reference, reference.encode({"label": new}))["class"],
+        "one": p_values(one := Reference.of({"label": np.full(ROWS, 7)}), one.encode({"label": np.full(SIZE, 7)}))[
             "class"
         ],
     }

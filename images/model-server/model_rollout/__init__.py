@@ -1,1 +1,1 @@
-"""Rolls Deployments out when an alias of MLflow's model registry names another version; routes follow their pods."""
+"""Rolls out Deployments when an alias of MLflow's model registry changes, and sets weights of routes."""

@@ -1,4 +1,4 @@
-"""`python -m model_rollout`: the controller. images/README.md says what it reads and writes, and with which rights."""
+"""`python -m model_rollout`: the controller. images/README.md lists what it reads and writes, and its rights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, start_http_server
 from urllib3.exceptions import HTTPError
 
 from model_rollout import stages
-from model_rollout.heard import Heard, Service
+from model_rollout.decisions import Decisions, Service
 from model_rollout.registry import Answer, Registry, RegistryError
 from model_rollout.routes import SECONDS_TO_ANSWER, Routes
 from model_rollout.stages import FORGOTTEN, MODEL, SELECTOR, UNANSWERED, Stage
@@ -30,100 +30,102 @@ API_ERRORS = (ApiException, HTTPError)
 SECONDS_TO_CONNECT = 5
 log = logging.getLogger(MANAGER)
 rollouts = Counter("model_rollouts_total", "Changes of a Deployment's model.", ["deployment"])
-seen = Gauge("model_rollout_last_pass_timestamp_seconds", "When all Deployments were last looked at.")
-notes = Gauge("model_rollout_registry", "1 where the registry is in this state about a stage.", ["deployment", "state"])
+last_pass = Gauge("model_rollout_last_pass_timestamp_seconds", "When all Deployments were last reconciled.")
+registry_states = Gauge("model_rollout_registry", "1 if a stage is in this state.", ["deployment", "state"])
 
 
 class Rollout:
-    """Follows the registry with Deployments, and Deployments with routes and with what is kept warm."""
+    """Updates Deployments from the registry, and routes and warm versions from Deployments."""
 
-    def __init__(self, namespace: str, interval: float, heard: Heard, warm_hours: float) -> None:
-        self._namespace, self._interval, self._heard = namespace, interval, heard
+    def __init__(self, namespace: str, interval: float, decisions: Decisions, warm_hours: float) -> None:
+        self._namespace, self._interval, self._decisions = namespace, interval, decisions
         self._deployments = client.AppsV1Api()
         self._routes = Routes(client.CustomObjectsApi(), namespace)
         self._registry = Registry(MlflowClient())
         self._warm = Warm(client.CoreV1Api(), namespace, self._registry, warm_hours)
-        self._of_pods = threading.Lock()
-        """Which pods answer is decided by one thread at a time, with what the Deployment is told then."""
+        self._pod_labels = threading.Lock()
+        """Held while pods are labelled and their Deployment is patched accordingly."""
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Until told to stop. The registry may take its time to answer; routes do not wait for it."""
-        follower = threading.Thread(target=self._follow, daemon=True)
-        follower.start()
-        listening = False
+        """Run until `stop`. Routes are updated in a thread of their own: they do not wait for the registry."""
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        watcher.start()
+        watching = False
         while not self._stopping.is_set():
-            self._heard.news.clear()
+            self._decisions.changed.clear()
             try:
-                self._pass()
+                self._reconcile()
             except API_ERRORS as error:
-                _later(error)
-            if not listening:  # by now it is known what to ask about
-                listening = True
-                self._heard.start()
+                _log_retry(error)
+            if not watching:  # the first pass has set the stages to watch
+                watching = True
+                self._decisions.start()
             if not self._stopping.is_set():
-                self._heard.news.wait(self._interval)
+                self._decisions.changed.wait(self._interval)
 
     def stop(self) -> None:
-        """End soon."""
+        """Stop after the current pass."""
         self._stopping.set()
-        self._heard.stop()
+        self._decisions.stop()
 
-    def _pass(self) -> None:
-        former = self._heard.former()  # before the registry is asked: what it names is never older
+    def _reconcile(self) -> None:
+        former = self._decisions.former()  # read before the registry, so that the registry's answer is never older
         listed = self._deployments.list_namespaced_deployment(
             self._namespace, label_selector=SELECTOR, _request_timeout=SECONDS_TO_ANSWER
         )
         known = stages.found(listed.items)
         warm = {(one.model, one.alias): one for one in known if one.keeps_warm}
-        self._heard.ask_about(warm)
-        # Those first in whose place others can answer at once.
+        self._decisions.watch(warm)
+        # First the stages for which warm pods can answer at once.
         known.sort(key=lambda stage: (stage.model, stage.alias) not in warm)
         answered = [
-            self._see(stage, warm.get((stage.model, stage.alias)), former) for stage in known if not stage.keeps_warm
+            self._reconcile_stage(stage, warm.get((stage.model, stage.alias)), former)
+            for stage in known
+            if not stage.keeps_warm
         ]
         if all(answered):
-            seen.set_to_current_time()
+            last_pass.set_to_current_time()
 
-    def _see(self, stage: Stage, warm: Stage | None, former: Mapping[tuple[str, str], str | None]) -> bool:
-        """Look at a stage; whether the registry has told what it is to serve."""
+    def _reconcile_stage(self, stage: Stage, warm: Stage | None, former: Mapping[tuple[str, str], str | None]) -> bool:
+        """Update a stage; returns whether the registry answered."""
         answered = True
         try:
             answer = self._registry.look_up(stage.model, stage.alias)
-            asked = answer.withdrawn is not None and self._routes.ask(stage)
-            change = stage.change(answer, asked=asked)
+            routed = answer.withdrawn is not None and self._routes.routed(stage)
+            change = stage.change(answer, routed=routed)
         except RegistryError as error:
             answered, answer = False, Answer()
-            log.warning("%s: will ask the registry again: %s", stage.name, error)
+            log.warning("%s: retrying the registry: %s", stage.name, error)
             change = stage.unanswered(str(error))
         if change is not None:
             stage = self._change(stage, warm, answer, change)
-        elif (noted := stage.noted(datetime.now(UTC))) is not None:
-            stage = self._patch(stage, noted)
+        elif (record := stage.record_rollout(datetime.now(UTC))) is not None:
+            stage = self._patch(stage, record)
         for state in (FORGOTTEN, UNANSWERED):
-            notes.labels(stage.name, state).set(stage.state == state)
+            registry_states.labels(stage.name, state).set(stage.state == state)
         if warm is not None:
-            self._keep(stage, warm, former)
+            self._keep_warm(stage, warm, former)
         return answered
 
     def _change(self, stage: Stage, warm: Stage | None, answer: Answer, change: dict[str, Any]) -> Stage:
-        """Have a stage serve what it is to; by what is kept warm at first, where that is the version."""
+        """Patch a stage; if its new version is kept warm, let the warm pods answer first."""
         if warm is None or answer.version is None or stage.serves(answer.version, answer.source):
             return self._patch(stage, change)
-        with self._of_pods:
+        with self._pod_labels:
             try:
-                if self._warm.settle(stage, warm, answer.version, answer.source):
-                    change = stages.merged(change, stage.taken_over(answer.version, datetime.now(UTC)))
-                    log.info("%s: version %s, which was kept warm, answers", stage.name, answer.version)
-            except API_ERRORS as error:  # then it takes as long as any other rollout
-                _later(error)
+                if self._warm.label_pods(stage, warm, answer.version, answer.source):
+                    change = stages.merged(change, stage.record_takeover(answer.version, datetime.now(UTC)))
+                    log.info("%s: warm pods answer with version %s", stage.name, answer.version)
+            except API_ERRORS as error:  # then it is a rollout without warm pods
+                _log_retry(error)
             return self._patch(stage, change)
 
-    def _keep(self, stage: Stage, warm: Stage, former: Mapping[tuple[str, str], str | None]) -> None:
+    def _keep_warm(self, stage: Stage, warm: Stage, former: Mapping[tuple[str, str], str | None]) -> None:
         try:
-            change = self._warm.keep(stage, warm, former)
+            change = self._warm.patch(stage, warm, former)
         except RegistryError as error:
-            log.warning("%s: will ask the registry again: %s", warm.name, error)
+            log.warning("%s: retrying the registry: %s", warm.name, error)
             return
         if change is not None:
             self._patch(warm, change)
@@ -142,35 +144,35 @@ class Rollout:
         )  # fmt: skip
         return patched
 
-    def _follow(self) -> None:
-        """Give stages their share of requests while they have pods, as soon as that changes."""
+    def _watch(self) -> None:
+        """Watch Deployments: set the weights of routes, and label pods."""
         try:
             while not self._stopping.is_set():
                 try:
-                    for stage in self._changes():
-                        if not stage.keeps_warm and (weight := self._routes.follow(stage)) is not None:
-                            log.info("%s: gets %s %% of the requests that are shared", stage.name, weight)
-                        self._settle(stage)
+                    for stage in self._events():
+                        if not stage.keeps_warm and (weight := self._routes.update_weight(stage)) is not None:
+                            log.info("%s: weight %s %%", stage.name, weight)
+                        self._label_pods(stage)
                 except API_ERRORS as error:
-                    _later(error)
+                    _log_retry(error)
                     self._stopping.wait(1)
         finally:
-            self.stop()  # without it the controller is half of one: it ends, and is started again
+            self.stop()  # without this thread the controller must not go on: Kubernetes restarts it
 
-    def _settle(self, changed: Stage) -> None:
-        """Have those pods answer that are to, where a stage or what is kept warm for it has changed."""
-        with self._of_pods:
-            # As they are by now: what the other thread has done since is not undone.
+    def _label_pods(self, changed: Stage) -> None:
+        """Label the pods of a stage and of its warm version after a change of either."""
+        with self._pod_labels:
+            # Read again, so that changes by the other thread are not undone.
             listed = self._deployments.list_namespaced_deployment(
                 self._namespace, label_selector=f"{MODEL}={changed.model}", _request_timeout=SECONDS_TO_ANSWER
             )
             both = {one.keeps_warm: one for one in stages.found(listed.items) if one.alias == changed.alias}
             stage, warm = both.get(False), both.get(True)
             if stage is not None and warm is not None and stage.version is not None:
-                self._warm.settle(stage, warm, stage.version, stage.source or "")
+                self._warm.label_pods(stage, warm, stage.version, stage.source or "")
 
-    def _changes(self) -> Iterator[Stage]:
-        """Each stage, and what is kept warm, as it is, then as it changes, for as long as the interval."""
+    def _events(self) -> Iterator[Stage]:
+        """Each stage and warm version, then their changes, for the length of the interval."""
         seconds = max(1, round(self._interval))
         for event in watch.Watch().stream(
             self._deployments.list_namespaced_deployment, self._namespace, label_selector=SELECTOR,
@@ -180,8 +182,8 @@ class Rollout:
                 yield from stages.found([event["object"]])
 
 
-def _later(error: Exception) -> None:
-    log.warning("will try again: %s", " ".join(str(error).split()))
+def _log_retry(error: Exception) -> None:
+    log.warning("retrying: %s", " ".join(str(error).split()))
 
 
 def main() -> None:
@@ -191,8 +193,8 @@ def main() -> None:
     interval = float(os.environ.get("POLL_SECONDS", "5"))
     address = os.environ.get("PROMOTION_URL", "")
     login = [os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD")]
-    heard = Heard(Service(address, *login) if address else None)
-    rollout = Rollout(os.environ["NAMESPACE"], interval, heard, float(os.environ.get("WARM_HOURS", "24")))
+    decisions = Decisions(Service(address, *login) if address else None)
+    rollout = Rollout(os.environ["NAMESPACE"], interval, decisions, float(os.environ.get("WARM_HOURS", "24")))
     start_http_server(int(os.environ.get("PORT", "8080")))
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: rollout.stop())

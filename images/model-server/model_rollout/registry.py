@@ -1,4 +1,4 @@
-"""What MLflow's model registry says of a stage: an alias of a registered model."""
+"""Reads from MLflow's model registry what a stage is to serve: the version of an alias."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
-DENIED = "PERMISSION_DENIED"  # nobody may read a model that is not there
+DENIED = "PERMISSION_DENIED"  # reading a model that does not exist is denied
 
 
 class RegistryError(Exception):
-    """The registry did not say which version a stage is to serve: it is away, or its answer makes no sense."""
+    """The registry does not answer, or its answer is not valid."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a stage is to serve: a version and where its files are; or nothing, and why."""
+    """What a stage is to serve: a version and where its files are; or nothing, and the reason."""
 
     version: str | None = None
     source: str = ""
@@ -41,28 +41,28 @@ class Registry:
         """What a stage is to serve.
 
         Raises:
-            RegistryError: there is no telling.
+            RegistryError: the registry does not answer, or its answer is not valid.
         """
-        return self._told(model, lambda: self._look_up(model, alias))
+        return self._read(model, lambda: self._look_up(model, alias))
 
     def version(self, model: str, version: str) -> Answer:
-        """A version; nothing where it is not there any more.
+        """A version and where its files are; nothing if it was deleted.
 
         Raises:
-            RegistryError: there is no telling.
+            RegistryError: the registry does not answer, or its answer is not valid.
         """
-        return self._told(model, lambda: self._version(model, version))
+        return self._read(model, lambda: self._version(model, version))
 
-    def _told(self, model: str, asked: Callable[[], Answer]) -> Answer:
+    def _read(self, model: str, read: Callable[[], Answer]) -> Answer:
         try:
-            return asked()
+            return read()
         except RegistryError:
             raise
         except MlflowException as error:
             if error.error_code in {*MISSING, DENIED}:
                 return Answer(reason=f"the registry has no model {model}")
             raise RegistryError(_line(error)) from error
-        except Exception as error:  # the client parses whatever came: any of its steps may fail
+        except Exception as error:  # the client may fail in any way on an unexpected answer
             raise RegistryError(f"{type(error).__name__}: {_line(error)}") from error
 
     def _version(self, model: str, version: str) -> Answer:
@@ -72,14 +72,14 @@ class Registry:
         try:
             version = str(self._client.get_model_version_by_alias(model, alias).version)
             if not version.isdecimal():
-                raise RegistryError(f"the version of {model}@{alias} is {version!r}, which is no number")
+                raise RegistryError(f"the version of {model}@{alias} is {version!r}, which is not a number")
             return self._version(model, version)
         except MlflowException as error:
             if error.error_code not in MISSING:
                 raise
         found = self._client.get_registered_model(model)
         if found.name != model:
-            raise RegistryError(f"asked for {model}, the registry answers with {found.name!r}")
+            raise RegistryError(f"the registry returned {found.name!r} instead of {model}")
         return Answer(withdrawn=found.tags.get(f"withdrawn.{alias}"), reason=f"{model} has no alias {alias}")
 
 

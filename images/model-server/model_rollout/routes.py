@@ -1,4 +1,4 @@
-"""Routes that share a host's requests out among stages: one whose pods take none gets none."""
+"""Routes that split a host's requests among stages: a stage without available pods gets none."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 KIND: dict[str, Any] = {"group": "gateway.networking.k8s.io", "version": "v1", "plural": "httproutes"}
 SECONDS_TO_ANSWER = 30
 SHARE = "ml-cluster.dev/share"
-"""Annotation of a route: the weight that its stage is to have while it has pods that take requests."""
+"""Annotation of a route: the weight of its stage while that has available pods."""
 
 
 class Routes:
-    """The routes of a namespace with labels of a stage, a weight for that stage, and what the weight is to be."""
+    """The routes of a namespace with the labels of a stage and a share."""
 
     def __init__(self, api: CustomObjectsApi, namespace: str) -> None:
         self._api, self._namespace = api, namespace
 
-    def follow(self, stage: Stage) -> int | None:
-        """Give a stage its share of the requests if its pods take them, else none; its weight where that changed.
+    def update_weight(self, stage: Stage) -> int | None:
+        """Set a stage's weight to its share if it has available pods, else to 0; returns the weight if it changed.
 
         Raises:
             kubernetes.client.exceptions.ApiException: the API server refused, or does not answer.
@@ -35,9 +35,9 @@ class Routes:
         for route in self._of(stage):
             share = int(route["metadata"].get("annotations", {}).get(SHARE, "0"))
             weight = share if stage.answers else 0
-            if not _weigh(route, stage, weight):
+            if not _set_weight(route, stage, weight):
                 continue
-            # Another change in between is not undone: this is refused then, and looked at again.
+            # With the version, the API server refuses to undo a concurrent change; the next pass tries again.
             metadata = {"resourceVersion": route["metadata"]["resourceVersion"]}
             patch = {"metadata": metadata, "spec": {"rules": route["spec"]["rules"]}}
             self._api.patch_namespaced_custom_object(
@@ -47,8 +47,8 @@ class Routes:
             changed = weight
         return changed
 
-    def ask(self, stage: Stage) -> bool:
-        """Whether a route sends requests to a stage by its share.
+    def routed(self, stage: Stage) -> bool:
+        """Whether a route with a share sends requests to a stage.
 
         Raises:
             kubernetes.client.exceptions.ApiException: the API server refused, or does not answer.
@@ -69,8 +69,8 @@ def _rules(route: Any) -> Iterator[list[Any]]:
     yield from (rule["backendRefs"] for rule in route["spec"].get("rules", ()) if rule.get("backendRefs"))
 
 
-def _weigh(route: Any, stage: Stage, weight: int) -> bool:
-    """Give a stage a weight of a hundred in a route, and the other backend the rest; whether that is a change."""
+def _set_weight(route: Any, stage: Stage, weight: int) -> bool:
+    """Set a stage's weight in a route, and the other backend's to the rest of 100; returns whether that changed it."""
     changed = False
     for backends in _rules(route):
         for backend in backends:

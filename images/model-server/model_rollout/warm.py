@@ -1,7 +1,7 @@
-"""The version that a stage served before is kept warm, and answers first when the stage goes back to it.
+"""Keeps a stage's former version warm, so that it answers at once after a rollback.
 
-Pods that answer for such a stage have the label `ml-cluster.dev/answers`, which its Service selects: those of its own
-Deployment by their template, those that are kept warm for as long as the Deployment needs to follow.
+The Service of such a stage selects pods by the label `ml-cluster.dev/answers`. Its own pods have it from their
+template, warm pods only while the stage's Deployment rolls out.
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ if TYPE_CHECKING:
 
 
 ANSWERS = "ml-cluster.dev/answers"
-"""Label of a pod: the stage that it answers for, or `held`."""
+"""Label of a pod: the stage that it answers for, or `held` if it gets no requests."""
 HELD = "held"
 UNTIL = "ml-cluster.dev/warm-until"
-"""Annotation of a Deployment that keeps a version warm: until when."""
+"""Annotation of a Deployment that keeps a version warm: until when it does."""
 PORT, READY = 8080, "/v2/health/ready"
 SECONDS_TO_ANSWER = 30
-SECONDS_TO_SAY_SO = {False: 1, True: 5}
-"""That it is ready: a pod that answers already has more to do."""
-GONE = 404
+READY_TIMEOUTS = {False: 1, True: 5}
+"""Seconds for a pod to report that it is ready; more if it answers requests already."""
+NOT_FOUND = 404
 
 
 class Warm:
-    """What is done to pods, and to the Deployments that keep versions warm; none of it by itself."""
+    """Labels pods, and computes patches for Deployments that keep versions warm."""
 
     def __init__(self, api: CoreV1Api, namespace: str, registry: Registry, hours: float) -> None:
         self._api, self._namespace, self._registry, self._hours = api, namespace, registry, hours
 
-    def settle(self, stage: Stage, warm: Stage, version: str, source: str) -> bool:
-        """Have warm pods answer in the place of a stage that is to serve their version, until its own do.
+    def label_pods(self, stage: Stage, warm: Stage, version: str, source: str) -> bool:
+        """Let warm pods answer for a stage that is to serve their version, until its own pods do.
 
-        Gives whether warm pods answer. Pods of other versions get no requests meanwhile; they do again if there is
-        no pod of this version that is ready.
+        Returns whether warm pods answer. Pods of other versions get no requests meanwhile, unless no pod of this
+        version is ready.
 
         Raises:
             kubernetes.client.exceptions.ApiException: the API server refused, or does not answer.
         """
-        followed = stage.serves(version, source) and stage.whole
+        complete = stage.serves(version, source) and stage.rolled_out
         ends = stage.down or stage.state == WITHDRAWN
-        wanted = not followed and not ends and not warm.down and warm.serves(version, source)
+        wanted = not complete and not ends and not warm.down and warm.serves(version, source)
         own, spare = self._pods(stage), self._pods(warm)
-        takes = [wanted and _serves(pod, version) and _is_ready(pod) and _replies(pod) for pod in spare]
-        followed_in_part = any(_serves(pod, version) and _is_ready(pod) for pod in own)
-        holds = any(takes) or (wanted and followed_in_part and any(_label_of(pod) == HELD for pod in own))
+        takes = [wanted and _serves(pod, version) and _is_ready(pod) and _reports_ready(pod) for pod in spare]
+        partly = any(_serves(pod, version) and _is_ready(pod) for pod in own)
+        holds = any(takes) or (wanted and partly and any(_label_of(pod) == HELD for pod in own))
         changes: list[tuple[Any, str | None]] = [
             (pod, stage.alias if taken else None) for pod, taken in zip(spare, takes, strict=True)
         ]
-        if not ends:  # what is held then stays so until it is gone
+        if not ends:  # otherwise held pods stay held until they are deleted
             changes += [(pod, HELD if holds and not _serves(pod, version) else stage.alias) for pod in own]
-        # First those that begin to answer.
+        # First the pods that start to answer.
         for pod, value in sorted(changes, key=lambda change: change[1] != stage.alias):
             if _label_of(pod) != value:
                 self._label(pod, value)
         return any(takes)
 
-    def keep(self, stage: Stage, warm: Stage, former: Mapping[tuple[str, str], str | None]) -> Patch | None:
-        """What to patch, so that what a rollback would lead to is warm; nothing where that is not known.
+    def patch(self, stage: Stage, warm: Stage, former: Mapping[tuple[str, str], str | None]) -> Patch | None:
+        """The patch that keeps warm the version a rollback would lead to; None if that is unknown, or nothing changes.
 
         Raises:
-            model_rollout.registry.RegistryError: the registry does not say where the version's files are.
+            model_rollout.registry.RegistryError: the registry does not answer, or its answer is not valid.
         """
-        if stage.version is not None and not stage.whole and warm.serves(stage.version, stage.source or ""):
-            return None  # it answers for the stage, or is about to
+        if stage.version is not None and not stage.rolled_out and warm.serves(stage.version, stage.source or ""):
+            return None  # it answers for the stage, or will soon
         wanted = self._wanted(stage, warm, former)
         if wanted is None:
             return None
@@ -87,14 +87,14 @@ class Warm:
         return rest if datetime.fromisoformat(until) <= now else warm.serve(wanted.version, wanted.source)
 
     def _wanted(self, stage: Stage, warm: Stage, former: Mapping[tuple[str, str], str | None]) -> Answer | None:
-        """What a rollback would lead to, which may be nothing; None where all is to stay as it is."""
+        """The version that a rollback would lead to, which may be none; None to change nothing."""
         if self._hours <= 0 or stage.version is None or stage.down or stage.state == WITHDRAWN:
             return Answer()
         if (stage.model, stage.alias) not in former:
             return Answer() if warm.version is None else None
         version = former[stage.model, stage.alias]
         if version == stage.version:
-            return None  # the stage is to go back to it, and has not begun to
+            return None  # the stage's rollback to it has not started
         return Answer() if version is None else self._registry.version(stage.model, version)
 
     def _pods(self, stage: Stage) -> list[Any]:
@@ -111,7 +111,7 @@ class Warm:
                 _request_timeout=SECONDS_TO_ANSWER,
             )  # fmt: skip
         except ApiException as error:
-            if error.status != GONE:
+            if error.status != NOT_FOUND:
                 raise
 
 
@@ -132,14 +132,14 @@ def _is_ready(pod: Any) -> bool:
     return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
 
 
-def _replies(pod: Any) -> bool:
-    """Whether it says itself that it is ready: that of a node which was lost is said to be for most of a minute."""
+def _reports_ready(pod: Any) -> bool:
+    """Whether it reports itself that it is ready: the API shows pods of a lost node as ready for most of a minute."""
     ports = (port for one in pod.spec.containers for port in one.ports or () if port.name == "http")
     port = next((port.container_port for port in ports), PORT)
     try:
         answer = urllib3.request(
             "GET", f"http://{pod.status.pod_ip}:{port}{READY}", retries=False,
-            timeout=SECONDS_TO_SAY_SO[_label_of(pod) is not None],
+            timeout=READY_TIMEOUTS[_label_of(pod) is not None],
         )  # fmt: skip
     except urllib3.exceptions.HTTPError:
         return False

@@ -1,4 +1,4 @@
-"""`python -m model_server`: loads a model, then serves it until told to stop. images/README.md lists the settings."""
+"""`python -m model_server`: loads a model, then serves it until it is stopped. images/README.md lists the settings."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from model_server.models import Loaded
 
 APPLICATION = "kserve.model_server:app"
-# How long a server that is told to stop goes on answering, as gateways still send it requests: those that noticed late.
+# How long a stopping server still answers, for gateways that are late to notice.
 SECONDS_TO_DRAIN = "10"
 SECONDS_TO_FINISH = 30
-SECONDS_OF_A_WINDOW = "300"
-MOST_BYTES = str(16 << 20)
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
-"""What the registry answers where a version, or its model, is not there any more."""
+WINDOW_SECONDS = "300"
+MAX_BYTES = str(16 << 20)
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED")
+"""The registry's error codes for a deleted version or model."""
 
 
 class RegisteredModel(Model):  # type: ignore[misc]
@@ -55,7 +55,7 @@ class RegisteredModel(Model):  # type: ignore[misc]
         self._loaded, self._watch = loaded, watch
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """What it takes, for its metadata."""
+        """The input's name, datatype and shape, for the model's metadata."""
         return self._loaded.schema.metadata
 
     def predict(self, payload: Any, headers: Any = None) -> Any:  # noqa: ARG002
@@ -67,15 +67,15 @@ class RegisteredModel(Model):  # type: ignore[misc]
 
     def _predict(self, payload: Any) -> dict[str, Any]:
         if not isinstance(payload, dict):
-            raise InputError("the request is no JSON object with `instances`")
-        outputs = self._ask(self._loaded.schema.instances(payload.get("instances")))
+            raise InputError("the request is not a JSON object with `instances`")
+        outputs = self._outputs(self._loaded.schema.instances(payload.get("instances")))
         return {"predictions": next(iter(outputs.values())).tolist(), "model_version": self.version}
 
     def _infer(self, request: InferRequest) -> InferResponse:
         if len(request.inputs) != 1:
             raise InputError(f"the model takes one input with a row for each case, not {len(request.inputs)}")
         (given,) = request.inputs
-        outputs = self._ask(self._loaded.schema.tensor(given.name, given.datatype, given.shape, given.data))
+        outputs = self._outputs(self._loaded.schema.tensor(given.name, given.datatype, given.shape, given.data))
         wanted = [output.name for output in request.request_outputs or []] or list(outputs)
         if unknown := [name for name in wanted if name not in outputs]:
             raise InputError(f"the model has no output {', '.join(unknown)}; it has {', '.join(outputs)}")
@@ -86,20 +86,20 @@ class RegisteredModel(Model):  # type: ignore[misc]
         ]
         return InferResponse(request.id or str(uuid4()), self.name, tensors, model_version=self.version)
 
-    def _ask(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def _outputs(self, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
             outputs = self._loaded.predict(rows)
         except ValueError as error:
             raise InputError(str(error)) from error
         for name, values in outputs.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise InputError(f"the model's {name} of these rows is no finite number")
-        self._watch.note(outputs)
+                raise InputError(f"the model's {name} of these rows is not a finite number")
+        self._watch.add(outputs)
         return outputs
 
 
 class Readiness(DataPlane):  # type: ignore[misc]
-    """KServe's endpoints, of a server that can be about to stop."""
+    """KServe's endpoints, with readiness that ends before the server does."""
 
     draining = False
 
@@ -108,7 +108,7 @@ class Readiness(DataPlane):  # type: ignore[misc]
         return not self.draining
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
-        """Read a request; whatever that trips over is the request's fault."""
+        """Decode a request; any error is a 400, not a 500."""
         try:
             return super().decode(*args, **kwargs)
         except (InvalidInput, UnsupportedProtocol):
@@ -118,7 +118,7 @@ class Readiness(DataPlane):  # type: ignore[misc]
 
 
 class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
-    """KServe's repository, whose endpoints would let anyone unload the model."""
+    """KServe's model repository without its endpoints, by which anyone could unload the model."""
 
     async def load(self, model_name: str) -> None:
         """Refuse."""
@@ -130,7 +130,7 @@ class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
-    """Stops in two steps: it says that it is not ready any more while it goes on answering, then it ends."""
+    """Stops in two steps: it answers but is not ready, then it exits."""
 
     def __init__(self, config: uvicorn.Config, readiness: Readiness, seconds_to_drain: float) -> None:
         super().__init__(config)
@@ -139,7 +139,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._end.daemon = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; a second signal ends it at once."""
+        """Start to drain; a second signal stops the server at once."""
         if self._readiness.draining:
             super().handle_exit(sig, frame)
         else:
@@ -152,16 +152,16 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
 
 def load_version(name: str, version: str, source: str) -> Loaded:
-    """Load a version, from where its files are if the registry has forgotten it.
+    """Load a version from the registry or, if it was deleted there, from its files at `source`.
 
     Raises:
-        mlflow.exceptions.MlflowException: neither is there, or the registry does not answer.
-        ValueError: the ranges that are recorded with it are none.
+        mlflow.exceptions.MlflowException: neither has it, or the registry does not answer.
+        ValueError: the ranges recorded with it are not valid.
     """
     try:
         return load(f"models:/{name}/{version}")
     except MlflowException as error:
-        if not source or error.error_code not in GONE:
+        if not source or error.error_code not in MISSING:
             raise
         logger.warning("the registry has no version %s of %s any more; loading %s", version, name, source)
         return load(source)
@@ -178,7 +178,7 @@ def main() -> None:
         loaded = load_version(name, str(version), os.environ.get("MODEL_SOURCE", ""))
     except (MlflowException, ValueError) as error:
         sys.exit(f"error: {name}@{alias} cannot be loaded from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}")
-    seconds = float(os.environ.get("DRIFT_WINDOW_SECONDS") or SECONDS_OF_A_WINDOW)
+    seconds = float(os.environ.get("DRIFT_WINDOW_SECONDS") or WINDOW_SECONDS)
     watch = Watch((name, str(version), alias), loaded.folder, seconds)
     models = ModelRepository()
     models.update(RegisteredModel(name, str(version), loaded, watch))
@@ -189,7 +189,7 @@ def main() -> None:
         grace_period=SECONDS_TO_FINISH,
     )  # fmt: skip
     rest.create_application()
-    refusals.add_to(import_from_string(APPLICATION), int(os.environ.get("MAX_REQUEST_BYTES") or MOST_BYTES))
+    refusals.add_to(import_from_string(APPLICATION), int(os.environ.get("MAX_REQUEST_BYTES") or MAX_BYTES))
     logger.info("serving version %s of %s", version, name)
     Server(rest.config, readiness, float(os.environ.get("DRAIN_SECONDS", SECONDS_TO_DRAIN))).run()
 

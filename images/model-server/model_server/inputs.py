@@ -1,4 +1,4 @@
-"""What a model takes: read from what was recorded with it at training, and held against each request."""
+"""Validates requests against the input schema that was recorded with a model at training."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANGES = "inputs"
-"""In the `metadata` of MLflow's MLmodel: by input, `minimum` and `maximum`, of all values or one for each."""
+"""Key in the `metadata` of an MLmodel: `minimum` and `maximum` by input, for all values or for each one."""
 TEXT = "BYTES"
 
 
 class InputError(ValueError):
-    """A request that the model does not take; what is wrong with it."""
+    """A request is not valid for the model."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a model was trained on, of all features or one a feature."""
+    """The range of the training data, for all features or for each one."""
 
     minimum: NDArray[np.float64]
     maximum: NDArray[np.float64]
 
     def at(self, feature: tuple[int, ...], shape: tuple[int, ...]) -> str:
-        """In words, of one feature of rows of a shape."""
+        """The range of one feature of rows of a shape, as text."""
         low, high = (np.broadcast_to(bound, shape)[feature] for bound in (self.minimum, self.maximum))
         return f"{low:g} to {high:g}"
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Name, type and shape of what a model takes; what is not known is not looked at."""
+    """Name, type and shape of a model's input; what is unknown is not checked."""
 
     name: str = ""
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] | None = None
-    """Of one row; -1 where any length will do."""
+    """The shape of one row; -1 for any length."""
     range: Range | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, recorded: Model, name: str = "") -> Schema:
-        """What is recorded with a model; `name` where its signature has none.
+        """The schema that is recorded with a model; `name` if its signature has none.
 
         Raises:
-            ValueError: the ranges are none.
+            ValueError: the ranges are not valid.
         """
         inputs = recorded.signature.inputs if recorded.signature else None
         dtype, shape = None, None
@@ -69,7 +69,7 @@ class Schema:
 
     @property
     def metadata(self) -> list[dict[str, Any]]:
-        """As the V2 protocol has it in a model's metadata."""
+        """The input in the V2 protocol's model metadata."""
         if self.shape is None:
             return []
         datatype = from_np_dtype(self.dtype) if self.dtype is not None else None
@@ -79,7 +79,7 @@ class Schema:
         """The rows of a V2 request.
 
         Raises:
-            InputError: they are none.
+            InputError: they are not valid.
         """
         if self.name and name != self.name:
             raise InputError(f"the model has no input '{name}'; it takes '{self.name}'")
@@ -87,9 +87,9 @@ class Schema:
         if dtype is None:
             raise InputError(f"input '{name}': there is no datatype {datatype}")
         if not isinstance(data, list):
-            raise InputError(f"input '{name}': `data` is no list")
+            raise InputError(f"input '{name}': `data` is not a list")
         if not shape or any(size < 0 for size in shape):
-            raise InputError(f"input '{name}': {list(shape)} is no shape of rows")
+            raise InputError(f"input '{name}': {list(shape)} is not a shape of rows")
         values = _flat(data, list(shape), f"input '{name}'")
         if len(values) != math.prod(shape):
             raise InputError(
@@ -101,7 +101,7 @@ class Schema:
         """The rows of a V1 request.
 
         Raises:
-            InputError: they are none.
+            InputError: they are not valid.
         """
         if not isinstance(rows, list):
             raise InputError("the request must have `instances`: a list of rows")
@@ -116,10 +116,10 @@ class Schema:
         return self.checked(_typed(values, datatype, np.dtype(dtype), "`instances`").reshape(shape))
 
     def checked(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows as the model takes them.
+        """Validate rows and convert them to the model's type.
 
         Raises:
-            InputError: it does not take such rows.
+            InputError: they are not valid.
         """
         if rows.ndim == 0 or not len(rows):
             raise InputError("there are no rows")
@@ -148,7 +148,7 @@ class Schema:
             converted = rows.astype(self.dtype)
         lost = converted != rows if self.dtype.kind in "iu" else ~np.isfinite(converted)
         if lost.any():
-            raise InputError(f"{rows[lost][0]:g} is no {from_np_dtype(self.dtype)}, which the model takes")
+            raise InputError(f"{rows[lost][0]:g} does not fit {from_np_dtype(self.dtype)}, which the model takes")
         return converted
 
 
@@ -168,7 +168,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def _flat(data: list[Any], shape: list[int], where: str) -> list[Any]:
-    """Values that lie in one list, or in lists within lists of the shape."""
+    """Flatten values, which are one list or nested lists of the shape."""
     if not any(isinstance(one, list) for one in data):
         return data
     values = data
@@ -183,24 +183,24 @@ def _flat(data: list[Any], shape: list[int], where: str) -> list[Any]:
 
 
 def _typed(values: list[Any], datatype: str, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
-    """Values as a datatype has them: nothing is taken for what it is not."""
+    """Convert values to a datatype, without casts between kinds."""
     kinds: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, bytes}}
-    taken = kinds[dtype.kind]
-    if not set(map(type, values)) <= taken:
-        place, value = next((place, value) for place, value in enumerate(values) if type(value) not in taken)
-        raise InputError(f"{where}: {_shown(value)}, value {place}, is no {datatype}")
+    accepted = kinds[dtype.kind]
+    if not set(map(type, values)) <= accepted:
+        place, value = next((place, value) for place, value in enumerate(values) if type(value) not in accepted)
+        raise InputError(f"{where}: {_shown(value)}, value {place}, is not {datatype}")
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         for value in (min(values, default=0), max(values, default=0)):
             if not limits.min <= value <= limits.max:
-                raise InputError(f"{where}: {_shown(value)} is no {datatype}: {limits.min} to {limits.max}")
+                raise InputError(f"{where}: {_shown(value)} is outside {datatype}: {limits.min} to {limits.max}")
     try:
         found = np.array(values, dtype=dtype)
         wrong = ~np.isfinite(found) if dtype.kind == "f" else np.zeros(1, bool)
     except OverflowError:
         wrong = np.array([abs(value) > np.finfo(np.float64).max for value in values])
     if wrong.any():
-        raise InputError(f"{where}: {_shown(values[wrong.argmax()])} is no finite number that fits {datatype}")
+        raise InputError(f"{where}: {_shown(values[wrong.argmax()])} is not a finite number that fits {datatype}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Models as the server asks them, whatever made them: scikit-learn, ONNX, or any other flavor of MLflow."""
+"""Loads models of any flavor: scikit-learn, ONNX, or another one of MLflow's."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from model_server.inputs import InputError, Schema
 
-# Outputs by name, for rows of inputs. ValueError: the model does not take such rows.
+# Rows of inputs to outputs by name. ValueError: the rows are not valid for the model.
 Predictor = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 LABEL, PROBABILITIES = "label", "probabilities"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, and what it takes."""
+    """A model and the schema of its input."""
 
     schema: Schema
     predict: Predictor
@@ -36,7 +36,7 @@ def load(uri: str) -> Loaded:
 
     Raises:
         mlflow.exceptions.MlflowException: the registry has no such model, or does not answer.
-        ValueError: the ranges that are recorded with it are none.
+        ValueError: the ranges recorded with it are not valid.
     """
     path = mlflow.artifacts.download_artifacts(uri)
     recorded = Model.load(path)
@@ -49,7 +49,7 @@ def load(uri: str) -> Loaded:
     def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
             return {"predict": np.asarray(model.predict(rows))}
-        except MlflowException as error:  # it holds them against the signature itself
+        except MlflowException as error:  # pyfunc checks rows against the signature
             raise InputError(str(error)) from error
 
     return Loaded(Schema.of(recorded), predict, Path(path))
@@ -58,15 +58,15 @@ def load(uri: str) -> Loaded:
 def _onnx(folder: Path, recorded: Model) -> Loaded:
     path = folder / recorded.flavors["onnx"]["data"]
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # one request at a time, beside other servers on the same cores
+    options.intra_op_num_threads = 1  # one request at a time; other servers share the cores
     session = onnxruntime.InferenceSession(str(path), options)
-    [taken] = session.get_inputs()
+    [tensor] = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
-    shape = tuple(size if isinstance(size, int) else -1 for size in taken.shape[1:])
-    schema = replace(Schema.of(recorded, taken.name), dtype=np.dtype(np.float32), shape=shape)
+    shape = tuple(size if isinstance(size, int) else -1 for size in tensor.shape[1:])
+    schema = replace(Schema.of(recorded, tensor.name), dtype=np.dtype(np.float32), shape=shape)
 
     def predict(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, session.run(names, {taken.name: rows}), strict=True))
+        return dict(zip(names, session.run(names, {tensor.name: rows}), strict=True))
 
     return Loaded(schema, predict, folder)
 

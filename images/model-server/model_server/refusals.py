@@ -1,4 +1,4 @@
-"""Refusals of requests, all of one shape: a status of 400 to 499 and `{"error": "..."}`."""
+"""Error responses, all of one form: a status of 400 to 499 and `{"error": "..."}`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 BINARY_HEADER = "inference-header-content-length"
-TAKEN = (JSON, "application/cloudevents+json")
-ASKING = (":predict", "/infer")
-"""How the paths end by which models are asked."""
-READ_ON = 8
-"""Times the largest body: what is read of one that is too large before the connection is closed."""
+MEDIA_TYPES = (JSON, "application/cloudevents+json")
+PREDICT_SUFFIXES = (":predict", "/infer")
+"""The ends of the paths of predictions."""
+MAX_DRAIN = 8
+"""How much of a too large body is read before the connection is closed, in sizes of the largest body."""
 
 
 def add_to(app: FastAPI, largest: int) -> None:
-    """Have an application refuse by one shape, and bodies of more than `largest` bytes at all."""
+    """Add the error handlers and the limit of `largest` bytes to an application."""
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(InvalidInput, _invalid)
@@ -32,7 +32,7 @@ def add_to(app: FastAPI, largest: int) -> None:
 
 
 class Limits:
-    """Refuses bodies that are too large, or not of a type that models are asked in."""
+    """Refuses bodies that are too large or have the wrong media type."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         self._app, self._largest = app, largest
@@ -43,13 +43,13 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if scope["path"].endswith(ASKING) and BINARY_HEADER not in headers:
+        if scope["path"].endswith(PREDICT_SUFFIXES) and BINARY_HEADER not in headers:
             kind = headers.get("content-type", JSON).partition(";")[0].strip().lower()
-            if kind not in TAKEN and not any(name.startswith("ce-") for name in headers):
-                told = f"Content-Type {kind} is not taken: send JSON as {JSON}"
-                await JSONResponse({"error": told}, 415)(scope, receive, send)
+            if kind not in MEDIA_TYPES and not any(name.startswith("ce-") for name in headers):
+                message = f"Content-Type {kind} is not supported: send {JSON}"
+                await JSONResponse({"error": message}, 415)(scope, receive, send)
                 return
-            # Without what may stand behind it, such as a character set, which is not looked for there.
+            # Without parameters such as a character set, which KServe does not expect.
             MutableHeaders(scope=scope)["content-type"] = kind
         seen = 0
 
@@ -58,8 +58,8 @@ class Limits:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._largest:
-                # Most clients look for an answer once they have sent all: read on, and keep nothing.
-                while message.get("more_body") and seen < READ_ON * self._largest:
+                # Most clients read the response only after they have sent the body: read it, and discard it.
+                while message.get("more_body") and seen < MAX_DRAIN * self._largest:
                     message = await receive()
                     seen += len(message.get("body", b""))
                 raise HTTPException(413, f"the request has more than {self._largest} bytes: send fewer rows at a time")
@@ -70,16 +70,16 @@ class Limits:
 
 async def _unreadable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # What is wrong with it as bytes, which it was not sent as, is of no interest.
-    faults = [one for one in error.errors() if "bytes" not in one["loc"]]
-    return JSONResponse({"error": "; ".join(_said(one) for one in faults[:5])}, 400)
+    # Errors about the body as bytes do not apply.
+    errors = [one for one in error.errors() if "bytes" not in one["loc"]]
+    return JSONResponse({"error": "; ".join(_message(one) for one in errors[:5])}, 400)
 
 
-def _said(fault: dict[str, Any]) -> str:
-    if fault["type"] == "json_invalid":
-        return f"the request is no JSON: {fault['ctx']['error']}, character {fault['loc'][-1]}"
-    place = ".".join(str(part) for part in fault["loc"] if part not in {"body", "InferenceRequest"})
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+def _message(error: dict[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"the request is not JSON: {error['ctx']['error']}, character {error['loc'][-1]}"
+    place = ".".join(str(part) for part in error["loc"] if part not in {"body", "InferenceRequest"})
+    return f"{place}: {error['msg']}" if place else str(error["msg"])
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
@@ -88,5 +88,5 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    # The client's fault: nothing for the server's log.
+    # The client's error: not logged.
     return JSONResponse({"error": str(error)}, 400)

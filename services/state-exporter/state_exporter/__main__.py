@@ -1,6 +1,6 @@
-"""`python -m state_exporter`: asks its sources again and again, and tells metrics stores what they said last.
+"""`python -m state_exporter`: polls its sources and exposes their latest samples as metrics.
 
-Settings are environment variables: k8s/platform/monitoring/metrics has them. A source without its address is left out.
+Settings are environment variables, set in k8s/platform/monitoring/metrics. A source without an address is left out.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ SECONDS_BETWEEN = 15.0
 
 
 class State:
-    """What each source said last; nothing of one that does not answer, so that nothing old is taken for new."""
+    """The latest samples of each source; none of one that does not answer, so that no sample is stale."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._sources = sources_of(settings, self)
-        self._said: dict[str, list[Sample]] = {}
-        self._faults: dict[str, str] = {}
-        self.asked = threading.Event()
+        self._samples: dict[str, list[Sample]] = {}
+        self._errors: dict[str, str] = {}
+        self.polled = threading.Event()
 
-    def ask(self) -> None:
-        """Ask every source once; a fault is printed where it is a new one."""
+    def poll(self) -> None:
+        """Poll every source once; prints an error if it is a new one."""
         for name, source in self._sources.items():
-            began, fault = time.monotonic(), ""
+            started, failure = time.monotonic(), ""
             try:
                 samples = list(source())
             except SourceError as error:
-                samples, fault = [], str(error)
+                samples, failure = [], str(error)
             about = {"source": name}
-            samples.append(Sample("ml_cluster_state_up", float(not fault), about))
-            samples.append(Sample("ml_cluster_state_seconds", round(time.monotonic() - began, 4), about))
-            if fault != self._faults.get(name, ""):
-                print(f"{name}: {fault or 'answers again'}", file=sys.stderr, flush=True)
-            self._faults[name], self._said[name] = fault, samples
-        self.asked.set()
+            samples.append(Sample("ml_cluster_state_up", float(not failure), about))
+            samples.append(Sample("ml_cluster_state_seconds", round(time.monotonic() - started, 4), about))
+            if failure != self._errors.get(name, ""):
+                print(f"{name}: {failure or 'answers again'}", file=sys.stderr, flush=True)
+            self._errors[name], self._samples[name] = failure, samples
+        self.polled.set()
 
     def models(self) -> set[str]:
-        """Names of the models that the cluster has stages of."""
-        said = self._said.get("kubernetes", [])
-        return {sample.labels["model"] for sample in said if sample.name == "ml_cluster_stage_info"}
+        """Names of the models that have stages on the cluster."""
+        samples = self._samples.get("kubernetes", [])
+        return {sample.labels["model"] for sample in samples if sample.name == "ml_cluster_stage_info"}
 
     def text(self) -> str:
-        """All of it, for a metrics store."""
-        return render(sample for samples in list(self._said.values()) for sample in samples)
+        """All samples in Prometheus' text format."""
+        return render(sample for samples in list(self._samples.values()) for sample in samples)
 
 
 def sources_of(settings: Mapping[str, str], state: State) -> dict[str, Source]:
-    """The sources that the settings name. `state` tells which models and versions there are."""
+    """The sources in the settings. `state` has the models."""
     found: dict[str, Source] = {}
     if address := settings.get("API_SERVER", "https://kubernetes.default.svc"):
         account = Path(settings.get("ACCOUNT_FOLDER", ACCOUNT))
@@ -86,14 +86,14 @@ def sources_of(settings: Mapping[str, str], state: State) -> dict[str, Source]:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/metrics`, and `/healthz`, which answers once every source has been asked."""
+    """`/metrics`, and `/healthz`, which succeeds once every source has been polled."""
 
     state: State
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request."""
         known = self.path in {"/metrics", "/healthz"}
-        status = 404 if not known else 200 if self.state.asked.is_set() else 503
+        status = 404 if not known else 200 if self.state.polled.is_set() else 503
         body = self.state.text().encode() if self.path == "/metrics" and status == 200 else b"\n"
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
@@ -102,7 +102,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """A scrape is no news."""
+        """Log no scrapes."""
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     seconds = float(os.environ.get("SECONDS_BETWEEN", SECONDS_BETWEEN))
     while True:
-        state.ask()
+        state.poll()
         if ended.wait(seconds):
             break
     server.shutdown()

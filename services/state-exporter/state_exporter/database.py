@@ -1,4 +1,4 @@
-"""Figures of the metadata store, with the names that PostgreSQL's own exporter gives them."""
+"""Metrics of the metadata store, with the names of postgres_exporter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COUNTERS = (
 
 @dataclass(frozen=True)
 class Database:
-    """PostgreSQL, asked as its clients ask it."""
+    """PostgreSQL, as a client."""
 
     host: str
     port: int
@@ -48,17 +48,17 @@ class Database:
         """Sizes, connections and counters.
 
         Raises:
-            SourceError: it does not answer.
+            SourceError: PostgreSQL does not answer.
         """
         with self.connected() as connection:
-            yield from self._asked(connection)
+            yield from self._samples(connection)
 
     @contextmanager
     def connected(self) -> Iterator[pg8000.dbapi.Connection]:
-        """A connection.
+        """A connection, closed at the end.
 
         Raises:
-            SourceError: it does not answer, or refuses what it is asked.
+            SourceError: PostgreSQL does not answer, or refuses a query.
         """
         try:
             connection = pg8000.dbapi.connect(
@@ -72,7 +72,7 @@ class Database:
         except (OSError, pg8000.dbapi.Error) as error:
             raise SourceError(f"{self.host}:{self.port}: {error}") from error
 
-    def _asked(self, connection: pg8000.dbapi.Connection) -> Iterator[Sample]:
+    def _samples(self, connection: pg8000.dbapi.Connection) -> Iterator[Sample]:
         cursor = connection.cursor()
         cursor.execute(SETTINGS)
         yield Sample("pg_settings_max_connections", cursor.fetchone()[0])

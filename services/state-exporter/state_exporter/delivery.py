@@ -1,4 +1,4 @@
-"""The delivery figures of the last 30 days, of the events that `lab dora` and `lab incident` have noted."""
+"""The delivery figures of the last 30 days, from the events that `lab dora` and `lab incident` saved."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ EVENTS = "SELECT kind, subject, key, at, data FROM delivery.events"
 
 
 class Delivery:
-    """Worked out once a minute: they change with what happens, and with what is longer ago than the window."""
+    """Computes the figures once a minute: they change with new events, and as old ones leave the window."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._samples: list[Sample] = []
-        self._worked_out = -SECONDS_BETWEEN
+        self._computed = -SECONDS_BETWEEN
 
     def samples(self) -> Iterator[Sample]:
-        """The figures; none where nothing was ever noted.
+        """The figures; none without events.
 
         Raises:
             SourceError: the database does not answer.
         """
-        if time.monotonic() - self._worked_out >= SECONDS_BETWEEN:
-            self._samples = list(self._made())
-            self._worked_out = time.monotonic()
+        if time.monotonic() - self._computed >= SECONDS_BETWEEN:
+            self._samples = list(self._compute())
+            self._computed = time.monotonic()
         yield from self._samples
 
-    def _made(self) -> Iterator[Sample]:
+    def _compute(self) -> Iterator[Sample]:
         with self._database.connected() as connection:
             events = list(_events(connection.cursor()))
         if not events:
@@ -58,7 +58,7 @@ class Delivery:
         try:
             found, _ = figures(events, now - WINDOW, now)
         except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"an event of another version of the figures: {type(error).__name__} {error}") from error
+            raise SourceError(f"an event is not of this version: {type(error).__name__} {error}") from error
         for one in found:
             yield from _of(one)
 
@@ -73,11 +73,11 @@ def _events(cursor: pg8000.dbapi.Cursor) -> Iterator[Event]:
 
 def _of(one: Figures) -> Iterator[Sample]:
     labels = {"subject": one.subject}
-    told: dict[str, float | None] = {
+    values: dict[str, float | None] = {
         "deployments": one.deployments, "changes": one.changes, "failed": one.failed, "rework": one.rework,
         "per_week": one.per_week, "lead_seconds": one.lead_seconds, "fail_ratio": one.fail_rate,
         "recovery_seconds": one.recovery_seconds, "rework_ratio": one.rework_rate,
     }  # fmt: skip
-    for name, value in told.items():
+    for name, value in values.items():
         if value is not None:
             yield Sample(f"ml_cluster_delivery_{name}", value, labels)

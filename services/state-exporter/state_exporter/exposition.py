@@ -1,4 +1,4 @@
-"""Samples, and the text that a metrics store reads of them."""
+"""Samples, and Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sample:
 
 
 def render(samples: Iterable[Sample]) -> str:
-    """The samples in Prometheus' text format, those of one name together."""
+    """Render samples in Prometheus' text format, grouped by name."""
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)

@@ -1,4 +1,4 @@
-"""Metrics of Kubernetes objects, with the names and the meaning that kube-state-metrics gives them."""
+"""Metrics of Kubernetes objects, with the names and meanings of kube-state-metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PHASES = ("Pending", "Succeeded", "Failed", "Unknown", "Running")
 CLAIM_PHASES = ("Lost", "Bound", "Pending")
 LABELS = ("app", "app.kubernetes.io/name", "ml-cluster.dev/model", "ml-cluster.dev/alias")
-"""Labels that `kube_<kind>_labels` tells; others would make series that nobody asks for."""
+"""Labels in `kube_<kind>_labels`; others would only make more series."""
 UNITS = {"cpu": "core", "pods": "integer"}
 SUFFIXES: dict[str, int | str] = {
     "": 1, "n": "1e-9", "u": "1e-6", "m": "1e-3", "k": 10**3, "M": 10**6, "G": 10**9,
@@ -28,20 +28,20 @@ SUFFIXES: dict[str, int | str] = {
 
 
 def quantity(text: str) -> float:
-    """A quantity of Kubernetes as a number: `250m` is 0.25, `2Gi` is 2147483648.
+    """Parse a Kubernetes quantity: `250m` is 0.25, `2Gi` is 2147483648.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a quantity.
     """
     found = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]|[KMGTPE]i)?", str(text))
     if found is None:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a quantity")
     return float(Decimal(found[1]) * Decimal(SUFFIXES[found[2] or ""]))
 
 
-def seconds(instant: str) -> float:
-    """An instant of Kubernetes in seconds since 1970."""
-    return datetime.fromisoformat(instant).timestamp()
+def seconds(time: str) -> float:
+    """Parse a Kubernetes time: seconds since 1970."""
+    return datetime.fromisoformat(time).timestamp()
 
 
 def nodes(found: list[Object]) -> Samples:
@@ -49,11 +49,11 @@ def nodes(found: list[Object]) -> Samples:
     for node in found:
         name, info = node["metadata"]["name"], node["status"].get("nodeInfo", {})
         labels = {"node": name}
-        told = {
+        keys = {
             "kernel_version": "kernelVersion", "os_image": "osImage", "kubelet_version": "kubeletVersion",
             "container_runtime_version": "containerRuntimeVersion",
         }  # fmt: skip
-        yield Sample("kube_node_info", 1, labels | {label: info.get(key, "") for label, key in told.items()})
+        yield Sample("kube_node_info", 1, labels | {label: info.get(key, "") for label, key in keys.items()})
         yield Sample("kube_node_created", seconds(node["metadata"]["creationTimestamp"]), labels)
         yield Sample("kube_node_spec_unschedulable", float(node["spec"].get("unschedulable", False)), labels)
         for label in node["metadata"].get("labels", {}):
@@ -83,7 +83,7 @@ def pods(found: list[Object]) -> Samples:
                 "priority_class": spec.get("priorityClassName", ""),
             },
         )  # fmt: skip
-        yield from _told_labels("kube_pod_labels", pod, labels)
+        yield from _labels("kube_pod_labels", pod, labels)
         for phase in PHASES:
             yield Sample("kube_pod_status_phase", float(status.get("phase") == phase), labels | {"phase": phase})
         ready = next((one["status"] for one in status.get("conditions", ()) if one["type"] == "Ready"), "unknown")
@@ -120,7 +120,7 @@ def deployments(found: list[Object]) -> Samples:
     """`kube_deployment_*`."""
     for one in found:
         labels, status = _identity(one, "deployment"), one.get("status", {})
-        yield from _told_labels("kube_deployment_labels", one, labels)
+        yield from _labels("kube_deployment_labels", one, labels)
         yield Sample("kube_deployment_spec_replicas", one["spec"].get("replicas", 1), labels)
         yield Sample("kube_deployment_metadata_generation", one["metadata"]["generation"], labels)
         yield Sample("kube_deployment_status_observed_generation", status.get("observedGeneration", 0), labels)
@@ -159,7 +159,7 @@ def jobs(found: list[Object]) -> Samples:
         about = {"owner_kind": owner.get("kind", ""), "owner_name": owner.get("name", "")}
         yield Sample("kube_job_owner", 1, labels | about)
         yield Sample("kube_job_created", seconds(one["metadata"]["creationTimestamp"]), labels)
-        yield from _told_labels("kube_job_labels", one, labels)
+        yield from _labels("kube_job_labels", one, labels)
         for key in ("active", "failed", "succeeded"):
             yield Sample(f"kube_job_status_{key}", status.get(key, 0), labels)
         conditions = {each["type"]: each["status"].lower() for each in status.get("conditions", ())}
@@ -191,8 +191,8 @@ def claims(found: list[Object]) -> Samples:
         labels, spec = _identity(one, "persistentvolumeclaim"), one["spec"]
         about = {"storageclass": spec.get("storageClassName", ""), "volumename": spec.get("volumeName", "")}
         yield Sample("kube_persistentvolumeclaim_info", 1, labels | about)
-        asked = quantity(spec["resources"]["requests"]["storage"])
-        yield Sample("kube_persistentvolumeclaim_resource_requests_storage_bytes", asked, labels)
+        requested = quantity(spec["resources"]["requests"]["storage"])
+        yield Sample("kube_persistentvolumeclaim_resource_requests_storage_bytes", requested, labels)
         for phase in CLAIM_PHASES:
             value = float(one.get("status", {}).get("phase") == phase)
             yield Sample("kube_persistentvolumeclaim_status_phase", value, labels | {"phase": phase})
@@ -208,18 +208,18 @@ KINDS: dict[str, Callable[[list[dict[str, Any]]], Iterator[Sample]]] = {
     "/apis/batch/v1/jobs": jobs,
     "/apis/batch/v1/cronjobs": cron_jobs,
 }
-"""What makes metrics of a list of objects, by its path in the API."""
+"""The function that makes metrics from a list of objects, by the list's API path."""
 
 
 def _identity(one: Object, name: str) -> dict[str, str]:
     return {"namespace": one["metadata"]["namespace"], name: one["metadata"]["name"]}
 
 
-def _told_labels(name: str, one: Object, labels: Mapping[str, str]) -> Samples:
+def _labels(name: str, one: Object, labels: Mapping[str, str]) -> Samples:
     given = one["metadata"].get("labels", {})
-    told = {f"label_{re.sub('[^a-zA-Z0-9]', '_', label)}": given[label] for label in LABELS if label in given}
-    if told:
-        yield Sample(name, 1, {**labels, **told})
+    exposed = {f"label_{re.sub('[^a-zA-Z0-9]', '_', label)}": given[label] for label in LABELS if label in given}
+    if exposed:
+        yield Sample(name, 1, {**labels, **exposed})
 
 
 def _resources(name: str, given: Mapping[str, str], labels: Mapping[str, str]) -> Samples:

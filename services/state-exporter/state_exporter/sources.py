@@ -1,4 +1,4 @@
-"""What the exporter asks: the API server, the registry, the gateway's certificate, the metadata store."""
+"""The exporter's sources: the API server, the registry and the gateway's certificate."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 10
 MODEL, ALIAS, VERSION = (f"ml-cluster.dev/{word}" for word in ("model", "alias", "model-version"))
 OBJECTIVES = {"availability": "0.99", "latency_seconds": "1"}
-"""Which share of a model's answers is to be no error, and how long one of a hundred may take: unless the stack says."""
+"""Default objectives: the share of a model's answers without error, and the 99th percentile of their latency."""
 NO_SUCH_MODEL = 404
 
 
 class SourceError(Exception):
-    """A source does not answer, or answers something else; the text says which and what."""
+    """A source does not answer, or its answer is not valid."""
 
 
 @dataclass(frozen=True)
 class Api:
-    """The Kubernetes API, with the token of the pod's account, which is read anew each time: it is renewed."""
+    """The Kubernetes API, with the token of the pod's account, which is read for each request because it rotates."""
 
     address: str
     token: Path
@@ -49,15 +49,15 @@ class Api:
         """
         request = urllib.request.Request(f"{self.address}{path}")  # noqa: S310
         request.add_header("Authorization", f"Bearer {self.token.read_text().strip()}")
-        return _asked(request, ssl.create_default_context(cafile=str(self.authority)))
+        return _get_json(request, ssl.create_default_context(cafile=str(self.authority)))
 
     def samples(self) -> Iterator[Sample]:
-        """All that the objects say, the stages of models among them.
+        """Metrics of the objects, and of the stages of models.
 
         Raises:
             SourceError: the API server refused, or does not answer.
         """
-        # From its memory: a list of this age costs etcd nothing.
+        # Version 0 is served from the API server's cache, without load on etcd.
         found = {path: self.get(f"{path}?resourceVersion=0")["items"] for path in KINDS}
         for path, items in found.items():
             yield from KINDS[path](items)
@@ -65,18 +65,18 @@ class Api:
         yield from self._stack()
 
     def _stack(self) -> Iterator[Sample]:
-        """What the stack tells its cluster in the ConfigMap `stack`: the lease's end, what models are to keep to."""
+        """The lease's end and the objectives, from the ConfigMap `stack`."""
         path = f"/api/v1/namespaces/{self.namespace}/configmaps?fieldSelector=metadata.name=stack"
-        told = {key: value for one in self.get(path)["items"] for key, value in one.get("data", {}).items()}
-        if end := told.get("lease-end"):
+        data = {key: value for one in self.get(path)["items"] for key, value in one.get("data", {}).items()}
+        if end := data.get("lease-end"):
             yield Sample("ml_cluster_lease_end_seconds", seconds(end))
         for objective, default in OBJECTIVES.items():
-            value = float(told.get(objective.replace("_", "-"), default))
+            value = float(data.get(objective.replace("_", "-"), default))
             yield Sample("ml_cluster_objective", value, {"objective": objective})
 
 
 def stages(deployments: list[Any], pods: list[Any]) -> Iterator[Sample]:
-    """Which version each stage of a model is told to serve, and how many ready pods of each version it has."""
+    """The version that each stage of a model is to serve, and its ready pods by version."""
     for one in deployments:
         metadata, template = one["metadata"], one["spec"]["template"]["metadata"]
         labels = metadata.get("labels", {})
@@ -101,14 +101,14 @@ def stages(deployments: list[Any], pods: list[Any]) -> Iterator[Sample]:
 
 @dataclass(frozen=True)
 class Registry:
-    """MLflow's registry: the version that each alias names."""
+    """MLflow's model registry: the version of each alias."""
 
     address: str
     username: str
     password: str
 
     def samples(self, models: set[str]) -> Iterator[Sample]:
-        """The aliases of `models`; a model that is not registered has none.
+        """The aliases of `models`; none of a model that is not registered.
 
         Raises:
             SourceError: the registry refused, or does not answer.
@@ -119,7 +119,7 @@ class Registry:
             address = f"{self.address}/api/2.0/mlflow/registered-models/get?{query}"
             request = urllib.request.Request(address, headers={"Authorization": f"Basic {login}"})  # noqa: S310
             try:
-                found = _asked(request)
+                found = _get_json(request)
             except SourceError as error:
                 cause = error.__cause__
                 if isinstance(cause, urllib.error.HTTPError) and cause.code == NO_SUCH_MODEL:
@@ -132,19 +132,19 @@ class Registry:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The gateway's certificate, as clients get it: no Secret is read for it."""
+    """The gateway's certificate, from a TLS handshake instead of the Secret."""
 
     host: str
     port: int
     domain: str
 
     def samples(self) -> Iterator[Sample]:
-        """When the certificate ends.
+        """When the certificate expires.
 
         Raises:
-            SourceError: the gateway does not answer, or with no certificate.
+            SourceError: the gateway does not answer, or has no certificate.
         """
-        # It may have ended, or be of an authority that nobody here knows: when it ends is asked all the same.
+        # Without verification: the certificate may have expired, or be of an unknown authority.
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
@@ -154,14 +154,14 @@ class Gateway:
             ):
                 given = secured.getpeercert(binary_form=True)
             if given is None:
-                raise SourceError(f"{self.host}:{self.port} shows no certificate")
+                raise SourceError(f"{self.host}:{self.port} has no certificate")
             end = load_der_x509_certificate(given).not_valid_after_utc
         except (OSError, ValueError) as error:
             raise SourceError(f"{self.host}:{self.port}: {error}") from error
         yield Sample("ml_cluster_certificate_not_after_seconds", end.timestamp(), {"host": self.domain})
 
 
-def _asked(request: urllib.request.Request, context: ssl.SSLContext | None = None) -> Any:
+def _get_json(request: urllib.request.Request, context: ssl.SSLContext | None = None) -> Any:
     where = request.full_url.partition("?")[0]
     try:
         with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER, context=context) as answer:  # noqa: S310

@@ -14,8 +14,8 @@ from services.delivery.events import (
     UP_ENDED,
     WITHDRAWN,
     Event,
-    of_model,
-    of_stack,
+    model_subject,
+    stack_subject,
 )
 from services.delivery.figures import figures
 
@@ -42,29 +42,29 @@ def commit(sha: str, at: float, *parents: str, **more: Any) -> Event:
 
 def up(at: float, head: str | None, **more: Any) -> Event:
     data = {"succeeded": True, "changed": 1, "head": head, "dirty": False, **more}
-    return Event(UP_ENDED, of_stack("dev"), str(at), hours(at), data)
+    return Event(UP_ENDED, stack_subject("dev"), str(at), hours(at), data)
 
 
 def model(kind: str, at: float, version: str) -> Event:
-    return Event(kind, of_model("digits"), f"{kind}{at}", hours(at), {"stage": "production", "version": version})
+    return Event(kind, model_subject("digits"), f"{kind}{at}", hours(at), {"stage": "production", "version": version})
 
 
 def registered(at: float, version: str) -> Event:
     return Event(
-        REGISTERED, of_model("digits"), f"{version}@{at}", hours(at), {"version": version, "run": "", "code": ""}
+        REGISTERED, model_subject("digits"), f"{version}@{at}", hours(at), {"version": version, "run": "", "code": ""}
     )
 
 
 def counted(*events: Event) -> tuple[list[Deployment], list[str]]:
-    """Deployments of the only subject, and what is lacking."""
-    (found,), lacking = figures(events, START, START + timedelta(days=28))
-    return found.of, lacking
+    """Deployments of the only subject, and what is missing."""
+    (found,), missing = figures(events, START, START + timedelta(days=28))
+    return found.of, missing
 
 
 def test_an_older_commit_takes_back_all_that_came_since() -> None:
     commits = commit("a", 0), commit("b", 1, "a"), commit("c", 2, "b")
-    (first, *bad), lacking = counted(*commits, up(3, "a"), up(4, "b"), up(5, "c"), up(7, "a"))
-    assert lacking == []
+    (first, *bad), missing = counted(*commits, up(3, "a"), up(4, "b"), up(5, "c"), up(7, "a"))
+    assert missing == []
     assert not first.failed
     assert [(one.what, one.failed, one.recovery_seconds) for one in bad] == [
         ("b", "it was rolled back", 3 * HOUR), ("c", "it was rolled back", 2 * HOUR)
@@ -88,14 +88,14 @@ def test_a_failure_that_nothing_ends_goes_on() -> None:
 
 
 def test_an_up_of_an_unknown_commit_counts_and_is_told() -> None:
-    found, lacking = counted(commit("a", 0), up(1, "elsewhere"), up(2, None))
+    found, missing = counted(commit("a", 0), up(1, "elsewhere"), up(2, None))
     assert [one.lead_seconds for one in found] == [[], []]
-    assert len(lacking) == 2
+    assert len(missing) == 2
 
 
 def test_what_is_told_missing_is_of_the_time_asked_for() -> None:
-    _, lacking = figures([up(1, None)], hours(2), hours(3))
-    assert lacking == []
+    _, missing = figures([up(1, None)], hours(2), hours(3))
+    assert missing == []
 
 
 def test_a_revert_among_other_commits_is_rework_and_ends_the_failure() -> None:
@@ -107,12 +107,12 @@ def test_a_revert_among_other_commits_is_rework_and_ends_the_failure() -> None:
 
 
 def test_without_notes_of_the_cluster_promotion_stands_for_the_answer_and_that_is_told() -> None:
-    found, lacking = counted(
+    found, missing = counted(
         registered(0, "1"), model(PROMOTED, 1, "1"), model(PROMOTED, 2, "2"), model(ROLLED_BACK, 4, "1")
     )
     assert [(one.what, one.recovery_seconds) for one in found] == [("version 1", None), ("version 2", 2 * HOUR)]
-    assert any("nobody noted when versions began to answer" in one for one in lacking)
-    assert any("not all versions are in the registry" in one for one in lacking)
+    assert any("it is not recorded when some versions started to answer" in one for one in missing)
+    assert any("some versions are not in the registry" in one for one in missing)
 
 
 def test_an_older_version_promoted_by_hand_takes_the_newer_one_back() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.delivery import deployments, history, registry
-from services.delivery.events import CLOSED, OPENED, Event, of_model, of_stack
+from services.delivery.events import CLOSED, OPENED, Event, model_subject, stack_subject
 from services.delivery.figures import Figures, figures
 from services.delivery.git import Repository
 from services.delivery.store import Store, StoreError
@@ -40,25 +40,25 @@ def everything(month: Month) -> list[Event]:
 def incidents() -> list[Event]:
     """What people told of it."""
     return [
-        Event(OPENED, of_stack(STACK), "network-down", at("12 17:00")),
-        Event(CLOSED, of_stack(STACK), "network-down", at("12 19:05")),
-        Event(OPENED, of_model(MODEL), "wrong-digits", at("18 06:00")),
+        Event(OPENED, stack_subject(STACK), "network-down", at("12 17:00")),
+        Event(CLOSED, stack_subject(STACK), "network-down", at("12 19:05")),
+        Event(OPENED, model_subject(MODEL), "wrong-digits", at("18 06:00")),
     ]
 
 
 def of(events: list[Event]) -> tuple[Figures, Figures, list[str]]:
     """The figures of infrastructure and of the model, and what they lack."""
     since, until = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (SINCE, UNTIL))
-    (infrastructure, model), lacking = figures(events, since, until)
+    (infrastructure, model), missing = figures(events, since, until)
     assert (infrastructure.subject, model.subject) == ("infrastructure of dev", "model digits")
-    return infrastructure, model, lacking
+    return infrastructure, model, missing
 
 
 def test_the_month_has_the_figures_of_the_page(month: Month, address: str) -> None:
     with Store(address) as store:
         store.add([*incidents(), *everything(month)])
-        infrastructure, model, lacking = of(store.events())
-    assert lacking == []
+        infrastructure, model, missing = of(store.events())
+    assert missing == []
     assert (infrastructure.deployments, infrastructure.per_week) == (7, 1.75)
     assert infrastructure.days_between == 87.75 / 24
     assert (infrastructure.changes, infrastructure.lead_seconds) == (7, 12 * HOUR)
@@ -114,8 +114,8 @@ def test_the_store_remembers_what_its_sources_forget(month: Month, address: str)
     with Store(address) as store:
         # The stack was removed with its history, the repository has been rewritten, the model deleted.
         assert store.add([]) == 0
-        infrastructure, model, lacking = of(store.events())
-    assert (infrastructure.deployments, model.deployments, lacking) == (7, 5, [])
+        infrastructure, model, missing = of(store.events())
+    assert (infrastructure.deployments, model.deployments, missing) == (7, 5, [])
 
 
 def test_without_the_store_incidents_are_missing_and_nothing_else(month: Month) -> None:

@@ -1,6 +1,6 @@
 """The rollout controller hears of decisions from the promotion service; without it, it goes on by the registry alone.
 
-What kubelets would report of pods, the tests do. `pytest -m slow_images tests/images/test_heard.py`.
+What kubelets would report of pods, the tests do. `pytest -m slow_images tests/images/test_decisions.py`.
 """
 
 from __future__ import annotations
