@@ -179,7 +179,7 @@ def test_the_server_takes_what_is_pushed_protects_main_and_is_what_a_night_had(
             box.run_backup("base/backup.yaml", "CronJob", s3, volume)
             assert box.git(folder, *push, "HEAD:later", ":more", user="ada").returncode == 0
             told = box.run_backup("restore/restore.yaml", "Job", s3, volume)
-        assert "its next start takes them" in told
+        assert "its next start restores them" in told
         assert set(branches()) == {"main", "later"}
         box.restart()
         assert set(branches()) == {"main", "more"}

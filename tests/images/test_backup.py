@@ -140,7 +140,7 @@ def test_each_night_is_restored_as_that_night_was(stores: Stores) -> None:
     first, second, third = seen
     result = stores.run("restore/restore.yaml", "Job", NIGHT=second)
     assert stores.state() == seen[second] == (["1111", "2222"], ["1111", "2222"], "md5: 2222")
-    before = result.split("how it is now is kept as ")[1].split()[0]
+    before = result.split("the current state is saved as ")[1].split()[0]
     for night in (first, third):
         stores.run("restore/restore.yaml", "Job", NIGHT=night)
         assert stores.state() == seen[night]
@@ -156,7 +156,7 @@ def test_each_night_is_restored_as_that_night_was(stores: Stores) -> None:
     stores.run("restore/restore.yaml", "Job")
     assert stores.state() == seen[third]
     result = stores.run("restore/restore.yaml", "Job", 1, NIGHT="20991231T000000Z")
-    assert "There is no night 20991231T000000Z, with rows and files. There are:" in result
+    assert "There is no night 20991231T000000Z with rows and files. Nights:" in result
     assert third in result
     assert stores.state() == seen[third]
 

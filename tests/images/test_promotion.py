@@ -159,7 +159,7 @@ def test_the_files_that_a_gate_has_passed_stay_as_they_are(world: World) -> None
     assert world.evaluate(run)["passed"]
     for user in ("trainer", "admin"):
         status, answer = asked("PUT", url, user, {"after": "it"})
-        assert (status, f"a gate has passed the files of {model}" in answer["message"]) == (403, True)
+        assert (status, f"the files of {model} have passed a gate" in answer["message"]) == (403, True)
         assert asked("DELETE", url, user)[0] == 403
         assert world.mlflow("DELETE", f"logged-models/{model}", user)[0] == 403
 

@@ -214,7 +214,7 @@ def test_a_forge_that_does_not_answer_keeps_nothing_else_from_being_copied(night
     # Nor is the copy of another night taken for that night's.
     nights.forge = working
     told = nights.restore("20260102", "before-1")
-    assert "forge: not restored: 20260102 has nothing of it, and it stays as it is" in told
+    assert "forge: not restored: 20260102 does not have it, and it is unchanged" in told
     assert nights.content() == {"a": b"2"}
     assert not (files.folder / "restore/ready").exists()
 
@@ -228,7 +228,7 @@ def test_a_forge_is_restored_whole_or_not_at_all(nights: Nights, files: Files) -
     (files.folder / "attachments/a b?#%.png").unlink()
     told = nights.restore("20260101", "before-1", status=1)
     assert "is damaged" in told
-    assert "forge: not restored, and as it was before" in told
+    assert "forge: not restored, and unchanged" in told
     assert nights.content() == {"a": b"1"}
     assert not (files.folder / "restore/ready").exists()
 

@@ -188,13 +188,13 @@ def test_a_damaged_copy_is_not_put_back(nights: Nights) -> None:
 
 def test_a_night_that_is_not_there_is_named_with_those_that_are(nights: Nights) -> None:
     nights.put(a=b"1")
-    assert "There is no night yet, with rows and files. There are: none" in nights.run("prepare", "before-1", status=1)
+    assert "There is no night yet with rows and files. Nights: none" in nights.run("prepare", "before-1", status=1)
     nights.save("20260101")
     nights.run("save", "20260102")  # files whose rows never came
     nights.put(a=b"2")
     for name in ("2020", "20260102"):
         told = nights.run("prepare", "before-1", name, status=1)
-        assert f"There is no night {name}, with rows and files. There are: 20260101" in told
+        assert f"There is no night {name} with rows and files. Nights: 20260101" in told
     # The newest that has both, and never what a restore has left.
     nights.restore("", "before-1")
     nights.put(a=b"3")

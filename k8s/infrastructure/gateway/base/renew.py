@@ -1,6 +1,6 @@
-"""Renews the gateway's certificate where its end is near: another key, the same names, signed by the stack's authority.
+"""Renews the gateway's certificate before it expires: a new key, the same names, signed by the stack's authority.
 
-Settings are environment variables: NAMESPACE, and DAYS, the days left from which on it is renewed.
+Settings are environment variables: NAMESPACE, and DAYS, the number of days before expiry.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def contents(secret: client.V1Secret) -> tuple[x509.Certificate, bytes]:
 
 
 def put(api: client.CoreV1Api, secret: client.V1Secret, content: dict[str, bytes]) -> None:
-    """Change a Secret's content in the name of whoever applied it, who can then apply it again without a conflict."""
+    """Change a Secret as the manager that applied it, which can then apply it again without a conflict."""
     about = secret.metadata
     assert about is not None
     assert about.name is not None
@@ -74,10 +74,10 @@ def put(api: client.CoreV1Api, secret: client.V1Secret, content: dict[str, bytes
 def renew(
     current: x509.Certificate, authority: x509.Certificate, authority_key: bytes
 ) -> tuple[x509.Certificate, bytes]:
-    """A certificate like the current one, as long as that from now on, and its key in PEM."""
+    """A certificate like the current one, with the same duration from now, and its key in PEM."""
     key, signer = ec.generate_private_key(ec.SECP256R1()), load_pem_private_key(authority_key, password=None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    # Clocks differ.
+    # For clocks that are behind.
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     end = min(begin + (current.not_valid_after_utc - current.not_valid_before_utc), authority.not_valid_after_utc)
     builder = (
@@ -94,8 +94,8 @@ def renew(
     for extension in current.extensions:
         if isinstance(extension.value, COPIED):
             builder = builder.add_extension(extension.value, extension.critical)
-    written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return builder.sign(signer, hashes.SHA256()), written
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return builder.sign(signer, hashes.SHA256()), pem
 
 
 if __name__ == "__main__":

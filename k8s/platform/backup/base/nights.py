@@ -1,20 +1,20 @@
-"""Nights: copies of the rows and the files of the platform, in the backup's volume and, where there is one, elsewhere.
+"""Nights: copies of the platform's rows and files, in the backup's volume and, if set, at a second place.
 
     nights.py save FOLDER NIGHT          copy the buckets and the forge, then all nights that the second place lacks
     nights.py list FOLDER                the nights of both places, as JSON
     nights.py prepare FOLDER BEFORE [NIGHT]
-                                         choose a night, by default the newest; bring what is missing of it here; save
-                                         how the buckets are now, with the rows that are there, as BEFORE
-    nights.py restore FOLDER NIGHT       make the buckets what they were, and the forge with its next start
+                                         choose a night, by default the newest; fetch what the volume lacks of it; save
+                                         the buckets' current state, with the rows that are there, as BEFORE
+    nights.py restore FOLDER NIGHT       restore the buckets, and the forge at its next start
 
-A night has one name. FOLDER/rows-NIGHT.dump are its rows, FOLDER/files/copies/NIGHT.json says which content each object
-had: there is no such night before both are there. Contents are in FOLDER/files/contents, each once and named by its
-SHA-256, so that a night costs what has changed. The second place, a prefix of a bucket of any S3, has the same files.
+FOLDER/rows-NIGHT.dump has the rows of a night, FOLDER/files/copies/NIGHT.json the content of each object; a night
+exists once both do. Contents are in FOLDER/files/contents, each once and named by its SHA-256, so that a night takes
+only the space of what changed. The second place, a prefix of a bucket of any S3, has the same files.
 
-The forge, where there is one, is like one more bucket: its files, and its rows as one of them.
+The forge, if there is one, is like another bucket: its files, and its rows as one of them.
 
-One object that cannot be read keeps none of the others from being copied: it is named, and the exit status is 1. A
-restore leaves it as it is. The forge is restored whole or not at all.
+An object that cannot be read does not stop the others: it is named, and the exit status is 1. A restore does not change
+it. The forge is restored completely or not at all.
 """
 
 import argparse
@@ -38,22 +38,22 @@ from sources import CHUNK, FORGE, Bucket, Forge, ForgeError, Source
 
 BUCKETS = ["mlflow", "datasets", "code"]
 BEFORE = "before-"
-"""How the names of copies begin that a restore makes; those of nights begin with the year."""
+"""Prefix of the names of copies that a restore makes; those of nights start with the year."""
 NIGHTS_KEPT, BEFORE_KEPT = 14, 5
-TOLD_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 DAY_SECONDS = 86400
-FAILURES = (Boto3Error, BotoCoreError, ClientError, OSError)
+STORE_ERRORS = (Boto3Error, BotoCoreError, ClientError, OSError)
 
 Copy = dict[str, dict[str, dict[str, str]]]
-"""Of each bucket, by key: `etag`, which the store derives from the content; `sha256`, empty where it was not read."""
+"""By bucket and key: `etag`, which the store derives from the content; `sha256`, empty if the object was not read."""
 
 
 RESULT = Path("/dev/termination-log")
-"""Where a container says what it ends with, in 4,096 characters."""
+"""The container's termination message, of up to 4,096 characters."""
 
 
-def tell(result: dict[str, Any]) -> None:
-    """Say in JSON what came of it, to whoever started the pod."""
+def write_result(result: dict[str, Any]) -> None:
+    """Write the result as JSON for whoever started the pod."""
     text = json.dumps(result, separators=(",", ":"))
     if RESULT.exists():
         RESULT.write_text(text)
@@ -62,20 +62,20 @@ def tell(result: dict[str, Any]) -> None:
 
 
 class SecondPlaceError(Exception):
-    """The second place does not do what it is asked for; the text says why."""
+    """The second place does not answer, or refuses."""
 
 
 class Progress:
-    """Says how far something is, now and then."""
+    """Prints progress every few seconds."""
 
     def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done, self._told = what, total, 0, time.monotonic()
+        self._what, self._total, self._done, self._reported = what, total, 0, time.monotonic()
 
     def add(self, size: int) -> None:
-        """So many bytes more are done."""
+        """Add bytes that are done."""
         self._done += size
-        if time.monotonic() - self._told > TOLD_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._reported > REPORT_SECONDS:
+            self._reported = time.monotonic()
             print(f"{self._what}: {megabytes(self._done)} of {megabytes(self._total)}", flush=True)
 
 
@@ -85,17 +85,17 @@ def megabytes(size: int) -> str:
 
 
 def contents_of(copy: Copy) -> set[str]:
-    """SHA-256 of each content that a copy has."""
+    """SHA-256 of each content in a copy."""
     return {entry["sha256"] for objects in copy.values() for entry in objects.values() if entry["sha256"]}
 
 
 def is_night(name: str) -> bool:
-    """Whether a copy is a night's, and not what a restore has left."""
+    """Whether a copy is a night, not one that a restore made."""
     return not name.startswith(BEFORE)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Nights, the oldest first, then the copies that restores made."""
+    """Sort: nights, the oldest first, then the copies that restores made."""
     return sorted(names, key=lambda name: (not is_night(name), name))
 
 
@@ -109,22 +109,22 @@ class Copies:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else is at work on the folder meanwhile."""
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock."""
         with (self.folder / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print("Another backup or restore is at work: waiting for its end.", flush=True)
+                print("Another backup or restore is running: waiting for its end.", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def rows(self, name: str) -> Path:
-        """Where the rows of a copy are."""
+        """The file with the rows of a copy."""
         return self.folder / f"rows-{name}.dump"
 
     def files(self) -> dict[str, int]:
-        """Size of each file, by its name as at the second place."""
+        """Size of each file, by its name at the second place."""
         found = {path.name: path.stat().st_size for path in self.folder.glob("rows-*.dump")}
         for folder in (self.lists, self.contents):
             found |= {f"{folder.name}/{path.name}": path.stat().st_size for path in folder.iterdir()}
@@ -134,12 +134,12 @@ class Copies:
         """Names of the copies of files, in order."""
         return in_order(path.stem for path in self.lists.glob("*.json"))
 
-    def whole(self) -> list[str]:
-        """Those that have rows too, in order."""
+    def complete(self) -> list[str]:
+        """The copies that have rows too, in order."""
         return [name for name in self.names() if self.rows(name).exists()]
 
     def newest(self) -> Copy:
-        """What was written last; nothing where nothing was."""
+        """The copy that was written last; empty without one."""
         paths = sorted(self.lists.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         return self.read(paths[-1].stem) if paths else {}
 
@@ -149,13 +149,13 @@ class Copies:
         return copy
 
     def write(self, name: str, copy: Copy) -> None:
-        """Keep a copy, whole or not at all."""
+        """Write a copy atomically."""
         new = self.lists / f"{name}.new"
         new.write_text(json.dumps(copy))
         new.replace(new.with_suffix(".json"))
 
     def prune(self, keep: str) -> None:
-        """Forget all but the newest copies and `keep`, and rows and contents that none of them has."""
+        """Delete all but the newest copies and `keep`, and rows and contents that none of them has."""
         names = self.names()
         nights, before = ([name for name in names if is_night(name) == which] for which in (True, False))
         for name in {*nights[:-NIGHTS_KEPT], *before[:-BEFORE_KEPT]} - {keep}:
@@ -164,7 +164,7 @@ class Copies:
         names = self.names()
         kept = {".lock", *(self.rows(name).name for name in names)}
         for path in (*self.folder.glob("rows-*"), *self.folder.glob(".*")):
-            # Those of today may be of a night that is under way.
+            # Today's may belong to a night in progress.
             if path.name not in kept and path.stat().st_mtime < time.time() - DAY_SECONDS:
                 path.unlink()
         used = {sha256 for name in names for sha256 in contents_of(self.read(name))}
@@ -172,15 +172,15 @@ class Copies:
             if path.name not in used:
                 path.unlink()
 
-    def holds(self, entry: dict[str, str]) -> bool:
-        """Whether the content of an entry is there."""
+    def has(self, entry: dict[str, str]) -> bool:
+        """Whether the content of an entry is stored."""
         return bool(entry["sha256"]) and (self.contents / entry["sha256"]).exists()
 
-    def keep(self, chunks: Iterable[bytes], sha256: str = "") -> str:
-        """Keep a content, whole or not at all; its SHA-256.
+    def store(self, chunks: Iterable[bytes], sha256: str = "") -> str:
+        """Store a content atomically; returns its SHA-256.
 
         Raises:
-            OSError: it is not the one that was meant.
+            OSError: it does not have the given SHA-256.
         """
         digest = hashlib.sha256()
         with tempfile.NamedTemporaryFile(dir=self.contents, delete=False) as new:
@@ -198,10 +198,10 @@ class Copies:
         return digest.hexdigest()
 
     def content(self, sha256: str) -> Path:
-        """Where a content is.
+        """The file with a content.
 
         Raises:
-            OSError: it is missing, or is not what was kept.
+            OSError: it is missing or damaged.
         """
         path = self.contents / sha256
         with path.open("rb") as content:
@@ -213,13 +213,13 @@ class Copies:
 class SecondPlace:
     """A prefix of a bucket."""
 
-    def __init__(self, s3: Any, bucket: str, prefix: str, *, makes_bucket: bool) -> None:
-        self._s3, self._bucket, self._makes_bucket = s3, bucket, makes_bucket
+    def __init__(self, s3: Any, bucket: str, prefix: str, *, create_bucket: bool) -> None:
+        self._s3, self._bucket, self._create_bucket = s3, bucket, create_bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     @classmethod
-    def given(cls) -> "SecondPlace | None":
-        """The one that the variables COPY_* name."""
+    def from_environment(cls) -> "SecondPlace | None":
+        """The second place in the variables COPY_*; None without them."""
         if not (endpoint := os.environ.get("COPY_ENDPOINT")):
             return None
         s3 = boto3.client(
@@ -231,23 +231,23 @@ class SecondPlace:
             config=Config(s3={"addressing_style": "path"}, connect_timeout=10, retries={"max_attempts": 3}),
         )
         makes = bool(os.environ.get("COPY_MAKES_BUCKET"))
-        return cls(s3, os.environ["COPY_BUCKET"], os.environ.get("COPY_PREFIX", ""), makes_bucket=makes)
+        return cls(s3, os.environ["COPY_BUCKET"], os.environ.get("COPY_PREFIX", ""), create_bucket=makes)
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
-        except FAILURES as error:
+        except STORE_ERRORS as error:
             where = f"{self._s3.meta.endpoint_url}, bucket {self._bucket}"
             raise SecondPlaceError(f"The second place ({where}) fails: {error}") from None
 
     def files(self) -> dict[str, int]:
         """Size of each file, by its name."""
-        with self._asked():
+        with self._errors():
             try:
                 return self._listed()
             except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchBucket" or not self._makes_bucket:
+                if error.response["Error"]["Code"] != "NoSuchBucket" or not self._create_bucket:
                     raise
             self._s3.create_bucket(Bucket=self._bucket)
             return self._listed()
@@ -258,13 +258,13 @@ class SecondPlace:
         return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in entries}
 
     def send(self, name: str, path: Path) -> None:
-        """Put a file."""
-        with self._asked():
+        """Upload a file."""
+        with self._errors():
             self._s3.upload_file(str(path), self._bucket, self._prefix + name)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """What is in a file."""
-        with self._asked():
+        """The content of a file."""
+        with self._errors():
             yield from self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].iter_chunks(CHUNK)
 
     def read(self, name: str) -> Copy:
@@ -274,18 +274,18 @@ class SecondPlace:
 
     def delete(self, name: str) -> None:
         """Delete a file."""
-        with self._asked():
+        with self._errors():
             self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
 
 def nights_of(files: Mapping[str, int]) -> list[str]:
-    """Names of the copies, with rows, among the files of a place; in order."""
+    """Names of the complete copies among the files of a place, in order."""
     names = (name.removeprefix("copies/").removesuffix(".json") for name in files if name.startswith("copies/"))
     return in_order(name for name in names if f"rows-{name}.dump" in files)
 
 
-def described(files: Mapping[str, int], read: Callable[[str], Copy]) -> dict[str, list[int]]:
-    """Of each copy of a place: bytes of rows, how many files, bytes of all, how many files are missing."""
+def describe(files: Mapping[str, int], read: Callable[[str], Copy]) -> dict[str, list[int]]:
+    """Each copy of a place: size of rows, number of files, total size, number of missing files."""
     found = {}
     for name in nights_of(files):
         copy = read(name)
@@ -298,23 +298,23 @@ def described(files: Mapping[str, int], read: Callable[[str], Copy]) -> dict[str
 
 
 def save(copies: Copies, name: str, sources: Sequence[Source], keep: str = "") -> int:
-    """Copy what has changed since the newest copy; the number of files that could not be read."""
+    """Copy what changed since the newest copy; returns the number of files that could not be read."""
     before = copies.newest()
     named = {FORGE, *(source.name for source in sources)}
-    # What is copied for some buckets alone still lists the others.
+    # A copy of some buckets still lists the others.
     copy: Copy = {bucket: objects for bucket, objects in before.items() if bucket not in named}
-    faults = 0
+    errors = 0
     for source in sources:
         known, objects = before.get(source.name, {}), copy.setdefault(source.name, {})
         try:
             now = source.listed()
         except ForgeError as error:
             print(f"{source.name}: {error}", file=sys.stderr)
-            faults += 1
+            errors += 1
             continue
         for key, (etag, _) in now.items():
             entry = known.get(key)
-            if entry is not None and entry["etag"] == etag and copies.holds(entry):
+            if entry is not None and entry["etag"] == etag and copies.has(entry):
                 objects[key] = entry
         new = now.keys() - objects.keys()
         progress = Progress(source.name, sum(now[key][1] for key in new))
@@ -322,31 +322,31 @@ def save(copies: Copies, name: str, sources: Sequence[Source], keep: str = "") -
         for key in sorted(new):
             etag, size = now[key]
             try:
-                objects[key] = {"etag": etag, "sha256": copies.keep(source.chunks(key))}
+                objects[key] = {"etag": etag, "sha256": copies.store(source.chunks(key))}
                 fetched += 1
-            except FAILURES as error:
+            except STORE_ERRORS as error:
                 print(f"{source.name}/{key}: {error}", file=sys.stderr)
                 objects[key] = {"etag": etag, "sha256": ""}
-                faults += 1
+                errors += 1
             progress.add(size)
         if isinstance(source, Forge):
-            source.let_go()
+            source.release_snapshot()
         print(f"{source.name}: {fetched} objects fetched, {len(objects)} in the copy", flush=True)
     copies.write(name, copy)
     copies.prune(keep or name)
-    return faults
+    return errors
 
 
 def copy_out(copies: Copies, place: SecondPlace, newest: str) -> int:
-    """Bring `newest`, and each night that it lacks, to the second place, and forget the oldest there.
+    """Copy `newest`, and each night that it lacks, to the second place, and delete the oldest there.
 
-    The number of damaged contents.
+    Returns the number of damaged contents.
 
     Raises:
-        SecondPlaceError: it refuses, or does not answer.
+        SecondPlaceError: the second place does not answer, or refuses.
     """
-    there, faults = place.files(), 0
-    for name in filter(is_night, copies.whole()):
+    there, errors = place.files(), 0
+    for name in filter(is_night, copies.complete()):
         if name in nights_of(there) and name != newest:
             continue
         here = copies.files()
@@ -357,12 +357,12 @@ def copy_out(copies: Copies, place: SecondPlace, newest: str) -> int:
                 path = copies.content(sha256)
             except OSError as error:
                 print(f"{name}: {error}", file=sys.stderr)
-                faults += 1
+                errors += 1
                 continue
             place.send(f"contents/{sha256}", path)
             there[f"contents/{sha256}"] = path.stat().st_size
             progress.add(path.stat().st_size)
-        # The list is last: without it there is no such night.
+        # The list is last: the night exists once it is there.
         for path, called in ((copies.rows(name), ""), (copies.lists / f"{name}.json", "copies/")):
             place.send(called + path.name, path)
             there[called + path.name] = path.stat().st_size
@@ -373,11 +373,11 @@ def copy_out(copies: Copies, place: SecondPlace, newest: str) -> int:
         used = {f"contents/{one}" for name in nights[-NIGHTS_KEPT:] for one in contents_of(place.read(name))}
         for name in [*gone, *(name for name in there if name.startswith("contents/") and name not in used)]:
             place.delete(name)
-    return faults
+    return errors
 
 
-def bring(copies: Copies, place: SecondPlace | None, name: str) -> None:
-    """Have all of a night here that either place has.
+def fetch(copies: Copies, place: SecondPlace | None, name: str) -> None:
+    """Fetch what the volume lacks of a night from the second place.
 
     Raises:
         SecondPlaceError: there is something to fetch, and the second place refuses.
@@ -403,7 +403,7 @@ def bring(copies: Copies, place: SecondPlace | None, name: str) -> None:
         progress = Progress("from the second place", sum(there[f"contents/{one}"] for one in missing))
         for sha256 in missing:
             try:
-                copies.keep(place.chunks(f"contents/{sha256}"), sha256)
+                copies.store(place.chunks(f"contents/{sha256}"), sha256)
             except OSError as error:
                 print(f"{name}: at the second place, {error}", file=sys.stderr)
             progress.add(there[f"contents/{sha256}"])
@@ -412,9 +412,9 @@ def bring(copies: Copies, place: SecondPlace | None, name: str) -> None:
 
 
 def restore(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
-    """Make the buckets what they were; the number of files that could not be brought back."""
+    """Restore the buckets and the forge; returns the number of files that could not be restored."""
     copy = copies.read(name)
-    faults = restore_forge(copies, name, copy.get(FORGE, {}))
+    errors = restore_forge(copies, name, copy.get(FORGE, {}))
     there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
     for bucket in buckets:
         if bucket not in there:
@@ -428,26 +428,26 @@ def restore(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
                     s3.delete_object(Bucket=bucket, Key=key)
                     removed += 1
                 elif not entry["sha256"]:
-                    raise OSError("was not read then, and is as it was before")
+                    raise OSError("was not read then, and is unchanged")
                 elif now.get(key, ("", 0))[0] != entry["etag"]:
                     s3.upload_file(str(copies.content(entry["sha256"])), bucket, key)
                     sent += 1
-            except FAILURES as error:
+            except STORE_ERRORS as error:
                 print(f"{bucket}/{key}: {error}", file=sys.stderr)
-                faults += 1
-        print(f"{bucket}: {sent} objects sent, {removed} removed, as of {name}", flush=True)
-    return faults
+                errors += 1
+        print(f"{bucket}: {sent} objects sent, {removed} removed, to restore {name}", flush=True)
+    return errors
 
 
 def restore_forge(copies: Copies, name: str, then: Mapping[str, Mapping[str, str]]) -> int:
-    """Give the forge what it takes at its next start; the number of files that could not be brought back."""
-    forge = Forge.given()
+    """Send the forge the files for its next start; returns the number of files that could not be restored."""
+    forge = Forge.from_environment()
     if forge is None or not then:
         if forge is not None or then:
-            reason = f"{name} has nothing of it, and it stays as it is" if forge else "there is none"
+            reason = f"{name} does not have it, and it is unchanged" if forge else "there is none"
             print(f"{FORGE}: not restored: {reason}", flush=True)
         return 0
-    files, faults = {}, 0
+    files, errors = {}, 0
     for key, entry in sorted(then.items()):
         try:
             if not entry["sha256"]:
@@ -455,80 +455,80 @@ def restore_forge(copies: Copies, name: str, then: Mapping[str, Mapping[str, str
             files[key] = copies.content(entry["sha256"])
         except OSError as error:
             print(f"{FORGE}/{key}: {error}", file=sys.stderr)
-            faults += 1
+            errors += 1
     try:
-        if not faults:
+        if not errors:
             forge.restore(files)
     except ForgeError as error:
         print(f"{FORGE}: {error}", file=sys.stderr)
-        faults = 1
-    if faults:
-        print(f"{FORGE}: not restored, and as it was before", flush=True)
+        errors = 1
+    if errors:
+        print(f"{FORGE}: not restored, and unchanged", flush=True)
     else:
-        print(f"{FORGE}: {len(files)} files sent, as of {name}: its next start takes them", flush=True)
-        tell({FORGE: True})
-    return faults
+        print(f"{FORGE}: {len(files)} files of {name} sent: its next start restores them", flush=True)
+        write_result({FORGE: True})
+    return errors
 
 
 def sources(s3: Any, buckets: Iterable[str]) -> list[Source]:
-    """What is copied."""
-    forge = Forge.given()
+    """The sources of a copy."""
+    forge = Forge.from_environment()
     return [*(Bucket(s3, bucket) for bucket in buckets), *([forge] if forge else [])]
 
 
 def run_save(s3: Any, copies: Copies, name: str, buckets: list[str]) -> int:
     """`save`; the exit status."""
-    faults = save(copies, name, sources(s3, buckets))
-    place = SecondPlace.given()
-    told: dict[str, Any] = {"night": name, "unread": faults, "copied": place is not None}
+    errors = save(copies, name, sources(s3, buckets))
+    place = SecondPlace.from_environment()
+    result: dict[str, Any] = {"night": name, "unread": errors, "copied": place is not None}
     if place is not None:
         try:
-            faults += copy_out(copies, place, name)
+            errors += copy_out(copies, place, name)
         except SecondPlaceError as error:
             print(f"{error}\nThe night {name} is in the backup's volume alone.", file=sys.stderr)
-            told["copied"] = False
-            faults += 1
-    tell(told)
-    return 1 if faults else 0
+            result["copied"] = False
+            errors += 1
+    write_result(result)
+    return 1 if errors else 0
 
 
 def run_list(copies: Copies) -> int:
     """`list`; the exit status."""
-    told: dict[str, Any] = {"cluster": described(copies.files(), copies.read)}
-    if place := SecondPlace.given():
+    result: dict[str, Any] = {"cluster": describe(copies.files(), copies.read)}
+    if place := SecondPlace.from_environment():
         try:
-            told["second"] = described(place.files(), place.read)
+            result["second"] = describe(place.files(), place.read)
         except SecondPlaceError as error:
-            told["fault"] = str(error)[:500]
-    tell(told)
+            result["fault"] = str(error)[:500]
+    write_result(result)
     return 0
 
 
 def run_prepare(s3: Any, copies: Copies, before: str, name: str, buckets: list[str]) -> int:
     """`prepare`; the exit status. Prints the name of the night last."""
-    place = SecondPlace.given()
-    known = copies.whole()
+    place = SecondPlace.from_environment()
+    known = copies.complete()
     if place is not None and name not in known:
         known = in_order({*known, *nights_of(place.files())})
     nights = [one for one in known if is_night(one)]
     name = name or (nights[-1] if nights else "")
     if name not in known:
-        told = f"There is no night {name or 'yet'}, with rows and files. There are: {', '.join(known) or 'none'}"
-        print(told, file=sys.stderr)
+        message = f"There is no night {name or 'yet'} with rows and files. Nights: {', '.join(known) or 'none'}"
+        print(message, file=sys.stderr)
         return 1
     try:
-        bring(copies, place, name)
+        fetch(copies, place, name)
     except SecondPlaceError as error:
-        if name not in copies.whole():
+        if name not in copies.complete():
             raise
         print(error, file=sys.stderr)
     there = {one["Name"] for one in s3.list_buckets()["Buckets"]}
     if save(copies, before, sources(s3, [bucket for bucket in buckets if bucket in there]), keep=name):
-        print("Nothing was restored: how it is now could not be saved first.", file=sys.stderr)
+        print("Nothing was restored: the current state could not be saved first.", file=sys.stderr)
         return 1
-    print(f"Restoring {name}; how it is now is kept as {before}", flush=True)
+    print(f"Restoring {name}; the current state is saved as {before}", flush=True)
     Path(tempfile.gettempdir(), "night").write_text(name)
-    tell({"night": name, "before": before})
+    write_result({"night": name, "before": before})
     return 0
 
 
@@ -539,15 +539,15 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--bucket", action="append")
-    given = parser.parse_args()
-    buckets: list[str] = given.bucket or BUCKETS
-    copies = Copies(given.folder)
-    if given.action == "list":
+    arguments = parser.parse_args()
+    buckets: list[str] = arguments.bucket or BUCKETS
+    copies = Copies(arguments.folder)
+    if arguments.action == "list":
         return run_list(copies)
     s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"])
     try:
-        with copies.alone():
-            match given.action, *given.names:
+        with copies.locked():
+            match arguments.action, *arguments.names:
                 case ["save", night]:
                     return run_save(s3, copies, night, buckets)
                 case ["prepare", before, *night]:
@@ -555,7 +555,7 @@ def main() -> int:
                 case ["restore", night]:
                     return 1 if restore(s3, copies, night, buckets) else 0
                 case _:
-                    parser.error(f"{given.action} takes other names")
+                    parser.error(f"wrong names for {arguments.action}")
     except SecondPlaceError as error:
         print(error, file=sys.stderr)
         return 1

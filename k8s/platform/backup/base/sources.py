@@ -1,4 +1,4 @@
-"""What is copied at night: the buckets of the platform's store and, where there is one, the forge."""
+"""Sources of the nightly copies: the buckets of the platform's store and, if there is one, the forge."""
 
 import json
 import os
@@ -12,24 +12,24 @@ import urllib3
 
 FORGE = "forge"
 ROWS = "rows.dump"
-"""What the forge's rows are called among its files."""
+"""The name of the forge's rows among its files."""
 CHUNK = 1 << 20
 
 
 class ForgeError(OSError):
-    """The forge does not hand out its files, or take them; the text says why."""
+    """The forge does not return its files, or refuses new ones."""
 
 
 class Source(Protocol):
-    """Where files are copied from."""
+    """A source of files."""
 
     name: str
 
     def listed(self) -> dict[str, tuple[str, int]]:
-        """What tells whether each file's content has changed, and its size, by key."""
+        """A mark that changes with the content of each file, and its size, by key."""
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """What is in a file."""
+        """The content of a file."""
 
 
 class Bucket:
@@ -39,7 +39,7 @@ class Bucket:
         self.s3, self.name = s3, name
 
     def listed(self) -> dict[str, tuple[str, int]]:
-        """What the store says of each object's content, and its size, by key."""
+        """ETag and size of each object, by key."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return {
             entry["Key"]: (entry["ETag"], entry["Size"])
@@ -49,13 +49,13 @@ class Bucket:
         }
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """What is in an object."""
+        """The content of an object."""
         body: Iterator[bytes] = self.s3.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(CHUNK)
         return body
 
 
 class Forge:
-    """The forge: rows that were dumped before, and what the program beside it hands out (platform/forge)."""
+    """The forge: rows that were dumped before, and files from its sidecar (platform/forge/server/copies.py)."""
 
     name = FORGE
 
@@ -68,15 +68,15 @@ class Forge:
         )
 
     @classmethod
-    def given(cls) -> "Forge | None":
-        """The one that the variables FORGE_* name."""
+    def from_environment(cls) -> "Forge | None":
+        """The forge in the variables FORGE_*; None without them."""
         if not (token := os.environ.get("FORGE_TOKEN")):
             return None
         return cls(os.environ["FORGE_URL"], token, Path(os.environ["FORGE_ROWS"]))
 
-    def _ask(self, method: str, path: str, **given: Any) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         try:
-            answer = self._http.request(method, self._url + path, **given)
+            answer = self._http.request(method, self._url + path, **options)
             if answer.status < 300:
                 return answer
             reason = f"{answer.status} {answer.data[:300].decode(errors='replace').strip()}"
@@ -85,22 +85,22 @@ class Forge:
         raise ForgeError(f"the forge ({method} {self._url}{path}) fails: {reason}")
 
     def listed(self) -> dict[str, tuple[str, int]]:
-        """Its rows, and its files as they are at this moment."""
+        """Its rows, and a snapshot of its files."""
         if not self._rows.exists():
             raise ForgeError("the forge's rows could not be read")
         status = self._rows.stat()
-        files = json.loads(self._ask("POST", "/snapshot").data)
+        files = json.loads(self._request("POST", "/snapshot").data)
         found = {key: (str(mark), int(size)) for key, (mark, size) in files.items()}
         return {ROWS: (f"{status.st_mtime_ns}-{status.st_ino}", status.st_size), **found}
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """What is in a file."""
+        """The content of a file."""
         if key == ROWS:
             with self._rows.open("rb") as file:
                 while chunk := file.read(CHUNK):
                     yield chunk
             return
-        answer = self._ask("GET", f"/snapshot/{quote(key)}", preload_content=False)
+        answer = self._request("GET", f"/snapshot/{quote(key)}", preload_content=False)
         try:
             yield from answer.stream(CHUNK)
         except urllib3.exceptions.HTTPError as error:
@@ -108,22 +108,22 @@ class Forge:
         finally:
             answer.release_conn()
 
-    def let_go(self) -> None:
-        """It need not keep the files of that moment any more."""
-        with suppress(ForgeError):  # the next copy makes it forget them too
-            self._ask("DELETE", "/snapshot")
+    def release_snapshot(self) -> None:
+        """Delete the snapshot."""
+        with suppress(ForgeError):  # the next copy deletes it too
+            self._request("DELETE", "/snapshot")
 
     def restore(self, files: Mapping[str, Path]) -> None:
-        """Have these files, and no others, after its next start.
+        """Replace its files by these at its next start.
 
         Raises:
-            ForgeError: it does not take them; then it stays as it is.
+            ForgeError: the forge refuses them; then it does not change.
         """
-        self._ask("DELETE", "/restore")
+        self._request("DELETE", "/restore")
         for key, path in files.items():
             with path.open("rb") as file:
                 size = str(path.stat().st_size)
-                self._ask(
+                self._request(
                     "PUT", f"/restore/{quote(key)}", body=file, headers={**self._http.headers, "Content-Length": size}
                 )
-        self._ask("POST", "/restore")
+        self._request("POST", "/restore")

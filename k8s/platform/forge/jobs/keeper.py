@@ -1,4 +1,4 @@
-"""Keeps so many pods that take a job of the forge and end: a new one for each that has ended."""
+"""Keeps a number of pods that each run one job of the forge: it replaces pods that have ended."""
 
 import json
 import os
@@ -23,38 +23,40 @@ ENDED = ("Succeeded", "Failed")
 PAUSE_SECONDS = 2
 
 
-def ask(method: str, path: str, body: Any = None) -> Any:
-    """What the API server answers."""
+def request_api(method: str, path: str, body: Any = None) -> Any:
+    """Send a request to the API server; returns the JSON of the response."""
     request = urllib.request.Request(  # noqa: S310
         API + path, None if body is None else json.dumps(body).encode(), method=method
     )
     request.add_header("Content-Type", "application/json")
-    # The token is renewed where it is.
+    # The token rotates.
     request.add_header("Authorization", f"Bearer {(ACCOUNT / 'token').read_text().strip()}")
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
         return json.load(answer)
 
 
-def keep() -> None:
-    """Delete pods that have ended, and make as many as are missing."""
-    pods = ask("GET", f"{NAMESPACE}/pods?labelSelector=app%3D{LABEL}")["items"]
+def reconcile() -> None:
+    """Delete pods that have ended, and create missing ones."""
+    pods = request_api("GET", f"{NAMESPACE}/pods?labelSelector=app%3D{LABEL}")["items"]
     ended = [pod for pod in pods if pod["status"].get("phase") in ENDED]
     for pod in ended:
         if "deletionTimestamp" not in pod["metadata"]:
-            ask("DELETE", f"{NAMESPACE}/pods/{pod['metadata']['name']}")
+            request_api("DELETE", f"{NAMESPACE}/pods/{pod['metadata']['name']}")
     if (missing := JOBS - (len(pods) - len(ended))) > 0:
-        made = ask("GET", TEMPLATE)["template"]
-        metadata = {**made["metadata"], "generateName": f"{LABEL}-"}
+        template = request_api("GET", TEMPLATE)["template"]
+        metadata = {**template["metadata"], "generateName": f"{LABEL}-"}
         for _ in range(missing):
-            ask("POST", f"{NAMESPACE}/pods", {"apiVersion": "v1", "kind": "Pod", **made, "metadata": metadata})
+            request_api(
+                "POST", f"{NAMESPACE}/pods", {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
+            )
 
 
 def main() -> None:
-    """Go on for ever; what the API server refuses or does not answer is tried again."""
+    """Run for ever; errors of the API server are retried."""
     while True:
         try:
-            keep()
+            reconcile()
             ALIVE.touch()
         except OSError as error:
             print(f"{error}", flush=True)
@@ -62,6 +64,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The first process of a container has no other way to end.
+    # SIGTERM has no default action for the first process of a container.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     main()

@@ -1,4 +1,4 @@
-"""Ends with 1 where the forge has forgotten this pod, as after a restore: such a pod would wait for a job for ever."""
+"""Exits with 1 if the forge no longer knows this pod, as after a restore: it would wait for a job for ever."""
 
 import json
 import os
@@ -13,10 +13,10 @@ FORGOTTEN = b"unregistered runner"
 
 
 def is_known() -> bool:
-    """Whether the forge still knows it. A forge that does not answer has not forgotten anybody."""
+    """Whether the forge knows this runner; also true if the forge does not answer."""
     own = json.loads(REGISTRATION.read_text())
-    # It refuses this to everybody, as there is no such job; only who it knows gets as far as to be told that.
-    request = urllib.request.Request(  # noqa: S310 - the address that it was made known at
+    # The forge always refuses this, as there is no such job, but to an unknown runner with another error.
+    request = urllib.request.Request(  # noqa: S310 - the address of its registration
         f"{own['address'].rstrip('/')}/api/actions/runner.v1.RunnerService/UpdateLog",
         b"{}",
         {"Content-Type": "application/json", "x-runner-uuid": own["uuid"], "x-runner-token": own["token"]},
@@ -31,7 +31,7 @@ def is_known() -> bool:
 
 
 def has_job() -> bool:
-    """Whether a job runs: then the pod ends with it anyway."""
+    """Whether a job runs: the pod ends with it anyway."""
     return any(WORK.glob("*/hostexecutor"))
 
 

@@ -1,13 +1,13 @@
-"""Beside the forge: hands its files to the backup as they are at one moment, and takes those that a restore puts back.
+"""Sidecar of the forge: serves a snapshot of its files to the backup, and receives the files of a restore.
 
-    POST   /snapshot         link all files as they are now; says of each its mark, which changes with it, and its size
-    GET    /snapshot/PATH    a file of it
-    DELETE /snapshot         forget it
-    PUT    /restore/PATH     a file that the forge has after its next start
-    POST   /restore          they are all there
-    DELETE /restore          forget them
+    POST   /snapshot         link all files; returns each one's mark, which changes with the file, and its size
+    GET    /snapshot/PATH    a file of the snapshot
+    DELETE /snapshot         delete the snapshot
+    PUT    /restore/PATH     a file of a restore
+    POST   /restore          complete the restore
+    DELETE /restore          delete the restore
 
-Every request has the token. At its next start (database.sh, configure.sh) the forge takes what is in FOLDER/restore.
+Every request has the token. At its next start (database.sh, configure.sh) the forge applies FOLDER/restore.
 """
 
 import hmac
@@ -25,18 +25,18 @@ from urllib.parse import unquote, urlsplit
 FOLDER = Path(os.environ["FOLDER"])
 TOKEN = Path(os.environ["TOKEN"])
 PORT = int(os.environ.get("PORT", "3001"))
-KEPT = ("repositories", "attachments", "avatars", "repo-avatars", "actions_log", "actions_artifacts")
-"""What of FOLDER is copied: the rest is made anew, or is of no use later."""
-LEFT_OUT = {"hooks", "logs"}
-"""Folders of a repository. The forge writes the first anew; git writes into the second, so a link would change."""
-HALF = ("tmp_", ".tmp", "incoming-")
-"""How the names of files begin that git is still writing."""
+COPIED = ("repositories", "attachments", "avatars", "repo-avatars", "actions_log", "actions_artifacts")
+"""The folders of FOLDER that are copied: the rest is temporary or can be created again."""
+EXCLUDED = {"hooks", "logs"}
+"""Folders of a repository. The forge creates the first again; git appends to files of the second, also to links."""
+TEMPORARY = ("tmp_", ".tmp", "incoming-")
+"""Prefixes of files that git is still writing."""
 ROWS = "rows.dump"
 ATTEMPTS = 5
 CHUNK = 1 << 20
 SNAPSHOT, RESTORE = FOLDER / "snapshot", FOLDER / "restore"
 READY = RESTORE / "ready"
-alone = threading.Lock()
+lock = threading.Lock()
 
 
 def is_repository(folder: Path) -> bool:
@@ -45,46 +45,46 @@ def is_repository(folder: Path) -> bool:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """The files below a folder. Of a repository, what names objects comes before them.
+    """The files below a folder; in a repository references come before objects.
 
-    Git adds objects before it names them, so all are there that are named. It packs references before it removes the
-    single ones, so those come first.
+    Git adds objects before it references them, so no referenced object is missing. It packs references before it
+    removes loose ones, so loose ones come first.
     """
     if is_repository(folder):
         for path in sorted(folder.iterdir(), key=lambda path: (path.name != "refs", path.name == "objects", path.name)):
-            if path.name not in LEFT_OUT:
+            if path.name not in EXCLUDED:
                 yield from files(path) if path.is_dir() else [path]
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            if not path.name.startswith(HALF):
+            if not path.name.startswith(TEMPORARY):
                 yield from files(path)
-        elif not path.name.startswith(HALF) and path.suffix != ".lock":
+        elif not path.name.startswith(TEMPORARY) and path.suffix != ".lock":
             yield path
 
 
 def snapshot() -> dict[str, tuple[str, int]]:
-    """Link all files as they are now; of each its mark and size, by its path.
+    """Link all files; returns mark and size by path.
 
-    Git never writes into a file of a repository, but replaces it: a link stays what it is.
+    Git replaces the files of a repository and does not write into them, so links do not change.
 
     Raises:
-        FileNotFoundError: git has packed objects meanwhile, each time.
+        FileNotFoundError: git packed objects during every attempt.
     """
     for attempt in range(ATTEMPTS):
         shutil.rmtree(SNAPSHOT, ignore_errors=True)
         SNAPSHOT.mkdir(mode=0o700)
         try:
-            return dict(linked())
+            return dict(link_files())
         except FileNotFoundError:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
-def linked() -> Iterator[tuple[str, tuple[str, int]]]:
+def link_files() -> Iterator[tuple[str, tuple[str, int]]]:
     """Link each file into the snapshot."""
-    for kept in KEPT:
+    for kept in COPIED:
         for path in files(FOLDER / kept) if (FOLDER / kept).is_dir() else ():
             name = path.relative_to(FOLDER)
             target = SNAPSHOT / name
@@ -94,12 +94,12 @@ def linked() -> Iterator[tuple[str, tuple[str, int]]]:
             yield str(name), (f"{status.st_mtime_ns}-{status.st_ino}", status.st_size)
 
 
-def take(name: str, chunks: Iterator[bytes]) -> None:
-    """Keep a file for the next start."""
+def store(name: str, chunks: Iterator[bytes]) -> None:
+    """Store a file for the next start."""
     target = RESTORE / "files" / name
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if target.name == "HEAD":
-        # Without them git knows no repository; copies have no empty folders.
+        # Git needs these folders, and copies have no empty folders.
         for folder in ("refs", "objects"):
             (target.parent / folder).mkdir(mode=0o700, exist_ok=True)
     with target.open("wb") as file:
@@ -107,30 +107,30 @@ def take(name: str, chunks: Iterator[bytes]) -> None:
 
 
 def commit() -> None:
-    """All files are there: the next start takes them."""
-    for kept in KEPT:
+    """Complete a restore: the next start applies it."""
+    for kept in COPIED:
         (RESTORE / "files" / kept).mkdir(mode=0o700, parents=True, exist_ok=True)
     os.sync()
     READY.touch()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the backup."""
+    """Serves the backup."""
 
     protocol_version = "HTTP/1.1"
 
     def _name(self, root: str) -> str | None:
-        """The path below `root` that is asked for, if it is one that copies have."""
+        """The requested path below `root`, if it may be in a copy."""
         path = PurePosixPath(unquote(urlsplit(self.path).path).removeprefix(f"/{root}/"))
         if path.is_absolute() or ".." in path.parts:
             return None
-        return str(path) if (path.parts[1:] and path.parts[0] in KEPT) or str(path) == ROWS else None
+        return str(path) if (path.parts[1:] and path.parts[0] in COPIED) or str(path) == ROWS else None
 
     def _allowed(self) -> bool:
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if hmac.compare_digest(given.encode(), TOKEN.read_text().strip().encode()):
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if hmac.compare_digest(token.encode(), TOKEN.read_text().strip().encode()):
             return True
-        # What it has sent is not read.
+        # The request's body is not read.
         self.close_connection = True
         self._answer(403, "the token is wrong\n")
         return False
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         """A new snapshot; the end of a restore."""
         if not self._allowed():
             return
-        with alone:
+        with lock:
             match self.path:
                 case "/snapshot":
                     try:
@@ -186,13 +186,13 @@ class Handler(BaseHTTPRequestHandler):
         name = self._name("restore")
         if name is None or size < 0 or READY.exists():
             self.close_connection = True
-            self._answer(400, "no file that copies have, no size, or a restore waits for the next start\n")
+            self._answer(400, "the path is not in copies, the size is missing, or a restore waits for the next start\n")
             return
         try:
-            take(name, self._body(size))
+            store(name, self._body(size))
         except OSError as error:
             self.close_connection = True
-            self._answer(500, f"not kept: {error}\n")
+            self._answer(500, f"not stored: {error}\n")
         else:
             self._answer(204)
 
@@ -205,25 +205,25 @@ class Handler(BaseHTTPRequestHandler):
             yield chunk
 
     def do_DELETE(self) -> None:
-        """Forget a snapshot, or a restore."""
+        """Delete a snapshot, or a restore."""
         if not self._allowed():
             return
         folder = {"/snapshot": SNAPSHOT, "/restore": RESTORE}.get(self.path)
         if folder is None:
             self._answer(404)
             return
-        with alone:
+        with lock:
             if folder == RESTORE:
-                # First what says that it is all there.
+                # First the mark that it is complete.
                 READY.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
         self._answer(204)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: a backup asks for every file."""
+        """Log no requests: a backup sends one for each file."""
 
 
 if __name__ == "__main__":
-    # The first process of a container has no other way to end.
+    # SIGTERM has no default action for the first process of a container.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     ThreadingHTTPServer(("", PORT), Handler).serve_forever()

@@ -1,6 +1,6 @@
-"""Beside the forge: users with the Secret's passwords, the repository, its labels and the protection of `main`.
+"""Sidecar of the forge: sets up users with the Secret's passwords, the repository, labels and protection of `main`.
 
-The Secret's files are read again every few seconds, and applied where they have changed.
+It reads the Secret's files every few seconds, and applies changes.
 """
 
 import base64
@@ -17,11 +17,11 @@ from typing import Any
 
 ADDRESS = f"{os.environ['FORGE']}/api/v1"
 TOKEN = Path(os.environ["TOKEN"])
-# One file a user, with the password: `admin` may do all, others write to branches of the repository, but for READERS.
+# A file with the password for each user: `admin` may do everything, others but READERS write to branches.
 USERS = Path(os.environ["USERS"])
 ALIVE = Path(os.environ["ALIVE"])
 ADMIN = "admin"
-# The GitOps controller: it reads the repository, and reviews nothing.
+# The GitOps controller, which reads the repository and reviews nothing.
 READERS = {"gitops"}
 OWNER, REPOSITORY = "lab", "cluster"
 PATH = f"/repos/{OWNER}/{REPOSITORY}"
@@ -30,22 +30,22 @@ LABELS = {
     "destructive": ("d73a4a", "What is lost by this change may be lost"),
     "environment": ("0e8a16", "Gets a stack to itself"),
 }
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 PAUSE_SECONDS = 5
-# The passwords that the forge has.
+# The passwords that are set in the forge.
 known: dict[str, str] = {}
 
 
 class RefusedError(Exception):
-    """The forge said no."""
+    """The forge refused a request."""
 
     def __init__(self, method: str, path: str, status: int, text: str) -> None:
         super().__init__(f"{method} {path}: {status} {text}")
         self.status = status
 
 
-def ask(method: str, path: str, body: Mapping[str, Any] | None = None, *, login: str | None = None) -> Any:
-    """What the forge answers; `login` is the value of the Authorization header, by default the administrator's."""
+def request_api(method: str, path: str, body: Mapping[str, Any] | None = None, *, login: str | None = None) -> Any:
+    """Send a request to the forge; returns its JSON. `login`: the Authorization header, by default `admin`'s."""
     request = urllib.request.Request(  # noqa: S310 - the address is the pod's own
         ADDRESS + path, None if body is None else json.dumps(body).encode(), method=method
     )
@@ -59,10 +59,10 @@ def ask(method: str, path: str, body: Mapping[str, Any] | None = None, *, login:
     return json.loads(content) if content else None
 
 
-def there(path: str) -> Any:
-    """What is at a path, or None."""
+def find(path: str) -> Any:
+    """The object at a path, or None."""
     try:
-        return ask("GET", path)
+        return request_api("GET", path)
     except RefusedError as refusal:
         if refusal.status == 404:
             return None
@@ -80,55 +80,55 @@ def passwords() -> dict[str, str]:
 
 
 def administrator(password: str) -> None:
-    """Give the administrator the Secret's password, by the token of this start; then there is no token."""
+    """Set the administrator's password from the Secret with the token of this start, and delete the token."""
     if TOKEN.exists():
         change = {"login_name": ADMIN, "source_id": 0, "password": password, "must_change_password": False}
-        ask("PATCH", f"/admin/users/{ADMIN}", change, login=f"token {TOKEN.read_text().strip()}")
+        request_api("PATCH", f"/admin/users/{ADMIN}", change, login=f"token {TOKEN.read_text().strip()}")
         TOKEN.unlink()
     known[ADMIN] = password
-    for token in ask("GET", f"/users/{ADMIN}/tokens?limit=50"):
+    for token in request_api("GET", f"/users/{ADMIN}/tokens?limit=50"):
         if token["name"].startswith("setup-"):
-            ask("DELETE", f"/users/{ADMIN}/tokens/{token['id']}")
+            request_api("DELETE", f"/users/{ADMIN}/tokens/{token['id']}")
 
 
 def users(wanted: Mapping[str, str]) -> None:
-    """Make users, or give them the password that their Secret has now; shut out those that it has no more."""
-    there_are = {user["login"] for user in ask("GET", "/admin/users?limit=50")}
+    """Create users, update their passwords from the Secret, and lock users that it no longer has."""
+    existing = {user["login"] for user in request_api("GET", "/admin/users?limit=50")}
     for name, password in wanted.items():
-        if name not in there_are:
-            made = {"username": name, "email": f"{name}@lab.internal", "password": password}
-            ask("POST", "/admin/users", {**made, "must_change_password": False})
+        if name not in existing:
+            user = {"username": name, "email": f"{name}@lab.internal", "password": password}
+            request_api("POST", "/admin/users", {**user, "must_change_password": False})
         if known.get(name) != password:
             state = {"login_name": name, "source_id": 0, "password": password, "must_change_password": False}
-            ask("PATCH", f"/admin/users/{name}", {**state, "prohibit_login": False, "active": True})
+            request_api("PATCH", f"/admin/users/{name}", {**state, "prohibit_login": False, "active": True})
             known[name] = password
-    for name in there_are - wanted.keys():
-        ask("PATCH", f"/admin/users/{name}", {"login_name": name, "source_id": 0, "prohibit_login": True})
+    for name in existing - wanted.keys():
+        request_api("PATCH", f"/admin/users/{name}", {"login_name": name, "source_id": 0, "prohibit_login": True})
         known.pop(name, None)
 
 
 def repository(wanted: Mapping[str, str]) -> None:
-    """The repository, empty; no job runs before there is something to protect."""
-    if not there(f"/orgs/{OWNER}"):
-        ask("POST", "/orgs", {"username": OWNER, "visibility": "private"})
-    if not there(PATH):
-        ask("POST", f"/orgs/{OWNER}/repos", {"name": REPOSITORY, "private": True, "default_branch": "main"})
-        ask("PATCH", PATH, {"has_actions": False, "default_delete_branch_after_merge": True})
-    labels = {label["name"] for label in ask("GET", f"{PATH}/labels?limit=50")}
+    """Create the repository, empty and without jobs until `main` is protected, with labels and collaborators."""
+    if not find(f"/orgs/{OWNER}"):
+        request_api("POST", "/orgs", {"username": OWNER, "visibility": "private"})
+    if not find(PATH):
+        request_api("POST", f"/orgs/{OWNER}/repos", {"name": REPOSITORY, "private": True, "default_branch": "main"})
+        request_api("PATCH", PATH, {"has_actions": False, "default_delete_branch_after_merge": True})
+    labels = {label["name"] for label in request_api("GET", f"{PATH}/labels?limit=50")}
     for name, (color, description) in LABELS.items():
         if name not in labels:
-            ask("POST", f"{PATH}/labels", {"name": name, "color": color, "description": description})
-    members = {user["login"] for user in ask("GET", f"{PATH}/collaborators?limit=50")}
+            request_api("POST", f"{PATH}/labels", {"name": name, "color": color, "description": description})
+    members = {user["login"] for user in request_api("GET", f"{PATH}/collaborators?limit=50")}
     for name in wanted:
         if name != ADMIN:
-            ask("PUT", f"{PATH}/collaborators/{name}", {"permission": "read" if name in READERS else "write"})
+            request_api("PUT", f"{PATH}/collaborators/{name}", {"permission": "read" if name in READERS else "write"})
     for name in members - wanted.keys():
-        ask("DELETE", f"{PATH}/collaborators/{name}")
+        request_api("DELETE", f"{PATH}/collaborators/{name}")
 
 
 def protection(wanted: Mapping[str, str]) -> bool:
-    """Protect `main`, and let jobs run, once it has been pushed; whether it is so."""
-    if not there(f"{PATH}/branches/main"):
+    """Protect `main` and allow jobs, once it has been pushed; returns whether it has."""
+    if not find(f"{PATH}/branches/main"):
         return False
     rule = {
         "rule_name": "main",
@@ -136,24 +136,24 @@ def protection(wanted: Mapping[str, str]) -> bool:
         "enable_force_push": False,
         "enable_status_check": True,
         "status_check_contexts": list(CHECKS),
-        # Somebody else's, where there is somebody else.
+        # By another user, if there is one.
         "required_approvals": 1 if len(wanted.keys() - READERS) > 1 else 0,
         "dismiss_stale_approvals": True,
         "block_on_rejected_reviews": True,
         "block_on_outdated_branch": True,
         "block_admin_merge_override": True,
     }
-    if there(f"{PATH}/branch_protections/main"):
-        ask("PATCH", f"{PATH}/branch_protections/main", rule)
+    if find(f"{PATH}/branch_protections/main"):
+        request_api("PATCH", f"{PATH}/branch_protections/main", rule)
     else:
-        ask("POST", f"{PATH}/branch_protections", rule)
-    ask("PATCH", PATH, {"has_actions": True})
+        request_api("POST", f"{PATH}/branch_protections", rule)
+    request_api("PATCH", PATH, {"has_actions": True})
     return True
 
 
 def wait() -> None:
     """Wait until the forge answers."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             with urllib.request.urlopen(f"{os.environ['FORGE']}/api/healthz", timeout=5):  # noqa: S310
@@ -165,7 +165,7 @@ def wait() -> None:
 
 
 def main() -> None:
-    """Apply, and apply again what changes."""
+    """Apply the Secret, and its changes."""
     wait()
     administrator(passwords()[ADMIN])
     applied: dict[str, str] = {}
@@ -184,6 +184,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The first process of a container has no other way to end.
+    # SIGTERM has no default action for the first process of a container.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     main()

@@ -1,5 +1,5 @@
-"""Serves the landing page: the services of services.json and of what was added to the profile, the cluster's nodes, and
-what is applied from Git; all are asked how they are while nobody waits.
+"""Serves the landing page: services of services.json and of added capabilities, the cluster's nodes, and applications
+from Git. Threads poll their state, so that no request waits for them.
 """
 
 import base64
@@ -29,11 +29,11 @@ DOMAIN, PUBLIC_PORT = os.environ["DOMAIN"], os.environ.get("PUBLIC_PORT", "30443
 LISTEN_PORT = int(os.environ.get("PORT", "8080"))
 SERVICES = json.loads(Path(os.environ.get("SERVICES") or FOLDER / "services.json").read_text(encoding="utf-8"))
 OTHERS = Path(os.environ.get("OTHERS", "/etc/landing"))
-"""Models, and services of capabilities that a profile has not by itself: a file each with one or a list of them."""
+"""Models, and services of capabilities that were added to a profile: files with one service or a list."""
 PAGE = (FOLDER / "page.html").read_text(encoding="utf-8")
-ASK_SECONDS = 5
+POLL_SECONDS = 5
 READY, IDLE, DOWN, UNKNOWN = "ready", "idle", "down", "unknown"
-WORDS = {READY: "Ready", IDLE: "Idle", DOWN: "Not ready", UNKNOWN: "Not asked yet"}
+WORDS = {READY: "Ready", IDLE: "Idle", DOWN: "Not ready", UNKNOWN: "Not checked yet"}
 GOOD = ("Synced", "Healthy")
 SYMBOLS = {
     READY: "M4 10.5l4 4 8-9",
@@ -42,114 +42,114 @@ SYMBOLS = {
     UNKNOWN: "M4 10h.1M10 10h.1M16 10h.1",
 }
 ALERTS = os.environ.get("ALERTS", "")
-"""Address that tells what fires; nothing where there is no monitoring."""
+"""Address of the firing alerts; empty without monitoring."""
 SHOWN_ALERTS = 10
 MONITORING = f"https://monitoring.{html.escape(DOMAIN)}:{html.escape(PUBLIC_PORT)}"
 ACCOUNT = Path(os.environ.get("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
 API = os.environ.get("API", "https://kubernetes.default.svc")
 APPLICATIONS = f"{API}/apis/argoproj.io/v1alpha1/namespaces/gitops/applications"
-"""Where the GitOps controller tells how the applications are; nobody is there without one."""
+"""The GitOps controller's applications; absent without one."""
 NODES = f"{API}/api/v1/nodes?resourceVersion=0"
 """From the API server's cache: many pages may be open."""
 ROLE = "node-role.kubernetes.io/"
 API_SECONDS = float(os.environ.get("API_SECONDS", "5"))
 health: dict[str, tuple[str, str]] = {}
-"""State, and what there is to say of it, by the address that is asked."""
+"""State and detail by health address."""
 
 
-def listed() -> list[dict[str, str]]:
-    """The services that there are now."""
+def list_services() -> list[dict[str, str]]:
+    """The current services."""
     found = list(SERVICES)
     for path in sorted(OTHERS.glob("*.json")):
-        with suppress(FileNotFoundError):  # it has just gone
+        with suppress(FileNotFoundError):  # it was deleted in between
             more = json.loads(path.read_text(encoding="utf-8"))
             found += more if isinstance(more, list) else [more]
     return found
 
 
-def ask(service: dict[str, str]) -> tuple[str, str]:
-    """The state of a service, and what there is to say of it."""
+def check(service: dict[str, str]) -> tuple[str, str]:
+    """The state of a service, and a detail."""
     url = service["health"]
     parts = urlsplit(url)
     try:
         if parts.scheme == "tcp":
-            socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ASK_SECONDS).close()
+            socket.create_connection((parts.hostname or "", parts.port or 0), timeout=POLL_SECONDS).close()
         else:
-            urllib.request.urlopen(url, timeout=ASK_SECONDS).close()  # noqa: S310 - addresses of services.json
+            urllib.request.urlopen(url, timeout=POLL_SECONDS).close()  # noqa: S310 - addresses of services.json
     except urllib.error.HTTPError as error:
         return DOWN, f"Answers {error.code}"
     except OSError as error:
         reason = getattr(error, "reason", error)
-        # A stage without a version has no pods. Its Service refuses, or is silent where a policy is judged first;
-        # a pod that hangs takes the connection, of which a plain TimeoutError tells.
+        # A stage without a version has no pods: its Service refuses or, behind a policy, drops the connection.
+        # A pod that hangs accepts the connection: then the error is a plain TimeoutError.
         refused = isinstance(reason, ConnectionRefusedError)
         if "idle" in service and (refused or (reason is not error and isinstance(reason, TimeoutError))):
             return IDLE, service["idle"]
         if refused:
             return DOWN, "Refuses connections"
         if isinstance(reason, TimeoutError):
-            return DOWN, f"No answer within {ASK_SECONDS} s"
+            return DOWN, f"No answer within {POLL_SECONDS} s"
         return DOWN, str(reason) or type(reason).__name__
     return READY, ""
 
 
 firing: list[list[str] | None] = [None]
-"""Texts of the alerts that fire, the worst first; None where no monitoring answers."""
+"""Summaries of the firing alerts, critical ones first; None if monitoring does not answer."""
 
 
-def ask_alerts() -> list[str]:
-    """What fires, but for the alert that always does."""
-    with urllib.request.urlopen(ALERTS, timeout=ASK_SECONDS) as answer:  # noqa: S310 - an address of the manifest's
+def get_alerts() -> list[str]:
+    """Summaries of the firing alerts, without the one that always fires."""
+    with urllib.request.urlopen(ALERTS, timeout=POLL_SECONDS) as answer:  # noqa: S310 - an address from the manifest
         found = json.load(answer)["data"]["alerts"]
-    told = [
+    alerts = [
         (one["labels"].get("severity") != "critical", one["annotations"].get("summary", one["name"]))
         for one in found
         if one["state"] == "firing" and one["labels"].get("severity") != "none"
     ]
-    texts = [text for _, text in sorted(told)]
+    texts = [text for _, text in sorted(alerts)]
     more = [f"and {len(texts) - SHOWN_ALERTS} more"] if len(texts) > SHOWN_ALERTS else []
     return texts[:SHOWN_ALERTS] + more
 
 
 def watch_alerts() -> None:
-    """Keep what fires up to date."""
+    """Keep the firing alerts up to date."""
     while True:
         try:
-            firing[0] = ask_alerts()
+            firing[0] = get_alerts()
         except (OSError, ValueError, KeyError):
             firing[0] = None
-        time.sleep(ASK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 applications: list[list[dict[str, str]] | None] = [None]
-"""What is applied from Git, each with its state; None where there is no GitOps controller, or it cannot be asked."""
+"""The applications from Git with their states; None if no GitOps controller answers."""
 
 
 nodes: list[list[dict[str, str]] | None] = [None]
-"""The cluster's nodes, each with its state; None where they cannot be asked for."""
+"""The cluster's nodes with their states; None if the API does not answer."""
 
 
-def ask_api(url: str) -> list[dict[str, Any]]:
-    """The objects of a list of the cluster's API, by their names."""
-    # The token is renewed where it is.
+def list_api(url: str) -> list[dict[str, Any]]:
+    """The objects of a list of the cluster's API, sorted by name."""
+    # The token rotates.
     login = {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text(encoding='utf-8').strip()}"}
     request = urllib.request.Request(url, headers=login)  # noqa: S310 - the cluster's API
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-    with urllib.request.urlopen(request, timeout=ASK_SECONDS, context=context) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=POLL_SECONDS, context=context) as answer:  # noqa: S310
         found: list[dict[str, Any]] = json.load(answer)["items"]
     return sorted(found, key=lambda one: one["metadata"]["name"])
 
 
 def node(one: dict[str, Any]) -> dict[str, str]:
-    """How a node is: ready or why not, its role, version and age."""
+    """A node's state, role, version, age and problems."""
     metadata, status = one["metadata"], one.get("status", {})
-    conditions = {told["type"]: told for told in status.get("conditions", ())}
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
     ready = conditions.pop("Ready", {"message": "It has not reported yet"})
-    troubles = [told.get("message") or kind for kind, told in conditions.items() if told["status"] == "True"]
+    problems = [each.get("message") or kind for kind, each in conditions.items() if each["status"] == "True"]
     state, word = READY, WORDS[READY]
     if ready.get("status") != "True":
         state, word = DOWN, WORDS[DOWN]
-        troubles.insert(0, ready.get("message") or ready.get("reason", ""))
+        problems.insert(0, ready.get("message") or ready.get("reason", ""))
     elif one.get("spec", {}).get("unschedulable"):
         state, word = IDLE, "Takes no new pods"
     roles = sorted(label.removeprefix(ROLE) for label in metadata.get("labels", {}) if label.startswith(ROLE))
@@ -161,12 +161,12 @@ def node(one: dict[str, Any]) -> dict[str, str]:
         "role": " and ".join(roles) or "worker",
         "version": version,
         "age": age(metadata),
-        "detail": "; ".join(troubles),
+        "detail": "; ".join(problems),
     }
 
 
 def age(metadata: dict[str, Any]) -> str:
-    """For how long an object has been there, in one unit."""
+    """An object's age, in one unit."""
     seconds = int((datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])).total_seconds())
     for unit, length in {"days": 86400, "hours": 3600, "minutes": 60}.items():
         if seconds >= 2 * length:
@@ -175,13 +175,13 @@ def age(metadata: dict[str, Any]) -> str:
 
 
 def application(one: dict[str, Any]) -> dict[str, str]:
-    """How an application is: as in Git or not, healthy or not, and why not."""
+    """An application's state: sync, health and problems."""
     status = one.get("status", {})
     sync, health = (status.get(key, {}).get("status", "Unknown") for key in ("sync", "health"))
     operation = status.get("operationState", {})
     conditions = status.get("conditions", ())
     errors, warnings = (
-        [told["message"] for told in conditions if told["type"].endswith(kind)] for kind in ("Error", "Warning")
+        [each["message"] for each in conditions if each["type"].endswith(kind)] for kind in ("Error", "Warning")
     )
     if operation.get("phase") in {"Failed", "Error"} and sync != "Synced":
         errors.append(operation.get("message", ""))
@@ -197,40 +197,40 @@ def application(one: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def watch_api(url: str, told: list[list[dict[str, str]] | None], shown: Callable[[Any], dict[str, str]]) -> None:
-    """Keep what a list of the cluster's API tells up to date."""
+def watch_api(url: str, cell: list[list[dict[str, str]] | None], row_of: Callable[[Any], dict[str, str]]) -> None:
+    """Keep the rows of a list of the cluster's API up to date in `cell`."""
     while True:
         try:
-            told[0] = [shown(one) for one in ask_api(url)]
+            cell[0] = [row_of(one) for one in list_api(url)]
         except (OSError, ValueError, KeyError):
-            told[0] = None
+            cell[0] = None
         time.sleep(API_SECONDS)
 
 
 def watch(service: dict[str, str]) -> None:
-    """Keep the health of a service up to date, as long as it is there."""
-    while service in listed():
-        health[service["health"]] = ask(service)
-        time.sleep(ASK_SECONDS)
+    """Keep the health of a service up to date while it is listed."""
+    while service in list_services():
+        health[service["health"]] = check(service)
+        time.sleep(POLL_SECONDS)
 
 
 def watch_all() -> None:
     """Keep the health of all services up to date."""
     watching: dict[str, threading.Thread] = {}
     while True:
-        for service in listed():
+        for service in list_services():
             url = service["health"]
             if url not in watching or not watching[url].is_alive():
                 health.pop(url, None)
                 watching[url] = threading.Thread(target=watch, args=(service,), daemon=True)
                 watching[url].start()
-        time.sleep(ASK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
-def told() -> dict[str, Any]:
-    """What the page shows: each service with its address and health, and all of it in a sentence."""
+def overview() -> dict[str, Any]:
+    """The page's data: the services with address and health, the lists, and a summary."""
     services = []
-    for service in listed():
+    for service in list_services():
         state, detail = health.get(service["health"], (UNKNOWN, ""))
         shown = {name: service[name] for name in ("name", "about", "login", "page")}
         url = f"https://{service['host']}.{DOMAIN}:{PUBLIC_PORT}" if service["host"] else ""
@@ -240,7 +240,7 @@ def told() -> dict[str, Any]:
     if down := [one["name"] for one in [*services, *(machines or ()), *(from_git or ())] if one["state"] == DOWN]:
         state, summary = DOWN, f"Not ready: {', '.join(down)}"
     elif counts[UNKNOWN]:
-        state, summary = UNKNOWN, "Asking the services"
+        state, summary = UNKNOWN, "Checking the services"
     else:
         state = READY
         summary = f"{counts[READY]} ready, {counts[IDLE]} idle" if counts[IDLE] else f"All {counts[READY]} ready"
@@ -266,7 +266,7 @@ def card(service: dict[str, str]) -> str:
 
 LISTS = {"nodes": "Nodes", "applications": "From Git"}
 ABOUT = {"nodes": ("role", "version", "age"), "applications": ("revision",)}
-"""What a row of a list says below its detail."""
+"""The fields below the detail in a row of a list."""
 
 
 def row(one: dict[str, str], about: tuple[str, ...]) -> str:
@@ -280,19 +280,19 @@ def row(one: dict[str, str], about: tuple[str, ...]) -> str:
 
 
 def rows(kind: str, title: str, found: Sequence[dict[str, str]]) -> str:
-    """A list on the page; it is hidden where there is nothing to tell."""
+    """A list on the page, hidden if it is empty."""
     text = "".join(row(one, ABOUT[kind]) for one in found)
     return f'<section id="{kind}"{"" if found else " hidden"}><h2>{title}</h2><ul>{text}</ul></section>'
 
 
 def symbol(state: str) -> str:
-    """A state's sign, for those who read the word beside it anyway."""
+    """A state's symbol; hidden from screen readers, which read the word."""
     return f'<svg viewBox="0 0 20 20" aria-hidden="true"><path d="{SYMBOLS[state]}"/></svg>'
 
 
 def page() -> str:
-    """The page as it is now; its script keeps it so."""
-    now = told()
+    """The page with the current state; its script updates it."""
+    now = overview()
     return Template(PAGE).substitute(
         domain=html.escape(DOMAIN),
         port=html.escape(PUBLIC_PORT),
@@ -313,7 +313,7 @@ def page() -> str:
 
 
 def digest(element: str) -> str:
-    """What a Content-Security-Policy knows an element of the page by."""
+    """The hash of an element of the page for the Content-Security-Policy."""
     found = re.search(f"<{element}>(.*?)</{element}>", page(), re.DOTALL)
     assert found
     return f"'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()}'"
@@ -329,16 +329,16 @@ HEADERS = {
 
 
 class Handler(BaseHTTPRequestHandler):
-    """`/`, the same as JSON at /health.json, and /healthz for probes."""
+    """Serves `/`, its data at /health.json, and /healthz for probes."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request."""
         status, kind, text = 200, "text/html; charset=utf-8", ""
         match urlsplit(self.path).path:
             case "/":
                 text = page()
             case "/health.json":
-                kind, text = "application/json", json.dumps(told(), indent=1)
+                kind, text = "application/json", json.dumps(overview(), indent=1)
             case "/healthz":
                 kind, text = "text/plain", "ok\n"
             case _:
@@ -351,13 +351,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: probes ask every few seconds."""
+        """Log no requests: there are probes every few seconds."""
 
 
 if __name__ == "__main__":
     threading.Thread(target=watch_all, daemon=True).start()
-    for asked in ((NODES, nodes, node), (APPLICATIONS, applications, application)):
-        threading.Thread(target=watch_api, args=asked, daemon=True).start()
+    for arguments in ((NODES, nodes, node), (APPLICATIONS, applications, application)):
+        threading.Thread(target=watch_api, args=arguments, daemon=True).start()
     if ALERTS:
         threading.Thread(target=watch_alerts, daemon=True).start()
     ThreadingHTTPServer(("", LISTEN_PORT), Handler).serve_forever()

@@ -1,4 +1,4 @@
-"""Before each start of the tracking server: buckets, tables of this version, and users with the Secrets' passwords."""
+"""Before each start of the tracking server: creates buckets, migrates tables, and sets users' passwords."""
 
 import os
 import subprocess
@@ -13,20 +13,20 @@ import sqlalchemy  # type: ignore[import-not-found]
 from botocore.config import Config  # type: ignore[import-untyped]
 
 BUCKETS = ("mlflow", "datasets", "code")
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 URI = os.environ["MLFLOW_BACKEND_STORE_URI"]
-# <user>-password in the Secret tracking-users: these may do all, others what they are granted, and read.
+# <user>-password in the Secret tracking-users. Administrators may do everything; others read, and do what is granted.
 SUFFIX = "-password"
 ADMINISTRATORS = ("admin", "promotion")
 
 
-def patiently(what: str, attempt: Callable[[], Any]) -> Any:
-    """What `attempt` returns, tried until the stores answer."""
-    end = time.monotonic() + PATIENCE_SECONDS
+def retry(what: str, attempt: Callable[[], Any]) -> Any:
+    """Retry `attempt` until it returns, and return its result."""
+    end = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             return attempt()
-        except Exception as error:  # drivers raise what they like
+        except Exception as error:  # drivers raise errors of any type
             if time.monotonic() > end:
                 raise
             print(f"waiting for {what}: {type(error).__name__}", flush=True)
@@ -34,35 +34,35 @@ def patiently(what: str, attempt: Callable[[], Any]) -> Any:
 
 
 def buckets() -> None:
-    """Make the buckets that are not there."""
+    """Create missing buckets."""
     s3 = boto3.client(
         "s3",
         endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"],
         config=Config(connect_timeout=5, retries={"max_attempts": 0}),
     )
-    there = {bucket["Name"] for bucket in patiently("the object store", s3.list_buckets)["Buckets"]}
+    existing = {bucket["Name"] for bucket in retry("the object store", s3.list_buckets)["Buckets"]}
     for name in BUCKETS:
-        if name not in there:
+        if name not in existing:
             s3.create_bucket(Bucket=name)
 
 
 def tables() -> None:
-    """Bring tables that are there to this version; the server makes them where there are none."""
+    """Migrate existing tables to this version; the server creates missing ones."""
     engine = sqlalchemy.create_engine(URI)
-    if patiently("the database", lambda: sqlalchemy.inspect(engine).has_table("alembic_version")):
+    if retry("the database", lambda: sqlalchemy.inspect(engine).has_table("alembic_version")):
         subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", URI], check=True)
 
 
 def users() -> None:
-    """Make each user, or give it the password that its Secret has now."""
+    """Create each user, or update its password from the Secret."""
     configuration = Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])
     configuration.touch(0o600)
     configuration.write_text(
-        # In an ini file, % begins a reference. Comparing a password costs tens of milliseconds: once a minute will do.
+        # In an ini file, % starts a reference. To check a password takes tens of milliseconds: cache it for a minute.
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {URI.replace('%', '%%')}\nauth_cache_ttl_seconds = 60\n",
         encoding="utf-8",
     )
-    # It reads its configuration as it is imported.
+    # It reads its configuration on import.
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     store = SqlAlchemyStore()
@@ -78,14 +78,14 @@ def users() -> None:
 
 
 def monitor() -> None:
-    """Let the role `monitor` in, which sees the database's figures and none of its rows; nothing without a password."""
+    """Create the role `monitor`, which may read statistics but no rows; does nothing without a password."""
     if not (password := os.environ.get("MONITOR_ROLE")):
         return
     with sqlalchemy.create_engine(URI).begin() as connection:
-        ask = sqlalchemy.text("SELECT count(*) FROM pg_roles WHERE rolname = 'monitor'")
-        verb = "ALTER" if connection.execute(ask).scalar() else "CREATE"
+        count = sqlalchemy.text("SELECT count(*) FROM pg_roles WHERE rolname = 'monitor'")
+        verb = "ALTER" if connection.execute(count).scalar() else "CREATE"
         quoted = sqlalchemy.String().literal_processor(dialect=connection.dialect)(password)
-        # No parameters can stand in it.
+        # The statement cannot have parameters.
         connection.exec_driver_sql(f"{verb} ROLE monitor LOGIN CONNECTION LIMIT 3 PASSWORD {quoted}".replace("%", "%%"))
         connection.exec_driver_sql("GRANT pg_monitor TO monitor")
 

@@ -1,7 +1,7 @@
-"""MLflow's server with users, that lets only the promotion service decide about models (a plugin: mlflow.app).
+"""MLflow's server with users, where only the promotion service decides about models (a plugin: mlflow.app).
 
-What is refused to everybody else, administrators too, is what would have a stage serve a version that no gate has
-passed, or change what a gate has passed. docs/adr/0014 says why; the service's tables say which models have gates.
+It refuses to everybody else, also to administrators, what would make a stage serve a version that has not passed a
+gate, or change what has passed one: docs/adr/0014. The service's tables have the models with gates.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# MLflow reads its configuration as it is imported: where the server is made, not where this is looked up.
+# MLflow reads its configuration on import: it is imported when the server is created, not with this module.
 # ruff: noqa: PLC0415
 SERVICE = "promotion"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 STAGES = frozenset({"staging", "canary", "production"})
 TAGS = re.compile(r"(moved|withdrawn|former)\..*")
-"""Of registered models: the rollout controller and the delivery figures go by them."""
+"""Tags of registered models, for the rollout controller and the delivery figures."""
 VERDICT = re.compile(r"gate(\..*)?|test_.*")
-"""Tags of versions: what the gate has said."""
+"""Tags of versions with the gate's verdict."""
 LOGGED_MODEL = re.compile(r"models/(m-[0-9a-f]+)")
 
 
 def create_app() -> Any:
-    """MLflow's own app with users, and what is refused."""
+    """MLflow's app with users and these checks."""
+    from metrics_reader import create_app as with_users
     from mlflow.server import app
-    from told_figures import create_app as with_users
 
-    made = with_users(app)
-    app.before_request(_refuse)  # after MLflow's own, which has found out who asks
-    return Frozen(made)
+    application = with_users(app)
+    app.before_request(_refuse)  # after MLflow's own, which authenticates the user
+    return Frozen(application)
 
 
 class Frozen:
-    """Refuses to change files that a gate has passed. MLflow takes uploads before they reach its Flask app."""
+    """Refuses changes to files that passed a gate. MLflow handles uploads before its Flask app."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as ASGI has it."""
+        """Handle an ASGI request."""
         if scope["type"] == "http" and scope["method"] not in READING and "/mlflow-artifacts/" in scope["path"]:
             from starlette.concurrency import run_in_threadpool
             from starlette.responses import JSONResponse
 
             if reason := await run_in_threadpool(_files, scope["path"]):
-                told = {"error_code": "PERMISSION_DENIED", "message": reason}
-                await JSONResponse(told, 403)(scope, receive, send)
+                error = {"error_code": "PERMISSION_DENIED", "message": reason}
+                await JSONResponse(error, 403)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -62,8 +62,10 @@ def _refuse() -> Any:
         return None
     if not (reason := check()):
         return None
-    told = f"{reason}. Only the promotion service does that: `lab train`, `lab promote`, `lab rollback`, `lab withdraw`"
-    return flask.make_response({"error_code": "PERMISSION_DENIED", "message": told}, 403)
+    message = (
+        f"{reason}. Only the promotion service does that: `lab train`, `lab promote`, `lab rollback`, `lab withdraw`"
+    )
+    return flask.make_response({"error_code": "PERMISSION_DENIED", "message": message}, 403)
 
 
 def _flask() -> Any:
@@ -72,99 +74,99 @@ def _flask() -> Any:
     return flask
 
 
-def _asked(kind: str) -> Any:
-    """The request, read as MLflow's own handler reads it."""
+def _request(kind: str) -> Any:
+    """The request, parsed as MLflow's handler parses it."""
     from mlflow.protos import model_registry_pb2
     from mlflow.server.handlers import _get_request_message
 
     return _get_request_message(getattr(model_registry_pb2, kind)())
 
 
-def _ask(question: str, value: str) -> bool:
-    """Whether the service's tables have something; before there are any, nothing has a gate."""
+def _exists(query: str, value: str) -> bool:
+    """Whether a query of the service's tables has a result; without the tables, it has none."""
     import sqlalchemy  # type: ignore[import-not-found]
     from mlflow.server.handlers import _get_model_registry_store
 
     with _get_model_registry_store().engine.connect() as connection:
         if connection.execute(sqlalchemy.text("SELECT to_regclass('promotion.gates')")).scalar() is None:
             return False
-        return connection.execute(sqlalchemy.text(question), {"value": value}).first() is not None
+        return connection.execute(sqlalchemy.text(query), {"value": value}).first() is not None
 
 
 def _has_gate(model: str) -> bool:
-    return _ask("SELECT 1 FROM promotion.gates WHERE model = :value", model)
+    return _exists("SELECT 1 FROM promotion.gates WHERE model = :value", model)
 
 
 def _served(model: str, version: str = "") -> list[str]:
-    """The stages that are to serve a model, or one version of it."""
+    """The stages that serve a model, or one version of it."""
     from mlflow.exceptions import MlflowException
     from mlflow.server.handlers import _get_model_registry_store
 
     try:
         aliases = _get_model_registry_store().get_registered_model(model).aliases
     except MlflowException:
-        return []  # MLflow says so itself
+        return []  # MLflow reports it
     found = aliases.items() if isinstance(aliases, dict) else ((one.alias, one.version) for one in aliases)
     return sorted(alias for alias, number in found if alias in STAGES and version in {"", str(number)})
 
 
 def _alias(kind: str) -> Callable[[], str]:
     def check() -> str:
-        asked = _asked(kind)
-        decided = asked.alias in STAGES or _has_gate(asked.name)
-        return f"the alias {asked.alias} of {asked.name} says what is served" if decided else ""
+        request = _request(kind)
+        decided = request.alias in STAGES or _has_gate(request.name)
+        return f"the alias {request.alias} of {request.name} decides what is served" if decided else ""
 
     return check
 
 
 def _version() -> str:
-    name = _asked("CreateModelVersion").name
-    return f"{name} has a gate, which a model has to pass before it becomes a version" if _has_gate(name) else ""
+    name = _request("CreateModelVersion").name
+    return f"{name} has a gate, which a model must pass to become a version" if _has_gate(name) else ""
 
 
 def _transition() -> str:
-    return f"stages of {_asked('TransitionModelVersionStage').name} are aliases"
+    return f"stages of {_request('TransitionModelVersionStage').name} are aliases"
 
 
 def _delete_version() -> str:
-    asked = _asked("DeleteModelVersion")
-    stages = _served(asked.name, asked.version)
-    return f"version {asked.version} of {asked.name} is served by {', '.join(stages)}" if stages else ""
+    request = _request("DeleteModelVersion")
+    stages = _served(request.name, request.version)
+    return f"version {request.version} of {request.name} is served by {', '.join(stages)}" if stages else ""
 
 
 def _delete_model() -> str:
-    name = _asked("DeleteRegisteredModel").name
+    name = _request("DeleteRegisteredModel").name
     stages = _served(name)
     return f"{name} is served by {', '.join(stages)}" if stages else ""
 
 
 def _rename() -> str:
-    asked = _asked("RenameRegisteredModel")
-    gated = [name for name in (asked.name, asked.new_name) if _has_gate(name)]
-    if stages := _served(asked.name):
-        return f"{asked.name} is served by {', '.join(stages)}"
-    return f"{gated[0]} has a gate, which goes by its name" if gated else ""
+    request = _request("RenameRegisteredModel")
+    gated = [name for name in (request.name, request.new_name) if _has_gate(name)]
+    if stages := _served(request.name):
+        return f"{request.name} is served by {', '.join(stages)}"
+    return f"{gated[0]} has a gate, which belongs to its name" if gated else ""
 
 
 def _create_model() -> str:
-    asked = _asked("CreateRegisteredModel")
-    own = [tag.key for tag in asked.tags if TAGS.fullmatch(tag.key)]
-    return f"the tag {own[0]} says what was decided" if own else ""
+    request = _request("CreateRegisteredModel")
+    own = [tag.key for tag in request.tags if TAGS.fullmatch(tag.key)]
+    return f"the tag {own[0]} records a decision" if own else ""
 
 
 def _tag_of_model(kind: str) -> Callable[[], str]:
     def check() -> str:
-        key = _asked(kind).key
-        return f"the tag {key} says what was decided" if TAGS.fullmatch(key) else ""
+        key = _request(kind).key
+        return f"the tag {key} records a decision" if TAGS.fullmatch(key) else ""
 
     return check
 
 
 def _tag_of_version(kind: str) -> Callable[[], str]:
     def check() -> str:
-        asked = _asked(kind)
-        own = VERDICT.fullmatch(asked.key) and _has_gate(asked.name)
-        return f"the tag {asked.key} of {asked.name} says what its gate has said" if own else ""
+        request = _request(kind)
+        own = VERDICT.fullmatch(request.key) and _has_gate(request.name)
+        return f"the tag {request.key} of {request.name} records its gate's verdict" if own else ""
 
     return check
 
@@ -173,22 +175,22 @@ def _files(path: str) -> str:
     passed = [
         model_id
         for model_id in LOGGED_MODEL.findall(path)
-        if _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
+        if _exists("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
     ]
-    return f"a gate has passed the files of {passed[0]}: they stay as they are" if passed else ""
+    return f"the files of {passed[0]} have passed a gate and cannot change" if passed else ""
 
 
 def _logged_model() -> str:
     model_id = str((_flask().request.view_args or {}).get("model_id", ""))
-    passed = _ask("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
-    return f"a gate has passed {model_id}" if passed else ""
+    passed = _exists("SELECT 1 FROM promotion.verdicts WHERE passed AND model_id = :value", model_id)
+    return f"{model_id} has passed a gate" if passed else ""
 
 
 def _user() -> str:
     request = _flask().request
-    asked = request.get_json(force=True, silent=True)
-    told = [request.args.get("username"), asked.get("username") if isinstance(asked, dict) else None]
-    return f"{SERVICE} is the service's own name" if SERVICE in told else ""
+    body = request.get_json(force=True, silent=True)
+    names = [request.args.get("username"), body.get("username") if isinstance(body, dict) else None]
+    return f"{SERVICE} is the service's own user" if SERVICE in names else ""
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -210,4 +212,4 @@ CHECKS: dict[str, Callable[[], str]] = {
     "update_user_admin": _user,
     "update_user_password": _user,
 }
-"""By the name of MLflow's handler, which is one for all the paths that it has."""
+"""By the name of MLflow's handler, which serves all paths of a request."""

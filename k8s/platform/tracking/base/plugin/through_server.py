@@ -1,7 +1,7 @@
-"""S3 for MLflow's server, all of it through the server (a plugin of MLflow: mlflow.artifact_repository).
+"""S3 for MLflow's server, only through the server (a plugin of MLflow: mlflow.artifact_repository).
 
-MLflow's own hands its clients addresses in the object store, signed, as the server knows them. Ours is known so to no
-client: it is in the cluster, and open to the server alone.
+MLflow's own repository returns signed URLs of the object store to clients. Here clients cannot reach the object store:
+it is in the cluster and open only to the server.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ MISSING = ("404", "NoSuchKey")
 
 
 class ThroughServer(ArtifactRepository):  # type: ignore[misc]
-    """An S3 bucket that has no addresses to hand out."""
+    """An S3 bucket without signed URLs."""
 
     def __init__(self, artifact_uri: str, *arguments: Any, **options: Any) -> None:
         super().__init__(artifact_uri)
         self._bucket = S3ArtifactRepository(artifact_uri, *arguments, **options)
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
-        """Keep a file."""
+        """Store a file."""
         self._bucket.log_artifact(local_file, artifact_path)
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Keep a folder."""
+        """Store a folder."""
         self._bucket.log_artifacts(local_dir, artifact_path)
 
     def list_artifacts(self, path: str | None = None) -> Any:
-        """What is kept below a path."""
+        """The files below a path."""
         return self._bucket.list_artifacts(path)
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete what is kept below a path."""
+        """Delete the files below a path."""
         self._bucket.delete_artifacts(artifact_path)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
@@ -46,5 +46,5 @@ class ThroughServer(ArtifactRepository):  # type: ignore[misc]
         except ClientError as error:
             if error.response["Error"]["Code"] not in MISSING:
                 raise
-            # Clients look for a model in more than one place, and ask again for minutes where the server failed.
+            # Clients look for a model in several places, and retry server errors for minutes.
             raise MlflowException(f"there is no artifact {remote_file_path}", RESOURCE_DOES_NOT_EXIST) from error

@@ -1,6 +1,6 @@
-"""MLflow's server with passwords, whose figures the user `monitor` may read too (a plugin of MLflow: mlflow.app).
+"""MLflow's server with passwords, whose metrics the user `monitor` may read (a plugin of MLflow: mlflow.app).
 
-MLflow shows `/metrics` to administrators alone: it knows no permission for it.
+MLflow itself shows `/metrics` only to administrators.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ READER = "monitor"
 
 
 def create_app(flask: Any = app) -> Any:
-    """MLflow's own app `basic-auth`, with that permission."""
+    """MLflow's app `basic-auth` with that permission."""
     auth.BEFORE_REQUEST_VALIDATORS["/metrics", "GET"] = lambda: auth.authenticate_request().username == READER
     return auth.create_app(flask)
