@@ -110,13 +110,13 @@ def new(name: Annotated[str, typer.Argument(help="Its name, as part of a host na
 
 @app.command("ls")
 def list_models(json: Json = False) -> None:
-    """List all models: what they tell, what their gate asks for, their variants."""
+    """List all models: what they predict, their gates and variants."""
     models = [settings_of(ROOT / "models" / name) for name in names()]
     if json:
         print(as_json({"models": [model.model_dump() for model in models]}))
         return
     rows = [(one.name, one.about, _asked(one), ", ".join(one.variants) or "none") for one in models]
-    print(table(("MODEL", "WHAT IT TELLS", "GATE", "VARIANTS"), rows))
+    print(table(("MODEL", "DESCRIPTION", "GATE", "VARIANTS"), rows))
 
 
 def _asked(model: Model) -> str:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the Secrets that the manifests name, with new passwords and a certificate of a new authority, and keeps none of
-# them in a file:  k8s/secrets.sh DOMAIN [USER...]  (kubectl, openssl). USERs are the forge's, beside admin; it gets its
-# Secrets if its namespaces are there. `lab up` makes the same from the stack's own state.
+# them in a file:  k8s/secrets.sh DOMAIN [USER...]  (kubectl, openssl). USERs are the forge's, besides admin; it gets its
+# Secrets if its namespaces exist. `lab up` makes the same from the stack's own state.
 set -eu
 domain=${1:?the domain: k8s/secrets.sh lab.internal}
 shift

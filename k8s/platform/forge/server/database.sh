@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before each start: the role and the database; with the rows of a copy, where a restore has left them (copies.py).
+# Before each start: the role and the database; with the rows of a restore, if there are any (copies.py).
 set -eu
 until pg_isready --quiet --timeout=5; do sleep 2; done
 export PGOPTIONS="-c client_min_messages=warning"
@@ -7,7 +7,7 @@ run() { psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 "$@"; }
 run --file="$SCRIPTS/database.sql"
 rows=$FOLDER/restore/files/rows.dump
 if [ -e "$FOLDER/restore/ready" ] && [ -e "$rows" ]; then
-    # Into a new database, which then takes the other's place: tables of a newer Gitea are not left in it.
+    # Into a new database, which then replaces the other: no tables of a newer Gitea remain.
     run <<'SQL'
 DROP DATABASE IF EXISTS forge_restored WITH (FORCE);
 CREATE DATABASE forge_restored OWNER forge;

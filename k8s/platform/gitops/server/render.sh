@@ -1,5 +1,5 @@
 #!/bin/sh
-# Renders the folder of an application by the kustomization that the stack gives it, for the stack's domain.
+# Renders an application's folder with the stack's kustomization, for the stack's domain.
 set -eu
 set -o pipefail
 # Kinds of others are not in Git: the bundle has them, and the stack applies them.
