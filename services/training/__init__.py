@@ -1,1 +1,1 @@
-"""Trains a model that is one folder: `model.yaml` and one Python module. `README.md` says what each must have."""
+"""Trains a model that is one folder, `model.yaml` and one Python module (`README.md`)."""
