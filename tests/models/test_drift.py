@@ -115,7 +115,7 @@ def test_a_reference_is_kept_as_it_is_or_said_to_be_none(figures: dict[str, Any]
     assert "99 answers are too few" in kept["few"]
     assert "text" in kept["text"]
     assert "neither classes nor numbers" in kept["other"]
-    assert "no rows" in kept["number"]
+    assert "no common number of rows" in kept["number"]
 
 
 @pytest.fixture(scope="module")

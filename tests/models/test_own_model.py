@@ -161,7 +161,7 @@ FAULTS: dict[str, tuple[Edit, int, str]] = {
             "-> RandomForestClassifier": "-> object",
             TRAIN: "    return Mine()",
         },
-        FAULTY, "has wines.Mine in it, which the model server does not have",
+        FAULTY, "contains wines.Mine, which the model server does not have",
     ),
     "a score in place of rows": (
         {"return predict(features) == labels": "return (predict(features) == labels).mean()"}, FAULTY,
