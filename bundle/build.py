@@ -86,7 +86,8 @@ class Builder:
             remedies = [*(error.remedy for error in errors if error.remedy), f"run {REMEDY} to continue"]
             raise BundleError("\n".join(map(str, errors)), remedy="; ".join(dict.fromkeys(remedies)))
         if renew:
-            locked = [one for one in self._inventory.artifacts if one.is_locked]
+            # Others in the bundle may be older than their entries.
+            locked = [one for one in self._inventory.artifacts if one.is_locked and one.family in families]
             self.lock.record(locked, self.manifest.paths(self.manifest.families))
         return self._inventory
 
