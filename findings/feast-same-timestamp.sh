@@ -6,7 +6,8 @@
 # Expected:  get_historical_features and get_online_features answer the same row, whichever Feast picks;
 #            else the model is served values that it was not trained on.
 # Seen:      the offline store keeps the last row of the file, materialize the first.
-# Way out:   a `created_timestamp_column`; both stores then take the newest row.
+# Way out:   one row for each key and timestamp in the file. A `created_timestamp_column` helps few rows alone:
+#            feast-created-timestamp.sh.
 #
 # Exits 0 while that is so, 1 when it is not, 2 when the packages cannot be installed.
 set -euo pipefail
