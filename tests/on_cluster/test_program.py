@@ -29,13 +29,16 @@ PROGRAM = """
     import pulumi
     from infra.credentials import Password
     from infra.platform import Platform
-    from infra.settings import Cluster, GitOps, Platform as Wanted, Settings
+    from infra.settings import Cluster, GitOps, Monitoring, Platform as Wanted, Settings
     from pydantic import SecretStr
 
     own = GitOps(controller="none")
     wanted = Wanted(profile="lab", apply=pulumi.Config().get("apply") or "pulumi", gitops=own)
     hook = SecretStr("https://hooks.example.org/s3cret")
-    settings = Settings.model_construct(platform=wanted, cluster=Cluster(bundle=BUNDLE), alerts_webhook=hook)
+    monitoring = Monitoring(cloud="192.0.2.9:9180")
+    settings = Settings.model_construct(
+        platform=wanted, cluster=Cluster(bundle=BUNDLE), alerts_webhook=hook, monitoring=monitoring
+    )
     server = Password("server")
     nodes = SimpleNamespace(entry=lambda: pulumi.Output.from_input("192.0.2.7"))
     cluster = SimpleNamespace(kubeconfig=pulumi.Output.secret(open(KUBECONFIG).read()), resource=server)
@@ -136,6 +139,9 @@ def test_the_platform_from_up_to_destroy(stack: Stack, control_plane: ControlPla
     assert told["data"] == {
         "availability": "0.99", "latency-seconds": "1", "lease-end": "2026-12-01T18:00:00Z",
     }  # fmt: skip
+    cloud = control_plane.get("ConfigMap", "monitoring/cloud") or {}
+    assert json.loads(cloud["data"]["targets.json"]) == [{"targets": ["192.0.2.9:9180"]}]
+    assert control_plane.get("Deployment", "monitoring/cloud-lines", "apps/v1")
     secret = control_plane.get("Secret", "monitoring/receivers") or {}
     receivers = json.loads(base64.b64decode(secret["data"]["alertmanager.yaml"]))["receivers"]
     assert receivers[0]["webhook_configs"][0]["url"] == "https://hooks.example.org/s3cret"
