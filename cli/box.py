@@ -42,8 +42,8 @@ def provide_repository(platform: Platform, project: Path) -> None:
     )
 
 
-def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
-    """Variables by which git reaches the forge through the gateway, by address, as its administrator.
+def settings_of_git(platform: Platform, authority: Path, user: str = ADMIN) -> dict[str, str]:
+    """Variables by which git reaches the forge through the gateway, by address, as one of its users.
 
     The user's own proxy and authorities are for other servers.
     """
@@ -58,8 +58,8 @@ def settings_of_git(platform: Platform, authority: Path) -> dict[str, str]:
     return {
         **configured(settings),
         "GIT_SSL_CAINFO": str(authority),  # the variable wins over http.sslCAInfo
-        "LAB_FORGE_USER": ADMIN,
-        "LAB_FORGE_PASSWORD": platform.credentials[FORGE][ADMIN],
+        "LAB_FORGE_USER": user,
+        "LAB_FORGE_PASSWORD": platform.credentials[FORGE][user],
     }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cli.forge import PullRequest
     from cli.session import Session
+    from cli.stage_file import Stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +46,7 @@ CLOUDS = "CLOUDS_YAML"
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Run linter and type checker; validate the manifests, and the settings and policy packs of all stacks."""
+    """Run linter and type checker; validate manifests, stages, and the settings and policy packs of all stacks."""
     from cli.development import PYTEST, STATIC_CHECKS
 
     stages = [*STATIC_CHECKS, ("manifests", [*PYTEST, "-q", "tests/k8s/test_tree.py"])]
@@ -55,6 +56,10 @@ def check(context: typer.Context) -> None:
         if subprocess.run(command, cwd=ROOT, check=False).returncode
     ]
     errors += check_all_settings(context.obj)
+    try:
+        _stages(context.obj)
+    except LabError as error:
+        errors.append(str(error))
     if errors:
         raise LabError("\n".join(errors))
     print("All checks passed.")
@@ -84,6 +89,18 @@ def check_all_settings(session: Session) -> list[str]:
         except EngineError as error:
             errors.append(str(error))
     return errors
+
+
+def _stages(session: Session) -> dict[str, Stages]:
+    """The stages of each model, of the files that are checked out.
+
+    Raises:
+        LabError: one of them is not valid.
+    """
+    from cli.stage_file import of_models, path_of
+
+    root = session.project.root
+    return of_models({str(path.relative_to(root)): path.read_text() for path in root.glob(path_of("*"))})
 
 
 def _has_key_file_in_home(error: str) -> bool:
@@ -188,6 +205,51 @@ def _reviewed(session: Session, stack: str, merged: PullRequest | None, commit: 
     if record["commit"] != merged.head:
         return NO_PLAN, f": the plan of pull request {merged.number} is of commit {record['commit'][:12]}, not its last"
     return record["plan"], ""
+
+
+@app.command()
+def gate(context: typer.Context) -> None:
+    """Comment on the pull request with what it has stages serve, where stages are set in Git.
+
+    Fails if the promotion service would refuse a stage that the pull request changes.
+    """
+    from cli import stages
+    from cli.forge import Forge, Job
+    from cli.workloads import Platform
+
+    session: Session = context.obj
+    if not _stages_are_in_git(session):
+        return
+    job = Job.current()
+    forge = Forge(job)
+    # What changes no stage needs no cluster: it may be what mends one.
+    if changes := stages.changed(job, forge, _stages(session)):
+        stages.check(Platform.of(session), job, forge, changes)
+    else:
+        print("No stage is changed.")
+
+
+@app.command("stages")
+def settle(context: typer.Context) -> None:
+    """Have the stages of all models as the main branch says, where stages are set in Git; wait until they serve."""
+    from cli import stages
+    from cli.forge import Forge, Job
+    from cli.workloads import Platform
+
+    session: Session = context.obj
+    if _stages_are_in_git(session):
+        job = Job.current()
+        stages.settle(Platform.of(session), job, Forge(job))
+
+
+def _stages_are_in_git(session: Session) -> bool:
+    stack = session.stack()
+    value = session.config(stack).get(f"{PROJECT}:platform")
+    settings = json.loads(value.value) if value is not None and value.is_object else {}
+    if session.project.name == PROJECT and settings.get("promotion") == "git":
+        return True
+    print(f"Stages of stack '{stack}' are not set in Git.")
+    return False
 
 
 @app.command()

@@ -19,6 +19,8 @@ from cli.errors import LabError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from requests.adapters import HTTPAdapter
+
 Json = dict[str, Any]
 
 TIMEOUT_SECONDS = 30
@@ -42,6 +44,9 @@ class PullRequest:
     is_open: bool
     merged: bool
     merge_commit: str
+    author: str
+    url: str
+    """Of its page."""
 
     @classmethod
     def of(cls, record: Json) -> PullRequest:
@@ -54,6 +59,8 @@ class PullRequest:
             is_open=record.get("state") == "open",
             merged=bool(record.get("merged") or record.get("merged_at")),
             merge_commit=str(record.get("merge_commit_sha") or ""),
+            author=str((record.get("user") or {}).get("login") or ""),
+            url=str(record.get("html_url") or ""),
         )
 
 
@@ -66,6 +73,8 @@ class Job:
     token: str
     commit: str
     event_path: Path | None
+    user: str = ""
+    """Whose password the token is; empty where it is a token."""
 
     @classmethod
     def current(cls) -> Job:
@@ -122,7 +131,8 @@ class Job:
 class Forge:
     """The REST API, for one repository."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, adapter: HTTPAdapter | None = None, authority: str = "") -> None:
+        """The forge of a job; by an adapter that reaches it in another way, and with the authority in a file."""
         from requests import Session
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
@@ -130,10 +140,20 @@ class Forge:
         self._repository = job.repository
         self._base = f"{job.api}/repos/{job.repository}"
         self._http = Session()
-        self._http.headers.update({"Authorization": f"token {job.token}", "Accept": "application/json"})
+        self._http.headers["Accept"] = "application/json"
+        if job.user:
+            self._http.auth = (job.user, job.token)
+        else:
+            self._http.headers["Authorization"] = f"token {job.token}"
         # POST is not retried: the first request may have succeeded.
         retry = Retry(RETRIES, backoff_factor=0.5, status_forcelist=(502, 503, 504), allowed_methods=("GET", "PATCH"))
-        self._http.mount(self._base, HTTPAdapter(max_retries=retry))
+        self._remedy = "see `lab status`" if adapter else "check GITHUB_API_URL"
+        way = adapter or HTTPAdapter()
+        way.max_retries = retry
+        if authority:
+            # The user's own proxy and authorities are for other servers.
+            self._http.trust_env, self._http.verify = False, authority
+        self._http.mount(self._base, way)
 
     def find_pull_request(self, number: int) -> PullRequest:
         """Read a pull request.
@@ -159,15 +179,24 @@ class Forge:
         Raises:
             LabError: the forge does not answer, or refuses.
         """
+        if (record := self._open(branch)) is not None:
+            if (record.get("title"), _lines(record.get("body"))) != (title, _lines(text)):
+                self._send("PATCH", f"/pulls/{record['number']}", {"title": title, "body": text})
+            return int(record["number"]), False
+        made = self._send("POST", "/pulls", {"title": title, "body": text, "head": branch, "base": base})
+        return int(made["number"]), True
+
+    def is_proposed(self, branch: str) -> bool:
+        """Whether a branch has an open pull request."""
+        return self._open(branch) is not None
+
+    def _open(self, branch: str) -> Json | None:
         for record in self._list("/pulls", state="open"):
             head = record.get("head") or {}
             # A fork's branch may have the same name.
             if (head.get("ref"), (head.get("repo") or {}).get("full_name")) == (branch, self._repository):
-                if (record.get("title"), _lines(record.get("body"))) != (title, _lines(text)):
-                    self._send("PATCH", f"/pulls/{record['number']}", {"title": title, "body": text})
-                return int(record["number"]), False
-        made = self._send("POST", "/pulls", {"title": title, "body": text, "head": branch, "base": base})
-        return int(made["number"]), True
+                return record
+        return None
 
     def put_comment(self, number: int, text: str) -> None:
         """Comment on a pull request or an issue, or update the comment with the same first line."""
@@ -226,7 +255,7 @@ class Forge:
         except RequestException as error:
             raise LabError(
                 f"{request}: the forge does not answer: {error}",
-                remedy="check GITHUB_API_URL, then run it again",
+                remedy=f"{self._remedy}, then run it again",
             ) from None
         if not 200 <= answer.status_code < 300:
             remedy = "see the forge's log"

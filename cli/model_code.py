@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli.errors import LabError
+from cli.stage_file import FILE as STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +117,7 @@ def pack(folder: Path) -> Code:
         remedy = "take it out of the folder, or name it in .gitignore; nothing was sent"
         raise LabError(str(error), remedy=remedy) from None
     commit = _git(folder, "rev-parse", "HEAD").strip() or "none"
-    dirty = commit == "none" or bool(_git(folder, "status", "--porcelain", "--", "."))
+    dirty = commit == "none" or bool(_git(folder, "status", "--porcelain", "--", ".", f":(exclude){STAGES}"))
     return Code(digest, content, names, commit, dirty, _digest(folder, names) if dirty else commit)
 
 
@@ -125,8 +126,10 @@ def _names(folder: Path) -> list[str]:
     listed = _git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".").split("\0")
     if not any(listed):
         listed = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
-    # What was deleted and not committed is still listed.
-    return sorted({name for name in listed if name and (folder / name).exists() and "__pycache__" not in name})
+    # What was deleted and not committed is still listed. A promotion changes no code.
+    return sorted(
+        {name for name in listed if name not in {"", STAGES} and (folder / name).exists() and "__pycache__" not in name}
+    )
 
 
 def _digest(folder: Path, names: list[str]) -> str:

@@ -9,38 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.box import ADMIN
 from cli.errors import ExitCode, LabError
 from cli.jobs import MANAGER, follow_job, rendered, start_job
 from cli.model_code import pack, put, settings_of
-from cli.promotion import Model, decide
+from cli.promotion import Model, decide, in_git
+from cli.rollout import await_down, await_rollout, deployment_of, promote_model, split
 from cli.session import confirm
-from cli.workloads import (
-    SERVING,
-    TRAINING,
-    Object,
-    Platform,
-    Stage,
-    answers_early,
-    report_cluster_errors,
-    rolled_out,
-    served_version,
-    wait,
-)
+from cli.workloads import TRAINING, Object, Platform, Stage, report_cluster_errors, served_version
 
 if TYPE_CHECKING:
     from cli.model_code import Code
     from cli.session import Session
     from services.training.settings import Model as Settings
 
-ROLLOUT_SECONDS = 600
 REFUSED = 3
 """Exit status of training if the gate refuses the model (services/training/README.md)."""
-ROUTE_API = "gateway.networking.k8s.io/v1"
 
 
 Incident = Annotated[
     str | None,
     typer.Option("--incident", help="The incident that this resolves, for `lab dora`.", metavar="NAME"),
+]
+User = Annotated[
+    str,
+    typer.Option("--as", help="User of the forge on the cluster who opens the pull request.", metavar="USER"),
 ]
 
 
@@ -132,37 +125,27 @@ def promote(
         typer.Option("--share", min=0, max=100, help="With --to canary: percent of production's requests."),
     ] = None,
     incident: Incident = None,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Where stages are set in Git: propose it there, by pull request.")
+    ] = False,
+    user: User = ADMIN,
 ) -> None:
     """Promote a version of a model to a stage, and wait until the stage serves it.
 
     `--to canary --share 10` sends 10 % of production's requests to the canary, until the next promotion to production.
+    With --pull-request, it opens a pull request with the gate's figures instead; its merge promotes the version.
     """
     if share is not None and to is not Stage.canary:
         raise LabError("--share can only be used with --to canary", code=ExitCode.CONFIGURATION)
     platform = Platform.of(context.obj)
+    if pull_request:
+        from cli.stages import propose
+
+        if incident:
+            raise LabError("--incident cannot be used with --pull-request", code=ExitCode.CONFIGURATION)
+        propose(platform, model, to, version, share, user)
+        return
     promote_model(platform, model, to, version, share, incident)
-
-
-def promote_model(
-    platform: Platform,
-    model: str,
-    stage: Stage,
-    version: str | None = None,
-    share: int | None = None,
-    incident: str | None = None,
-) -> None:
-    """Promote a version, by default the newest, and wait until the stage serves it."""
-    finish_promotion(platform, model, stage, decide(platform, model, stage, "promote", version, incident), share)
-
-
-def finish_promotion(platform: Platform, model: str, stage: Stage, version: str, share: int | None = None) -> None:
-    """Wait until a stage serves the promoted version, and set the canary's share."""
-    _await_rollout(platform, model, stage, version)
-    if stage is Stage.canary:
-        split(platform, model, share or 0)
-        print(f"The canary of {model} gets {share or 0} % of production's requests.")
-    elif stage is Stage.production and split(platform, model, 0):
-        print(f"The canary of {model} no longer gets requests.")
 
 
 @report_cluster_errors
@@ -171,15 +154,22 @@ def rollback(
     model: Model,
     stage: Annotated[Stage, typer.Option("--stage", help="The stage.")] = Stage.production,
     incident: Incident = None,
+    user: User = ADMIN,
 ) -> None:
     """Return a stage to the version before its last promotion, and wait until all its pods serve it.
 
     Production answers with it within seconds if it is still warm: see `lab stages`. Deleted versions are skipped.
+    Where stages are set in Git, this also opens a pull request that reverts the change there.
     """
     platform = Platform.of(context.obj)
+    if (git := in_git(platform, model)) is not None:
+        from cli.stages import roll_back
+
+        roll_back(platform, model, stage, git, incident, user)
+        return
     if stage is Stage.canary:
         split(platform, model, 0)
-    _await_rollout(platform, model, stage, decide(platform, model, stage, "rollback", incident=incident))
+    await_rollout(platform, model, stage, decide(platform, model, stage, "rollback", incident=incident))
 
 
 @report_cluster_errors
@@ -196,7 +186,7 @@ def withdraw(
     """
     session: Session = context.obj
     platform = Platform.of(session)
-    version = served_version(_deployment(platform, model, stage))
+    version = served_version(deployment_of(platform, model, stage))
     if version is None:
         print(f"{stage} of {model} is not serving.")
         return
@@ -205,56 +195,7 @@ def withdraw(
         split(platform, model, 0)
     decide(platform, model, stage, "withdraw", version)
 
-    def down() -> bool:
-        live = _deployment(platform, model, stage)
-        return live["spec"].get("replicas") == 0 and rolled_out(live)
-
-    wait(down, ROLLOUT_SECONDS, lambda: f"waiting until {stage} has no pods")
-    print(f"{stage} of {model} has been taken down.")
-
-
-def _deployment(platform: Platform, model: str, stage: Stage) -> Object:
-    deployment = platform.deployments(model).get(stage)
-    if deployment is None:
-        raise LabError(f"{model} has no Deployment for {stage}", remedy=f"`lab up` makes them, of k8s/models/{model}")
-    return deployment
-
-
-def _await_rollout(platform: Platform, model: str, stage: Stage, version: str) -> None:
-    def served() -> bool:
-        live = _deployment(platform, model, stage)
-        return served_version(live) == version and rolled_out(live)
-
-    def missing() -> str:
-        live = _deployment(platform, model, stage)
-        if served_version(live) != version:
-            return f"waiting for the rollout of version {version} to {stage}"
-        ready = live["status"].get("updatedReplicas", 0)
-        if answers_early(live, version):
-            return f"{stage} answers with version {version}, which was warm; {ready} pods of its own have followed"
-        return f"rolling out version {version} to {stage}: {ready} of {live['spec'].get('replicas', 1)} pods updated"
-
-    wait(served, ROLLOUT_SECONDS, missing)
-    print(f"{stage} serves version {version} of {model}.")
-
-
-def split(platform: Platform, model: str, share: int) -> bool:
-    """Send a percentage of production's requests to the canary; return whether that changed anything.
-
-    This creates a separate route, more specific than production's, which Git or the stack owns. The rollout controller
-    finds it by its labels, and sends the canary no requests while it has no pods.
-    """
-    from providers.kubernetes.objects import Identity
-    from services.pipelines.stages import shared_route
-
-    target = Identity(ROUTE_API, "HTTPRoute", SERVING, f"{model}-canary")
-    if not share:
-        return platform.cluster.delete(target, "Background")
-    live = platform.cluster.find(Identity(ROUTE_API, "HTTPRoute", SERVING, model))
-    if live is None:
-        raise LabError(f"{model} has no route", remedy=f"`lab up` makes it, of k8s/models/{model}")
-    platform.cluster.apply(target, shared_route(model, share, live), MANAGER, force=True)
-    return True
+    await_down(platform, model, stage)
 
 
 @report_cluster_errors

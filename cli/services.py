@@ -74,11 +74,17 @@ def finish_up(session: Session, stack: str) -> bool:
 
 def serve_example(session: Session, platform: Platform) -> None:
     """Train and promote the example unless it is already serving; then ask it for a prediction."""
-    from cli.models import ask_model, finish_promotion, train_model
+    from cli.models import ask_model, train_model
+    from cli.promotion import in_git
+    from cli.rollout import finish_promotion
 
     start = time.monotonic()
     live = platform.deployments(EXAMPLE).get("production")
     if live is None or served_version(live) is None:
+        if in_git(platform, EXAMPLE) is not None:
+            print(f"{EXAMPLE} serves nothing yet, and stages are set in Git. Next: `lab train {EXAMPLE}`, then")
+            print(f"`lab promote {EXAMPLE} --to production --pull-request`.")
+            return
         print(f"Training the example model, {EXAMPLE}, on the cluster.")
         # In one Job, because a second one might run on a node that must pull the image first.
         result = train_model(session, platform, EXAMPLE, promote=Stage.production)

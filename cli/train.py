@@ -11,10 +11,11 @@ import typer
 
 from cli.errors import LabError
 from cli.model_code import pack, settings_of
-from cli.models import REFUSED, finish_promotion, train_model
+from cli.models import REFUSED, train_model
 from cli.own_models import folder_of, write_manifests
-from cli.promotion import Model, ask
+from cli.promotion import Model, ask, in_git
 from cli.provision import applied_from_git
+from cli.rollout import finish_promotion
 from cli.text import table
 from cli.workloads import Object, Platform, Stage, report_cluster_errors
 
@@ -50,6 +51,9 @@ def train(
     # With --json, standard output has only the result.
     with redirect_stdout(sys.stderr) if json_output else nullcontext():
         require_on_cluster(session, platform, model, yes=yes)
+        if to is not None and in_git(platform, model) is not None:
+            remedy = f"train without --promote, then `lab promote {model} --to {to} --pull-request`"
+            raise LabError(f"stages of {model} are set in Git", remedy=remedy)
         result = train_model(session, platform, model, variant, seed=seed, data_version=data_version, promote=to)
         if to is not None and not result["exit"]:
             finish_promotion(platform, model, to, str(result["version"]))

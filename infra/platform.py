@@ -37,6 +37,8 @@ from infra.settings import Settings
 
 SERVICES = {"tracking": "tracking", "artifacts": "artifacts", "digits": "digits"}
 """Host name of each endpoint, without the domain."""
+STAGES_IN_GIT = "platform/promotion/git"
+"""What of k8s/ tells the promotion service that stages are set in Git."""
 PLATFORM_SECONDS = 900
 """Time for a workload to become ready: the first one pulls its image on a busy node."""
 
@@ -180,7 +182,7 @@ class Platform(pulumi.ComponentResource):
                 objects = forge.adapted(objects, self._settings)
             elif folder == cloud_monitoring.FOLDER:
                 objects = cloud_monitoring.adapted(objects, self._settings)
-            elif self._division is not None:
+            elif folder == gitops.FOLDER and self._division is not None:
                 objects = gitops.adapted(objects, self._settings, self._division.applied)
             manifests, used = [*manifests, *objects], used | images(objects)
         if cluster.image_keys:
@@ -232,6 +234,7 @@ class Platform(pulumi.ComponentResource):
             *([cloud_monitoring.FOLDER] if cloud_monitoring.wanted(self._settings) else []),
             *([forge.FOLDER] if forge.wanted(self._settings) else []),
             *([gitops.FOLDER] if gitops.wanted(self._settings) else []),
+            *([STAGES_IN_GIT] if self._settings.platform.promotion == "git" else []),
         ]
 
     def _incomplete(self, reason: str, passwords: Mapping[str, Output[str]]) -> None:

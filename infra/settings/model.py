@@ -379,6 +379,11 @@ class Platform(Section):
         description="A forge on the cluster, with the stack's repository in it. `{}` has one with its defaults.",
     )
     gitops: GitOps = Field(default=GitOps(), description="The repository that `apply: gitops` applies.")
+    promotion: Literal["service", "git"] = Field(
+        default="service",
+        description="What says which version of a model each stage serves: `lab promote`, through the promotion "
+        "service; or the file models/MODEL/stages.yaml on the main branch, which changes by pull request.",
+    )
     backup: Backup = Field(default=Backup(), description="Nightly copies of rows and files, and their second place.")
 
 

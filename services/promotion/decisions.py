@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from services.promotion.errors import InvalidError, PromotionError, RefusedError, UnknownError
 from services.promotion.registry import FORMER, MOVED, OWN, MissingError
+from services.promotion.steps import PROMOTED, ROLLED_BACK, TAKEN_DOWN, gone_ahead, step
 from services.promotion.verdicts import Compared, Evidence, compare, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from services.promotion.gates import Gate, Gates
     from services.promotion.registry import Registry
+    from services.promotion.steps import Step
     from services.promotion.store import Store, Work
 
     Answer = dict[str, Any]
 
 STAGES = ("staging", "canary", "production")
 PRODUCTION = "production"
-PROMOTED, ROLLED_BACK, TAKEN_DOWN = "promoted", "rolled back", "withdrawn"
 IMPORTED = "import"
 TAG = re.compile(r"moved\.([a-z]+)\.(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 
@@ -152,8 +154,10 @@ class Decisions:
         """Have a stage serve a version, the newest by default.
 
         Raises:
-            RefusedError: there is no such version; no verdict passed it; it was not compared with production.
+            RefusedError: there is no such version; no verdict passed it; it was not compared with production; stages
+                are set in Git.
         """
+        self._refuse_past_git(model, f"`lab promote {model} --to {stage} --pull-request` proposes it there")
         gate = self._gates.of(model)
         with self._store.work() as work:
             work.lock(model)
@@ -189,35 +193,51 @@ class Decisions:
             f"{model} has no version that has passed the gate", f"`lab train {model}` registers what passes"
         )
 
-    def _compare(self, work: Work, model: str, gate: Gate, *, version: int, served: int) -> None:
-        """Refuse a version that is worse than what production serves by now, or that was not compared with it."""
+    def _refuse_past_git(self, model: str, remedy: str) -> None:
+        if self._gates.in_git():
+            raise RefusedError(f"stages of {model} are set in Git", remedy)
+
+    def _compare(self, work: Work, model: str, gate: Gate, *, version: int, served: int) -> Answer | None:
+        """How a version compares with what production serves by now; None where that cannot be said any more.
+
+        Raises:
+            RefusedError: it is worse by more than the margin, or was not compared.
+        """
         verdict, known = work.verdict_of_version(model, version), work.verdict_of_version(model, served)
         if gate.production is None or verdict is None:
-            return
+            return None
         if self._is_there(work, model, served) is False:
-            return  # it cannot be asked any more
+            return None  # it cannot be asked any more
         if (
             known
             and (test := known["test"])
             and (test, len(known["correct"])) == (verdict["test"], len(verdict["correct"]))
         ):
-            _, reason = compare(gate, verdict["correct"], Compared(served, known["correct"]))
+            found, reason = compare(gate, verdict["correct"], Compared(served, known["correct"]))
             if reason:
                 raise RefusedError(f"the gate refuses version {version} of {model}: {reason}")
-        elif verdict["figures"].get("production", {}).get("version") != served and IMPORTED not in {
+            return found
+        if verdict["figures"].get("production", {}).get("version") != served and IMPORTED not in {
             verdict["caller"], known["caller"] if known else "",
         }:  # fmt: skip
             raise RefusedError(
                 f"version {version} of {model} was not compared with version {served}, which production serves by now",
                 f"evaluate run {verdict['run']} again, then promote it",
             )
+        compared: Answer | None = verdict["figures"].get("production")
+        return compared
 
-    def rollback(self, model: str, stage: str, incident: str | None, caller: str) -> Answer:
+    def rollback(self, model: str, stage: str, incident: str | None, caller: str, *, ahead_of_git: bool) -> Answer:
         """Have a stage serve what it served before its last promotion. Deleted versions are passed over, once.
 
+        With `ahead_of_git`, where stages are set in Git: Git is to follow, and does not undo it before it has.
+
         Raises:
-            RefusedError: it has not served anything before that is still there.
+            RefusedError: it has not served anything before that is still there; stages are set in Git.
         """
+        if not ahead_of_git:
+            self._refuse_past_git(model, f"`lab rollback {model} --stage {stage}` is at once, and reverts it there too")
+        ahead = ahead_of_git and self._gates.in_git()
         with self._store.work() as work:
             work.lock(model)
             state = work.stage(model, stage)
@@ -229,6 +249,9 @@ class Decisions:
                     model, stage, ROLLED_BACK, version, caller=caller, incident=incident, passed_over=passed_over
                 )
                 work.set_stage(model, stage, version, former)
+                if ahead:
+                    git = work.git(model)
+                    work.set_git(model, git["revision"], gone_ahead(git["said"], stage, current))
             elif passed_over:
                 work.set_stage(model, stage, current, former)
         told = [str(one) for one in passed_over]
@@ -268,8 +291,9 @@ class Decisions:
         """Take a stage down that serves a version: it serves nothing until something is promoted or rolled back.
 
         Raises:
-            RefusedError: the stage is to serve another version by now.
+            RefusedError: the stage is to serve another version by now; stages are set in Git.
         """
+        self._refuse_past_git(model, f"take {stage} out of models/{model}/stages.yaml, by pull request")
         with self._store.work() as work:
             work.lock(model)
             state = work.stage(model, stage)
@@ -286,6 +310,104 @@ class Decisions:
         self._told()
         return {"model": model, "stage": stage, "version": str(number)}
 
+    # Stages that are set in Git
+
+    def plan(self, model: str, wanted: Mapping[str, int | None]) -> Answer:
+        """What would be done to have stages as Git says, and why not; changes nothing.
+
+        `wanted`: a version for each stage that serves, None for the newest.
+        """
+        gate = self._gates.of(model)
+        with self._store.work() as work:
+            steps, told = self._steps(work, model, gate, wanted)
+            served = work.stage(model, PRODUCTION)["version"]
+            for stage, made in steps.items():
+                about: Answer = {"compared": None}
+                if made.version is not None and served is not None and made.version != served:
+                    with suppress(RefusedError):  # it is in `refused` already, where it is a reason
+                        about["compared"] = self._compare(work, model, gate, version=made.version, served=served)
+                told[stage] |= about
+        return {"model": model, "stages": told}
+
+    def settle(
+        self, model: str, wanted: Mapping[str, int], change: Mapping[str, Any], after: str, caller: str
+    ) -> Answer:
+        """Have the stages as a commit says: all of them, or none. Asked again, it does nothing.
+
+        `change` is kept with each step: `commit`, `pull_request`, `author`. `after`: the commit that was done last.
+
+        Raises:
+            RefusedError: stages are not set in Git; another commit was done since; the gate refuses one of them.
+        """
+        if not self._gates.in_git():
+            raise RefusedError(f"stages of {model} are not set in Git", "set platform.promotion: git, and run `lab up`")
+        gate = self._gates.of(model)
+        with self._store.work() as work:
+            work.lock(model)
+            git = work.git(model)
+            if git["revision"] not in {after, change["commit"]}:
+                raise RefusedError(f"commit {git['revision'][:12]} of {model} was done since", "read Git again")
+            steps, told = self._steps(work, model, gate, wanted)
+            if reasons := [one["refused"] for one in told.values() if one["refused"]]:
+                raise RefusedError("; ".join(reasons), "what stages serve stays as it is; change Git")
+            for stage, made in steps.items():
+                self._do(work, model, stage, made, before=told[stage]["before"], change=change, caller=caller)
+            said = {
+                stage: git["said"][stage] if made.kept else {"version": wanted.get(stage), "ahead": False}
+                for stage, made in steps.items()
+            }
+            work.set_git(model, change["commit"], said)
+        if any(made.did for made in steps.values()):
+            self._told()
+        return {"model": model, "stages": told}
+
+    def _steps(
+        self, work: Work, model: str, gate: Gate, wanted: Mapping[str, int | None]
+    ) -> tuple[dict[str, Step], dict[str, Answer]]:
+        """The step of each stage that is or was served, and what is told of it, a reason against it too."""
+        steps: dict[str, Step] = {}
+        told: dict[str, Answer] = {}
+        said = work.git(model)["said"]
+        for stage in STAGES:
+            state, refused = work.stage(model, stage), ""
+            number = wanted.get(stage)
+            try:
+                if stage in wanted and number is None:
+                    number = self._passed(work, model, None)
+                made = step(state["version"], state["former"], said.get(stage), number)
+                if made.did in {PROMOTED, ROLLED_BACK}:
+                    self._passed(work, model, made.version)
+                if made.did == PROMOTED and stage == PRODUCTION and state["version"] is not None:
+                    assert made.version is not None
+                    self._compare(work, model, gate, version=made.version, served=state["version"])
+            except RefusedError as error:
+                made = step(state["version"], state["former"], said.get(stage), number)
+                refused = f"{stage}: {error}"
+            steps[stage] = made
+            told[stage] = {
+                "did": made.did, "version": _text(made.version), "before": _text(state["version"]),
+                "kept": made.kept, "refused": refused,
+            }  # fmt: skip
+        return steps, told
+
+    def _do(
+        self, work: Work, model: str, stage: str, made: Step, *, before: str | None, change: Mapping[str, Any],
+        caller: str,
+    ) -> None:  # fmt: skip
+        if made.did is None:
+            return
+        moved = made.version
+        if made.version is not None:
+            self._registry.serve(model, stage, made.version)
+        else:
+            assert before is not None
+            moved = int(before)
+            with suppress(MissingError):
+                self._registry.withdraw(model, stage, moved)
+        assert moved is not None
+        work.set_stage(model, stage, made.version, made.former)
+        work.add_move(model, stage, made.did, moved, caller=caller, git=change)
+
     # What is known
 
     def stages(self, model: str) -> Answer:
@@ -294,8 +416,9 @@ class Decisions:
         Raises:
             UnknownError: nothing is known of the model.
         """
+        in_git = self._gates.in_git()
         with self._store.work() as work:
-            rows, newest = work.stages(model), work.newest(model)
+            rows, newest, git = work.stages(model), work.newest(model), work.git(model)
         if not rows and not newest and model not in self._gates.models():
             raise UnknownError(f"there is no model {model}")
         stages = {
@@ -305,7 +428,8 @@ class Decisions:
             }
             for row in rows
         }  # fmt: skip
-        return {"model": model, "stages": stages, "versions": [str(one) for one in newest]}
+        answer = {"model": model, "stages": stages, "versions": [str(one) for one in newest]}
+        return answer | {"git": {"commit": git["revision"], "said": git["said"]} if in_git else None}
 
     def history(self, model: str, stage: str | None, count: int) -> Answer:
         """What was done to a model's stages, the last first: what, when, by whom."""
@@ -315,7 +439,7 @@ class Decisions:
             {
                 "move": row["id"], "stage": row["stage"], "did": row["did"], "version": str(row["version"]),
                 "passed_over": [str(one) for one in row["passed_over"]], "incident": row["incident"],
-                "by": row["caller"], "at": _written(row["at"]),
+                "by": row["caller"], "at": _written(row["at"]), "git": row["git"],
             }
             for row in rows
         ]  # fmt: skip
@@ -396,7 +520,8 @@ class Decisions:
             except MissingError:
                 continue
             aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
-            for stage, version in stages.items():
+            for stage in STAGES:
+                version = stages.get(stage)
                 with suppress(MissingError, RefusedError):  # a version that was deleted
                     if version is not None and aliases.get(stage) != version:
                         self._registry.serve(model, stage, version)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FILE = "gate.yaml"
 LABEL = "ml-cluster.dev/gate"
 """Of a ConfigMap with a gate; its value is the model's name."""
+DECIDER, GIT = "ml-cluster.dev/decider", "git"
+"""Of the ConfigMap that says that stages are set in Git; the file of that name in a folder of gates."""
 SECONDS_TO_ANSWER = 10
 Share = Annotated[float, Field(ge=0, le=1)]
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -111,6 +113,13 @@ class Gates(Protocol):
             UnavailableError: there is no telling.
         """
 
+    def in_git(self) -> bool:
+        """Whether stages are set in Git, not by whoever asks.
+
+        Raises:
+            UnavailableError: there is no telling.
+        """
+
 
 def _none(model: str) -> RefusedError:
     return RefusedError(f"{model} has no gate", f"k8s/models/{model}/{FILE} is to say what it must be like")
@@ -132,6 +141,11 @@ class Folder:
     def models(self) -> set[str]:
         """The models that have one."""
         return {file.parent.name for file in self.path.glob(f"*/{FILE}")}
+
+    def in_git(self) -> bool:
+        """Whether stages are set in Git."""
+        file = self.path / DECIDER.rpartition("/")[2]
+        return file.is_file() and file.read_text().strip() == GIT
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,10 @@ class Cluster:
     def models(self) -> set[str]:
         """The models that have one."""
         return {one["metadata"]["labels"][LABEL] for one in self._found(LABEL)}
+
+    def in_git(self) -> bool:
+        """Whether stages are set in Git."""
+        return bool(self._found(f"{DECIDER}={GIT}"))
 
     def _found(self, selector: str) -> list[Any]:
         namespace = (self.account / "namespace").read_text().strip()

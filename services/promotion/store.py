@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from services.promotion.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from services.promotion.gates import Gate
     from services.promotion.verdicts import Evidence, Verdict
@@ -69,6 +69,15 @@ MIGRATIONS = (
     );
     create index on promotion.moves (model, id);
     create table promotion.imported (once boolean primary key check (once), at timestamptz not null default now());
+    """,
+    """
+    create table promotion.git (
+        model text primary key,
+        revision text not null default '',
+        said jsonb not null default '{}',
+        at timestamptz not null default now()
+    );
+    alter table promotion.moves add column git jsonb;
     """,
 )
 """Each is applied once, in this order; one that has been released never changes."""
@@ -215,20 +224,39 @@ class Work:
             (model, stage, version, former),
         )
 
+    # Git
+
+    def git(self, model: str) -> Row:
+        """The commit that was done last, and what it said of each stage: `version`, `ahead`."""
+        return self.first("select * from promotion.git where model = %s", model) or {
+            "model": model, "revision": "", "said": {}, "at": None
+        }  # fmt: skip
+
+    def set_git(self, model: str, revision: str, said: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep which commit was done, and what it said of each stage."""
+        self.connection.execute(
+            "insert into promotion.git (model, revision, said) values (%s, %s, %s) on conflict (model) do update"
+            " set revision = excluded.revision, said = excluded.said, at = now()",
+            (model, revision, Jsonb(said)),
+        )
+
     # History
 
     def add_move(
         self, model: str, stage: str, did: str, version: int, *,
-        caller: str, incident: str | None = None, passed_over: Iterable[int] = (),
+        caller: str, incident: str | None = None, passed_over: Iterable[int] = (), git: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Keep what was done to a stage: at a time of its own, to the second where that is one."""
         self.connection.execute(
-            "insert into promotion.moves (model, stage, did, version, passed_over, incident, caller, at)"
-            " select %s, %s, %s, %s, %s, %s, %s,"
+            "insert into promotion.moves (model, stage, did, version, passed_over, incident, caller, git, at)"
+            " select %s, %s, %s, %s, %s, %s, %s, %s,"
             " greatest(date_trunc('second', now()), max(at) + interval '1 millisecond')"
             " from promotion.moves where model = %s and stage = %s",
-            (model, stage, did, version, list(passed_over), incident, caller, model, stage),
-        )
+            (
+                model, stage, did, version, list(passed_over), incident, caller, Jsonb(git) if git else None, model,
+                stage,
+            ),
+        )  # fmt: skip
 
     def moves(self, model: str, stage: str | None, count: int) -> list[Row]:
         """What was done to the stages of a model, the last first."""

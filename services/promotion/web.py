@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,8 +35,11 @@ LARGEST = 16 << 20
 LONGEST_WAIT = 25.0
 PASSWORD = "-password"  # noqa: S105
 DECIDE, READ = "decide", "read"
-RIGHTS = {"admin": DECIDE, "trainer": DECIDE, "pipelines": DECIDE, "server": READ, "monitor": READ}
+ADMIN = "admin"
+RIGHTS = {ADMIN: DECIDE, "trainer": DECIDE, "pipelines": DECIDE, "server": READ, "monitor": READ}
 """What each of MLflow's users may ask for; others nothing."""
+NEWEST = "newest"
+"""In a plan: the newest version that may be promoted."""
 log = logging.getLogger("promotion")
 STRICT = ConfigDict(extra="forbid", frozen=True)
 Number = Field(default=None, ge=1, le=2**31 - 1)
@@ -66,10 +69,23 @@ class Promotion(BaseModel):
 
 
 class Rollback(BaseModel):
-    """Why a stage is to serve what it served before."""
+    """Why a stage is to serve what it served before; and whether it is before Git says so."""
 
     model_config = STRICT
     incident: str | None = Field(default=None, max_length=200)
+    ahead_of_git: bool = False
+
+
+class Settled(BaseModel):
+    """What a commit says of all stages of a model, and where it came from."""
+
+    model_config = STRICT
+    stages: dict[Annotated[str, Field(pattern=f"^({'|'.join(STAGES)})$")], Annotated[int, Field(ge=1, le=2**31 - 1)]]
+    commit: str = Field(pattern="^[0-9a-f]{7,64}$")
+    pull_request: int | None = Number
+    author: str = Field(default="", max_length=200)
+    after: str = Field(default="", max_length=64)
+    """The commit that was done last, as the caller knows it."""
 
 
 class Withdrawal(BaseModel):
@@ -217,7 +233,8 @@ def _promote(decisions: Decisions, caller: str, at: Mapping[str, str], body: dic
 
 
 def _rollback(decisions: Decisions, caller: str, at: Mapping[str, str], body: dict[str, Any], _: Query) -> Answer:
-    return decisions.rollback(at["model"], at["stage"], Rollback.model_validate(body).incident, caller)
+    asked = Rollback.model_validate(body)
+    return decisions.rollback(at["model"], at["stage"], asked.incident, caller, ahead_of_git=asked.ahead_of_git)
 
 
 def _former(decisions: Decisions, _: str, at: Mapping[str, str], __: dict[str, Any], ___: Query) -> Answer:
@@ -226,6 +243,23 @@ def _former(decisions: Decisions, _: str, at: Mapping[str, str], __: dict[str, A
 
 def _withdraw(decisions: Decisions, caller: str, at: Mapping[str, str], body: dict[str, Any], _: Query) -> Answer:
     return decisions.withdraw(at["model"], at["stage"], Withdrawal.model_validate(body).version, caller)
+
+
+def _plan(decisions: Decisions, _: str, at: Mapping[str, str], __: dict[str, Any], query: Query) -> Answer:
+    wanted = {
+        stage: None if query[stage] == NEWEST else int(_count(query, stage, "", 2**31 - 1))
+        for stage in STAGES
+        if stage in query
+    }
+    return decisions.plan(at["model"], wanted)
+
+
+def _settle(decisions: Decisions, caller: str, at: Mapping[str, str], body: dict[str, Any], _: Query) -> Answer:
+    if caller != ADMIN:
+        raise DeniedError(f"{caller} may not say what Git says", 403)
+    asked = Settled.model_validate(body)
+    change = asked.model_dump(include={"commit", "pull_request", "author"})
+    return decisions.settle(at["model"], asked.stages, change, asked.after, caller)
 
 
 def _register(decisions: Decisions, _: str, at: Mapping[str, str], body: dict[str, Any], __: Query) -> Answer:
@@ -266,6 +300,8 @@ VERBS = {
     f"POST {MODEL}/verdicts": Verb(DECIDE, _evaluate),
     f"POST {MODEL}/versions": Verb(DECIDE, _register),
     f"GET {MODEL}/stages": Verb(READ, _stages),
+    f"GET {MODEL}/plan": Verb(READ, _plan),
+    f"POST {MODEL}/stages": Verb(DECIDE, _settle),
     f"GET {MODEL}/history": Verb(READ, _history),
     f"POST {STAGE}/promote": Verb(DECIDE, _promote),
     f"POST {STAGE}/rollback": Verb(DECIDE, _rollback),

@@ -235,6 +235,13 @@ def test_a_failed_preview_says_so_and_leaves_no_plan(jobs: Jobs) -> None:
     assert "size is not set" in comment
 
 
+@pytest.mark.parametrize("verb", ["gate", "stages"])
+def test_stages_that_are_not_set_in_git_are_left_alone(jobs: Jobs, verb: str) -> None:
+    jobs.program("")
+    assert jobs.run(verb, status=0).stdout == "Stages of stack 'dev' are not set in Git.\n"
+    assert jobs.forge.requests == []
+
+
 def test_drift_is_reported_in_one_issue(jobs: Jobs) -> None:
     jobs.program("File('a', 'as wanted')")
     jobs.lab.run("up", "--skip-preview")

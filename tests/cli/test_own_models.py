@@ -184,6 +184,16 @@ def test_code_is_that_of_a_commit_unless_its_files_differ(root: Path) -> None:
     assert changed.version == f"sha256:{hashlib.sha256(b'wines.py' + bytes(1) + b'x = 1' + bytes([10])).hexdigest()}"
 
 
+def test_what_stages_serve_is_no_code(root: Path) -> None:
+    own_models.new("wines")
+    folder = root / "models/wines"
+    commit(root)
+    before = pack(folder)
+    (folder / "stages.yaml").write_text("production: {version: 1}\n")
+    after = pack(folder)
+    assert (after.digest, after.dirty, after.files) == (before.digest, False, before.files)
+
+
 def test_what_git_ignores_is_not_sent(root: Path) -> None:
     own_models.new("wines")
     folder = root / "models/wines"

@@ -29,13 +29,23 @@ if TYPE_CHECKING:
 LOGIN = {"username": "admin", "password": "a-password-of-tests"}
 SINCE = "2026-11-02T10:00:00Z"
 STAGES = {"production": {"version": "7", "since": SINCE, "former": ["5", "3"]}}
-HISTORY = [{"at": SINCE, "stage": "production", "did": "rolled back", "version": "7", "by": "trainer"}]
+COMMIT = "4be1c0f3a9d2" + "0" * 28
+HISTORY = [
+    {"at": SINCE, "stage": "production", "did": "rolled back", "version": "7", "by": "trainer", "git": None},
+    {
+        "at": SINCE, "stage": "production", "did": "promoted", "version": "8", "by": "admin",
+        "git": {"commit": COMMIT, "pull_request": 12, "author": "ada"},
+    },
+]  # fmt: skip
+GIT = {"commit": COMMIT, "said": {"production": {"version": 8, "ahead": True}}}
 REFUSED = {
     "error": "digits has no version 9 that has passed the gate",
     "remedy": "`lab train digits` registers what passes",
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
-    "GET /v1/models/digits/stages": (200, {"model": "digits", "stages": STAGES, "versions": ["7", "5", "3"]}),
+    "GET /v1/models/digits/stages": (
+        200, {"model": "digits", "stages": STAGES, "versions": ["7", "5", "3"], "git": GIT}
+    ),
     "GET /v1/models/digits/history?count=10": (200, {"model": "digits", "history": HISTORY}),
     "GET /v1/models/digits/gate": (200, {"gate": {"score": {"minimum": 0.95}, "production": None}}),
     "GET /v1/models/digits/verdict?version=4": (
@@ -125,6 +135,8 @@ def test_stages_and_gates_are_shown(capsys: pytest.CaptureFixture[str], monkeypa
     assert ["production", "7", SINCE, "5,", "3"] in shown
     assert ["canary", "none"] in shown
     assert [SINCE, "production", "rolled", "back", "7", "trainer"] in shown
+    assert [SINCE, "production", "promoted", "8", "ada", "(#12,", "commit", "4be1c0f3a9d2)"] in shown
+    assert "Git names version 8 until the pull request is merged" in output
     promotion.stages(context(), "digits", json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["history"], told["warm"]) == (HISTORY, warm)

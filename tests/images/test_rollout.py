@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli import models
+from cli import rollout
 from cli.workloads import VERSION, Platform, Stage, rolled_out
 from services.delivery import deployments
 from tests.engine.harness import wait_for
@@ -86,7 +86,7 @@ class World:
         for stage, version in (("production", production), ("canary", canary)):
             self.registry.point(stage, version)
             wait_for(partial(self._is_up, stage, version), f"{stage} serves {version}")
-        models.split(self.platform, MODEL, SHARE)
+        rollout.split(self.platform, MODEL, SHARE)
         wait_for(lambda: self.weights() == {"production": 100 - SHARE, "canary": SHARE}, "the canary's share")
         return production, canary
 
@@ -277,7 +277,7 @@ def test_a_mark_for_another_version_takes_nothing_down(world: World) -> None:
 @pytest.mark.parametrize("share", [SHARE, 100])
 def test_a_canary_whose_pods_are_not_ready_gets_no_requests(world: World, share: int) -> None:
     world.reset()
-    models.split(world.platform, MODEL, share)
+    rollout.split(world.platform, MODEL, share)
     wait_for(lambda: world.weights()["canary"] == share, "its share")
     world.unwell.add("canary")
     wait_for(lambda: world.serves("canary")[2] == 0, "its pods are not ready")

@@ -78,6 +78,15 @@ def test_a_model_without_a_gate_with_two_or_with_a_wrong_one_is_refused(
     assert gates.models() == {"digits", "wines", "other"}
 
 
+def test_the_folder_of_the_setting_sets_stages_in_git(gates: Cluster, control_plane: ControlPlane) -> None:
+    assert not gates.in_git()
+    apply(control_plane, "platform/promotion/git")
+    assert gates.in_git()
+    assert gates.models() >= {"digits"}
+    assert kubectl(control_plane, "delete", "configmap", "stages-in-git", "--namespace=platform").returncode == 0
+    assert not gates.in_git()
+
+
 def test_nobody_of_another_namespace_may_change_one(control_plane: ControlPlane, student: str) -> None:
     for verb in ("create", "update", "patch", "delete", "get"):
         for what in ("configmaps", "secrets", "pods"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cli import models, train
+from cli import models, rollout, train
 from cli.errors import LabError
 from cli.workloads import ALIAS, MODEL, SHARE, VERSION, Platform, Stage, rolled_out, served_version
 from tests.engine.harness import wait_for
@@ -100,13 +100,14 @@ class Decided:
             self.asked.append((verb, stage.value, number))
             return version
 
-        monkeypatch.setattr(models, "decide", decide)
+        for module in (models, rollout):
+            monkeypatch.setattr(module, "decide", decide)
 
 
 def test_promote_waits_until_all_pods_serve_the_version(
     platform: Platform, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
+    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 60)
     decided = Decided(monkeypatch, "5")
     ended = threading.Event()
 
@@ -119,7 +120,7 @@ def test_promote_waits_until_all_pods_serve_the_version(
     thread = threading.Thread(target=cluster)
     thread.start()
     try:
-        models.promote_model(platform, "digits", Stage.staging, "5")
+        rollout.promote_model(platform, "digits", Stage.staging, "5")
     finally:
         ended.set()
         thread.join()
@@ -134,7 +135,7 @@ def test_a_canary_has_a_route_of_its_own(platform: Platform, control_plane: Cont
     """Production's route stays as Git has it; without a share there is no canary's route."""
     api = "gateway.networking.k8s.io/v1"
     before = control_plane.get("HTTPRoute", "serving/digits", api) or {}
-    assert models.split(platform, "digits", 10)
+    assert rollout.split(platform, "digits", 10)
     canary = control_plane.get("HTTPRoute", "serving/digits-canary", api) or {}
     (rule,) = canary["spec"]["rules"]
     assert {ref["name"]: ref["weight"] for ref in rule["backendRefs"]} == {"digits-production": 90, "digits-canary": 10}
@@ -143,9 +144,9 @@ def test_a_canary_has_a_route_of_its_own(platform: Platform, control_plane: Cont
     # By this the rollout controller knows whose share it is, and what it is while there are pods.
     assert canary["metadata"]["labels"] == {MODEL: "digits", ALIAS: "canary"}
     assert canary["metadata"]["annotations"][SHARE] == "10"
-    assert models.split(platform, "digits", 0)
+    assert rollout.split(platform, "digits", 0)
     wait_for(lambda: control_plane.get("HTTPRoute", "serving/digits-canary", api) is None, "the canary's end")
-    assert not models.split(platform, "digits", 0)
+    assert not rollout.split(platform, "digits", 0)
 
 
 def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
@@ -154,11 +155,11 @@ def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(models, "ROLLOUT_SECONDS", 60)
+    monkeypatch.setattr(rollout, "ROLLOUT_SECONDS", 60)
     monkeypatch.setattr(Platform, "of", lambda *_: platform)
     decided = Decided(monkeypatch, "6")
     move(control_plane, "canary", "6")
-    models.split(platform, "digits", 10)
+    rollout.split(platform, "digits", 10)
     context = cast("typer.Context", SimpleNamespace(obj=SimpleNamespace(interactive=False)))
 
     def withdraw(*, yes: bool) -> None:
@@ -166,13 +167,13 @@ def test_withdraw_is_asked_about_and_waits_until_the_stage_has_no_pods(
 
     with pytest.raises(LabError, match="--yes must be passed in"):
         withdraw(yes=False)
-    assert control_plane.get("HTTPRoute", "serving/digits-canary", models.ROUTE_API)
+    assert control_plane.get("HTTPRoute", "serving/digits-canary", rollout.ROUTE_API)
     routed: list[bool] = []
 
     def controller() -> None:
         """What the rollout controller does once the registry has the mark."""
         wait_for(lambda: decided.asked, "the decision")
-        routed.append(bool(control_plane.get("HTTPRoute", "serving/digits-canary", models.ROUTE_API)))
+        routed.append(bool(control_plane.get("HTTPRoute", "serving/digits-canary", rollout.ROUTE_API)))
         control_plane.edit("Deployment", "serving/digits-canary", {"spec": {"replicas": 0}}, "apps/v1")
 
     thread = threading.Thread(target=controller)
