@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli.errors import LabError
-from cli.stage_file import FILE as STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 BUCKET = "code"
 REGION = "us-east-1"
+STAGES = "stages.yaml"
+"""File in a model's folder that is no code: it says which versions are served."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cli.errors import ExitCode, LabError
+from cli.model_code import STAGES as FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FOLDER, FILE = "models", "stages.yaml"
+FOLDER = "models"
 HEADER = """\
 # Which version each stage of {model} serves, and the canary's share of production's requests in percent.
 # `lab promote {model} --pull-request` writes this file; comments are not kept. docs/how-to/promote.md

@@ -25,7 +25,7 @@ VERSION = MANIFEST.families["kubernetes"].version
 BEFORE = MANIFEST.families["kubernetes-previous"].version
 CLUSTER = [name for name, one in MANIFEST.families.items() if one.group == "cluster" and not one.optional]
 PLATFORM = [name for name, one in MANIFEST.families.items() if one.group == "platform"]
-MONITORING = [name for name, one in MANIFEST.families.items() if one.group in {"monitoring", "logging"}]
+BEYOND_CI = [name for name, one in MANIFEST.families.items() if one.group in {"monitoring", "logging", "pipelines"}]
 """Of profiles `lab`, which is a platform's by default, and `production`."""
 
 
@@ -101,7 +101,7 @@ def stack(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 @pytest.mark.parametrize("platform", ["{}", "none"])
 def test_a_bundle_that_has_all_stays_as_it_is(stack: Stack, platform: str) -> None:
-    stack.hold([*CLUSTER, *PLATFORM, *MONITORING])
+    stack.hold([*CLUSTER, *PLATFORM, *BEYOND_CI])
     stack.provide(platform)
     assert stack.builds == []
 
@@ -116,13 +116,13 @@ def test_without_a_bundle_the_stack_gets_what_it_takes_and_no_more(stack: Stack)
     stack.provide("none")
     assert stack.builds == [CLUSTER]
     stack.provide("{}")
-    assert sorted(stack.builds[1]) == sorted([*CLUSTER, *PLATFORM, *MONITORING])
+    assert sorted(stack.builds[1]) == sorted([*CLUSTER, *PLATFORM, *BEYOND_CI])
     stack.provide("{}")
     assert len(stack.builds) == 2
 
 
 def test_a_gitops_controller_is_had_where_the_stack_installs_one(stack: Stack) -> None:
-    stack.hold([*CLUSTER, *PLATFORM, *MONITORING])
+    stack.hold([*CLUSTER, *PLATFORM, *BEYOND_CI])
     stack.provide("{apply: gitops, gitops: {controller: none}}")
     assert stack.builds == []
     stack.provide("{apply: gitops}")
@@ -132,7 +132,7 @@ def test_a_gitops_controller_is_had_where_the_stack_installs_one(stack: Stack) -
 
 @pytest.mark.parametrize("outdated", ["mlflow", "gateway-api"])
 def test_outdated_images_and_manifests_are_built_again(stack: Stack, outdated: str) -> None:
-    stack.hold([*CLUSTER, *PLATFORM, *MONITORING], outdated=outdated)
+    stack.hold([*CLUSTER, *PLATFORM, *BEYOND_CI], outdated=outdated)
     stack.provide("{}")
     assert len(stack.builds) == 1
 

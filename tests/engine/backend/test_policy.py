@@ -58,7 +58,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
                 with begin(owner, stack) as interrupted:
                     interrupted.append(BASE).result()
             owner.plans.save("sample", stack, "7", b"{}")
-        yield Store(url, owner, boto3.client("iam", endpoint_url=f"http://{endpoint}", region_name="us-east-1"))
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        yield Store(url, owner, boto3.client("iam", endpoint_url=f"http://{endpoint}", **keys))
 
 
 def as_user(store: Store, monkeypatch: pytest.MonkeyPatch, name: str, **options: Any) -> Backend:
