@@ -27,6 +27,7 @@ S3_ACTIONS: Mapping[str, tuple[str, ...]] = {
     "trainer": (*(f"{action}:datasets" for action in _USE), "Read:code"),
     "code": ("Read:code", "Write:code", "List:code"),
     "pipelines": ("Read:datasets",),
+    "features": ("Read:datasets/features/*", "Write:datasets/features/*"),
 }
 """Actions that each access key of the object store may perform. `lab train` has the key `code`. Admin may create
 buckets, and delete a versioned bucket with all its objects: only the key of the set-up has it, which is not given to
@@ -92,6 +93,10 @@ PLATFORM: Mapping[str, Layout] = {
     "training/tracking": Layout(_login("trainer", "tracking-trainer")),
     "training/artifacts": Layout(_access("trainer"), "reads and writes the bucket `datasets`, reads `code`"),
     "serving/tracking": Layout(_login("server", "tracking-server")),
+    "platform/features": Layout(
+        {"database-password": Generated("features-database"), **_access("features")},
+        "PostgreSQL's role `features`; reads and writes `datasets/features`; used by `platform/features`",
+    ),
 }
 """By `<namespace>/<name>`. Profiles without monitoring or pipelines leave out keys with a password of theirs."""
 MONITORED: Mapping[str, Layout] = {

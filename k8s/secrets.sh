@@ -39,7 +39,8 @@ identities() {
     printf '{"name": "platform", "credentials": [{"accessKey": "platform", "secretKey": "%s"}], "actions": ["Read", "Write", "List", "Tagging"]}, ' "$(password artifacts-platform)"
     printf '{"name": "trainer", "credentials": [{"accessKey": "trainer", "secretKey": "%s"}], "actions": ["Read:datasets", "Write:datasets", "List:datasets", "Tagging:datasets", "Read:code"]}, ' "$(password artifacts-trainer)"
     printf '{"name": "code", "credentials": [{"accessKey": "code", "secretKey": "%s"}], "actions": ["Read:code", "Write:code", "List:code"]}, ' "$(password artifacts-code)"
-    printf '{"name": "pipelines", "credentials": [{"accessKey": "pipelines", "secretKey": "%s"}], "actions": ["Read:datasets"]}]}' "$(password artifacts-pipelines)"
+    printf '{"name": "pipelines", "credentials": [{"accessKey": "pipelines", "secretKey": "%s"}], "actions": ["Read:datasets"]}, ' "$(password artifacts-pipelines)"
+    printf '{"name": "features", "credentials": [{"accessKey": "features", "secretKey": "%s"}], "actions": ["Read:datasets/features/*", "Write:datasets/features/*"]}]}' "$(password artifacts-features)"
 }
 echo mlflow | put platform metadata-store username
 password metadata-store | put platform metadata-store password
@@ -69,6 +70,10 @@ make training artifacts
 echo server | put serving tracking username
 password tracking-server | put serving tracking password
 make serving tracking
+password features-database | put platform features database-password
+echo features | put platform features access-key
+password artifacts-features | put platform features secret-key
+make platform features
 password monitoring-admin | put platform monitoring password
 make platform monitoring
 echo monitor | put monitoring tracking username

@@ -67,24 +67,24 @@ def test_a_new_model_has_settings_and_one_module_and_stands_in_the_tree(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(root)
-    own_models.new("delivery-times")
+    own_models.new("parcel-times")
     told = capsys.readouterr().out
     made = files(root).keys() - before.keys()
-    folder = "models/delivery-times"
+    folder = "models/parcel-times"
     assert {name for name in made if name.startswith("models/")} == {
-        f"{folder}/model.yaml", f"{folder}/delivery_times.py", f"{folder}/sample.json"
+        f"{folder}/model.yaml", f"{folder}/parcel_times.py", f"{folder}/sample.json"
     }  # fmt: skip
-    assert "edit models/delivery-times/delivery_times.py, `lab train delivery-times`" in told
-    assert "  - delivery-times\n" in files(root)["k8s/models/kustomization.yaml"]
+    assert "edit models/parcel-times/parcel_times.py, `lab train parcel-times`" in told
+    assert "  - parcel-times\n" in files(root)["k8s/models/kustomization.yaml"]
     hosts = [one["host"] for one in json.loads(files(root)["k8s/models/models.json"])]
-    assert {"delivery-times", "delivery-times-staging", "digits"} <= {*hosts}
+    assert {"parcel-times", "parcel-times-staging", "digits"} <= {*hosts}
     own_models.sync(check=True)
     assert {name: text for name, text in files(root).items() if name in before and "digits" in name} == {
         name: text for name, text in before.items() if "digits" in name
     }
-    model = settings_of(root / "models/delivery-times")
-    assert (model.name, model.data.label) == ("delivery-times", "grower")
-    compile(files(root)["models/delivery-times/delivery_times.py"], "delivery_times.py", "exec")
+    model = settings_of(root / "models/parcel-times")
+    assert (model.name, model.data.label) == ("parcel-times", "grower")
+    compile(files(root)["models/parcel-times/parcel_times.py"], "parcel_times.py", "exec")
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_faulty_settings_of_another_model_are_told_before_anything_is_written(ro
 
 
 def test_two_models_cannot_have_one_module(root: Path) -> None:
-    own_models.new("delivery-times")
-    assert (root / "models/delivery-times/delivery_times.py").exists()
-    with pytest.raises(LabError, match=r"lower case.*has the Python module of delivery-times"):
-        own_models.new("delivery_times")
+    own_models.new("parcel-times")
+    assert (root / "models/parcel-times/parcel_times.py").exists()
+    with pytest.raises(LabError, match=r"lower case.*has the Python module of parcel-times"):
+        own_models.new("parcel_times")
 
 
 def test_models_are_listed_with_their_gates(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,11 @@ def test_models_are_listed_with_their_gates(root: Path, capsys: pytest.CaptureFi
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["wines", "Which", "of", "three", "growers", "a", "wine", "is", "from", "accuracy", "0.9", "none"] in rows
     own_models.list_models(json=True)
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)["models"]] == ["digits", "wines"]
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["models"]] == [
+        "delivery-times",
+        "digits",
+        "wines",
+    ]
     assert root
 
 

@@ -25,7 +25,8 @@ VERSION = MANIFEST.families["kubernetes"].version
 BEFORE = MANIFEST.families["kubernetes-previous"].version
 CLUSTER = [name for name, one in MANIFEST.families.items() if one.group == "cluster" and not one.optional]
 PLATFORM = [name for name, one in MANIFEST.families.items() if one.group == "platform"]
-BEYOND_CI = [name for name, one in MANIFEST.families.items() if one.group in {"monitoring", "logging", "pipelines"}]
+GROUPS = {"features", "logging", "monitoring", "pipelines"}
+BEYOND_CI = [name for name, one in MANIFEST.families.items() if one.group in GROUPS]
 """Of profiles `lab`, which is a platform's by default, and `production`."""
 
 

@@ -1,4 +1,4 @@
-"""The generic model of k8s/components/model: a second model stands beside the first, and nothing stands twice."""
+"""The generic model of k8s/components/model: another model stands beside those there are, and nothing stands twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import kubeyaml
 from cli import scaffold
 from cli.model_code import pipeline_of, settings_of
-from infra.manifests import DOMAIN, TREE, Manifest, qualified_name, write_tree
+from infra.manifests import DOMAIN, TREE, Manifest, models, qualified_name, write_tree
 from tests.cli.harness import ROOT
 from tests.k8s.conftest import of_others, rendered
 from tests.providers.kubernetes.control_plane import program
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow_cluster
-OTHER = "delivery-times"
+OTHER = "parcel-times"
+MODELS = models()
 STAGES = ("staging", "canary", "production")
 
 
@@ -31,14 +32,14 @@ def key(one: Manifest) -> str:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
-    """The profile `lab` with a second model, by kind and name."""
+    """The profile `lab` with another model, by kind and name."""
     folder = tmp_path_factory.mktemp("both")
     write_tree(folder / "k8s", of_others())
     (folder / OTHER).mkdir()
     scaffold.write(folder / OTHER, scaffold.new_model(OTHER))
     settings = folder / OTHER / "model.yaml"
     settings.write_text(settings.read_text().replace("cpu: 100m, memory: 512Mi", "cpu: 150m, memory: 768Mi"))
-    folders = [ROOT / "models/digits", folder / OTHER]
+    folders = [*(ROOT / "models" / name for name in MODELS), folder / OTHER]
     made = scaffold.manifests([settings_of(one) for one in folders], [pipeline_of(one) for one in folders])
     scaffold.write(folder / "k8s/models", made)
     return {key(one): one for one in built(folder / "k8s/clusters/lab")}
@@ -50,7 +51,7 @@ def built(folder: Path) -> list[Manifest]:
     return [one for one in kubeyaml.read_documents(text) if one]
 
 
-def test_a_second_model_changes_nothing_of_what_was_there_but_the_list_of_models(both: dict[str, Manifest]) -> None:
+def test_another_model_changes_nothing_of_what_was_there_but_the_list_of_models(both: dict[str, Manifest]) -> None:
     before = {key(one): one for one in rendered("clusters/lab")}
     lists = {f"ConfigMap platform/{name}-models" for name in ("landing", "pipelines")}
     assert {name for name in before if before[name] != both.get(name)} == lists
@@ -108,7 +109,9 @@ def test_the_servers_of_a_model_are_found_by_all_who_look_for_them(both: dict[st
     hosts = {one["host"]: one["health"] for one in shown}
     assert hosts[model] == f"http://{model}-production.serving/v2/health/ready"
     assert hosts[f"{model}-staging"] == f"http://{model}-staging.serving/v2/health/ready"
-    assert {one["host"] for one in shown} == {"digits", "digits-staging", OTHER, f"{OTHER}-staging"}
+    assert {one["host"] for one in shown} == {
+        f"{name}{ending}" for name in (*MODELS, OTHER) for ending in ("", "-staging")
+    }
 
 
 def test_what_models_are_made_of_does_not_reach_the_cluster(both: dict[str, Manifest]) -> None:

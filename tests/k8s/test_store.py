@@ -100,3 +100,24 @@ def test_code_is_written_by_one_key_and_only_read_by_training(s3: Any) -> None:
             getattr(lab, operation)(Bucket="datasets", Key="digits.csv", **given)
     assert content(lab, "code") == {"a.tar": b"1"}
     assert [one["Name"] for one in trainer.list_buckets()["Buckets"]] == ["datasets"]
+
+
+def test_features_are_kept_in_one_folder_of_the_datasets_which_training_reads(s3: Any) -> None:
+    for bucket in {"mlflow", "datasets"} - {one["Name"] for one in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=bucket)
+    url = s3.meta.endpoint_url
+    features, trainer = connect(url, "features"), connect(url, "trainer")
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        features.get_object(Bucket="datasets", Key="features/rows.parquet")
+    for content_of in (b"1", b"2"):
+        features.put_object(Bucket="datasets", Key="features/rows.parquet", Body=content_of)
+    assert features.get_object(Bucket="datasets", Key="features/rows.parquet")["Body"].read() == b"2"
+    assert trainer.get_object(Bucket="datasets", Key="features/rows.parquet")["Body"].read() == b"2"
+    trainer.put_object(Bucket="datasets", Key="digits/digits.csv", Body=b"1")
+    for bucket, key in (("datasets", "digits/digits.csv"), ("datasets", "featuresque.csv"), ("mlflow", "features/a")):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            features.put_object(Bucket=bucket, Key=key, Body=b"2")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            features.get_object(Bucket=bucket, Key=key)
+    trainer.delete_object(Bucket="datasets", Key="features/rows.parquet")
+    trainer.delete_object(Bucket="datasets", Key="digits/digits.csv")
