@@ -275,19 +275,21 @@ def _alone(platform: Platform) -> None:
         raise LabError(message, remedy="wait for its end; `lab logs backup --follow` shows its progress")
 
 
-def _deployment(platform: Platform, name: str) -> Object:
+def _identity(name: str) -> Identity:
     from providers.kubernetes.objects import Identity
 
-    live = platform.cluster.find(Identity("apps/v1", "Deployment", PLATFORM, name))
+    return Identity("apps/v1", "Deployment", PLATFORM, name)
+
+
+def _deployment(platform: Platform, name: str) -> Object:
+    live = platform.cluster.find(_identity(name))
     if live is None:
         raise LabError(f"there is no {WRITERS[name].removeprefix('the ')}", remedy="`lab up` creates it")
     return live
 
 
 def _scale(platform: Platform, name: str, replicas: int, note: str | None) -> None:
-    from providers.kubernetes.objects import Identity
-
-    target = Identity("apps/v1", "Deployment", PLATFORM, name)
+    target = _identity(name)
     change = {"metadata": {"annotations": {REPLICAS: note}}, "spec": {"replicas": replicas}}
     platform.cluster.request(
         f"scaling {target}",
@@ -299,21 +301,17 @@ def _scale(platform: Platform, name: str, replicas: int, note: str | None) -> No
     )
     if note is None:
         # The field's previous owner keeps it.
-        wait(
-            lambda: _given_up(platform, target, name),
-            WRITERS_SECONDS,
-            lambda: f"waiting to release the fields of {target}",
-        )
+        wait(lambda: _given_up(platform, name), WRITERS_SECONDS, lambda: f"waiting to release the fields of {target}")
 
 
-def _given_up(platform: Platform, target: Identity, name: str) -> bool:
-    """Release all fields of an object; False if it has changed meanwhile."""
+def _given_up(platform: Platform, name: str) -> bool:
+    """Release all fields of a Deployment; False if it has changed meanwhile."""
     from providers.kubernetes.client import ClusterError
 
     live = _deployment(platform, name)["metadata"]
     entries = [one for one in live["managedFields"] if one["manager"] != MANAGER]
     try:
-        platform.cluster.replace_managed_fields(target, entries, live["resourceVersion"])
+        platform.cluster.replace_managed_fields(_identity(name), entries, live["resourceVersion"])
     except ClusterError as error:
         if error.conflict or error.code == 422:  # the test of its version failed
             return False

@@ -15,16 +15,17 @@ from urllib3.util import make_headers
 from cli.box import settings_of_git
 from tests.cli.harness import ROOT, Lab
 from tests.devcloud import support
-from tests.e2e.harness import Deployment
+from tests.e2e.harness import VERSION, Deployment
+from tests.e2e.platform_stack import PlatformStack
 from tests.forge.box import BOUND, REPOSITORY, Answer, end
 from tests.forge.pulls import approve, checked, merge
-from tests.providers.kubernetes.control_plane import program
+from tests.providers.kubernetes.control_plane import BUNDLE, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cli.workloads import Platform
-    from tests.e2e.platform_stack import PlatformStack
+    from tests.e2e.harness import Cloud
 
 RUNNER = "lab"
 """Label of the runner that has the bundle."""
@@ -208,3 +209,30 @@ class Delivery:
         log = self.forge.log(job)
         assert job["conclusion"] == "success", log[-6000:]
         return log
+
+
+@contextmanager
+def delivered(cloud: Cloud, folder: Path, stack: str, platform: dict[str, Any], *, workers: int) -> Iterator[Delivery]:
+    """A stack with a forge, as `lab up` makes it of a clone, and its runner; nothing is left of it at the end."""
+    lab = Clone(folder, cloud, stack)
+    lab.run("sweep", "--yes")
+    try:
+        lab.change(
+            lease="none",
+            cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
+            platform={**platform, "forge": {"users": list(PEOPLE), "jobs": 1}},
+            storage__volumes={"stores": {"sizeGb": 8, "attachTo": "worker-0", "holds": "stores"}},
+            nodes__groups__control__flavor="m1.medium",
+            nodes__groups__worker__flavor="m1.large",
+        )
+        lab.change(nodes__groups__worker__count=workers)
+        lab.commit()
+        lab.run("up", "--yes", "--skip-preview")
+        made = Delivery(lab, PlatformStack(lab, folder), folder)
+        made.configure()
+        with made.runner():
+            yield made
+        lab.perform("destroy")
+        assert lab.run("sweep", "--json").json == []
+    finally:
+        lab.run("sweep", "--yes")

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cli.stage_file import Stages, parse, path_of
-from tests.e2e.delivery import PEOPLE, Clone, Delivery, wait
-from tests.e2e.harness import VERSION
+from tests.e2e.delivery import PEOPLE, Delivery, delivered, wait
 from tests.e2e.load import Load
-from tests.e2e.platform_stack import PlatformStack
 from tests.forge.box import REPOSITORY
 from tests.forge.pulls import comments, merge, propose
-from tests.providers.kubernetes.control_plane import BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,29 +35,9 @@ AS_ADA = ("--pull-request", "--as", "ada")
 @pytest.fixture(scope="module")
 def delivery(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
     """A stack with a forge whose stages are set in Git, as `lab up` makes it of a clone; its runner runs."""
-    folder = tmp_path_factory.mktemp(STACK)
-    lab = Clone(folder, cloud, STACK)
-    lab.run("sweep", "--yes")
-    try:
-        lab.change(
-            lease="none",
-            cluster={"kubernetesVersion": VERSION, "bundle": str(BUNDLE)},
-            platform={"profile": "lab", "promotion": "git", "forge": {"users": list(PEOPLE), "jobs": 1}},
-            storage__volumes={"stores": {"sizeGb": 8, "attachTo": "worker-0", "holds": "stores"}},
-            nodes__groups__control__flavor="m1.medium",
-            nodes__groups__worker__flavor="m1.large",
-        )
-        lab.change(nodes__groups__worker__count=2)
-        lab.commit()
-        lab.run("up", "--yes", "--skip-preview")
-        made = Delivery(lab, PlatformStack(lab, folder), folder)
-        made.configure()
-        with made.runner():
-            yield made
-        lab.perform("destroy")
-        assert lab.run("sweep", "--json").json == []
-    finally:
-        lab.run("sweep", "--yes")
+    settings = {"profile": "lab", "promotion": "git"}
+    with delivered(cloud, tmp_path_factory.mktemp(STACK), STACK, settings, workers=2) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
